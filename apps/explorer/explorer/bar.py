@@ -1,0 +1,144 @@
+"""The bar above every page: Bundle | Prompt | Layer | Stream | Token, bound to the address."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import TypeVar
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from explorer import selection, shelf, states
+from explorer.live import live
+from explorer.scene import Prompt, Scene, scene_of
+
+_SCENE = "scene"
+T = TypeVar("T", str, int)
+WIDTHS = (1.5, 2.2, 1.1, 1.0, 0.9, 0.5)
+
+
+def scene() -> Scene:
+    """What the present page may choose from."""
+    found = st.session_state[_SCENE]
+    assert isinstance(found, Scene)
+    return found
+
+
+def show(page: str) -> bool:
+    """Draw the bar; False where no bundle is open, and the reason stands below the bar."""
+    notes = selection.adopt_address()
+    found = shelf.shelf()
+    frame = st.container(key="bar")
+    if not found.bundles:
+        states.show(_nothing(found.notes))
+        return False
+    name = selection.current().bundle
+    if name not in found.bundles:
+        nearest = (get_close_matches(name, list(found.bundles), n=1) or [next(iter(found.bundles))])[0]
+        if name:
+            notes.append(f"There is no bundle “{name}” here; “{nearest}” is shown instead.")
+        selection.choose(bundle=nearest)
+        name = nearest
+    bundle = shelf.opened(found.bundles[name])
+    with frame:
+        cells = st.columns(WIDTHS, vertical_alignment="bottom")
+    _pick(cells[0], "Bundle", list(found.bundles), "bundle")
+    if isinstance(bundle, states.State):
+        states.show(bundle)
+        return False
+    st.session_state[_SCENE] = scene_of(bundle)
+    notes = selection.settle(scene(), prompts(), notes)
+    _choices(cells)
+    with cells[5]:
+        _link(page)
+    selection.write_address(page)
+    said = [*found.notes, *notes, *bundle.notes]
+    if said:
+        states.say(*said)
+    return True
+
+
+def prompts() -> Mapping[str, Prompt]:
+    """The prompts by name; a typed one knows its tokens once it was run."""
+    known = dict(scene().prompts)
+    for name, prompt in known.items():
+        reading = live().finished(prompt.text) if prompt.typed else None
+        if reading is not None:
+            known[name] = replace(prompt, tokens=reading.gates.data.sizes["token"])
+    return known
+
+
+def _choices(cells: Sequence[DeltaGenerator]) -> None:
+    offered, known, chosen = scene(), prompts(), selection.current()
+    _pick(cells[1], "Prompt", list(known), "prompt", say=lambda name: known[name].label)
+    memory = set(offered.memory_layers)
+    _pick(
+        cells[2],
+        "Layer",
+        list(range(offered.layers)),
+        "layer",
+        say=lambda layer: f"{layer} · memory" if layer in memory else str(layer),
+        about="Counted from 0; the paper counts from 1.",
+    )
+    streams = selection.stream_choices(offered)
+    said = {"all": "all" if len(streams) > 1 else "0 (the only one)", "max": "largest", "mean": "mean"}
+    _pick(cells[3], "Stream", streams, "stream", say=lambda stream: said.get(stream, str(stream)))
+    prompt = known.get(chosen.prompt)
+    last = (prompt.tokens if prompt is not None and prompt.tokens else 1) - 1
+    key = "bar token"
+    st.session_state[key] = min(max(chosen.token, 0), last)
+    cells[4].number_input(
+        "Token",
+        min_value=0,
+        max_value=max(last, 0),
+        step=1,
+        key=key,
+        disabled=last < 1,
+        on_change=lambda: selection.choose(token=int(st.session_state[key])),
+        help=f"Position, counted from 0; the last is {last}.",
+    )
+
+
+def _pick(
+    cell: DeltaGenerator,
+    label: str,
+    options: list[T],
+    field: str,
+    *,
+    say: Callable[[T], str] = str,
+    about: str | None = None,
+) -> None:
+    """A list that shows what is chosen and changes it."""
+    key = f"bar {field}"
+    value = getattr(selection.current(), field)
+    st.session_state[key] = value if value in options else None
+    cell.selectbox(
+        label,
+        options,
+        key=key,
+        format_func=say,
+        disabled=not options,
+        placeholder="none here",
+        on_change=lambda: selection.choose(**{field: st.session_state[key]}),
+        help=about,
+    )
+
+
+def _link(page: str) -> None:
+    with st.popover("Link", help="A link to exactly what you see", width="stretch"):
+        chosen = selection.current()
+        address = str(st.context.url or f"/{page}").split("?")[0]
+        query = "&".join(f"{name}={value}" for name, value in selection.address(page).items())
+        st.caption("This address restores what you see. It names things and never carries a typed text.")
+        st.code(f"{address}?{query}", language=None, wrap_lines=True)
+        if chosen.prompt.startswith("typed-"):
+            st.caption("The prompt was typed here: the link works as long as this explorer runs.")
+
+
+def _nothing(notes: tuple[str, ...]) -> states.State:
+    return states.State(
+        what="There is no bundle to open.",
+        why=" ".join(notes) or "None was named, and this installation carries no ready-made one.",
+        todo="Make one from the packaged models (about three minutes), then open it:",
+        command=f"{states.MAKE_BUNDLE}\nengram-interp explore report/wiki-nano.engram",
+    )

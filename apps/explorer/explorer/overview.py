@@ -1,0 +1,136 @@
+"""Overview: what was loaded, what it found first, what can be asked."""
+
+import math
+from collections.abc import Mapping
+
+import streamlit as st
+
+from engram_interp.results import DepthResult, Result
+from engram_interp.views import tables
+from engram_interp.views.markup import element
+from engram_interp.views.theme import DASH, number, signed
+from explorer import bar, export, shelf, states, style
+from explorer.provenance import provenance
+from explorer.scene import Scene
+
+PARTS: Mapping[str, str] = {
+    "depth": "depth map",
+    "lens-engram": "lens curve, Engram",
+    "lens-baseline": "lens curve, baseline",
+    "gates": "gates",
+    "gate-statistics": "gate statistics with nulls",
+    "ablation": "ablation effects with controls",
+}
+QUESTIONS = (
+    (
+        "layers",
+        "1 · Which layer?",
+        "Which layers resemble each other, how far each is shifted, how early it knows the answer.",
+    ),
+    ("tokens", "2 · Which token?", "Where the gates open in a text, beside gates that were never trained."),
+    (
+        "tokens",
+        "3 · Which slot, and does it matter?",
+        "Type a phrase, pick a token, see what was looked up, switch it off beside two controls.",
+    ),
+)
+PER_PROMPT: Mapping[str, str] = {"lens-table": "lens tables", "slots": "slots"}
+
+
+def page() -> None:
+    """Draw the page."""
+    scene = bar.scene()
+    depth = shelf.part(scene.bundle, "depth", what="depth map")
+    left, right = st.columns([0.44, 0.56], gap="medium")
+    with right:
+        if isinstance(depth, DepthResult):
+            style.figure(depth.plot(theme=style.theme()), key="overview map", alt=depth.summary())
+        elif isinstance(depth, states.State):
+            states.show(depth)
+    with left:
+        if isinstance(depth, DepthResult):
+            _headline(depth)
+        _questions()
+    _loaded(scene)
+
+
+def _headline(depth: DepthResult) -> None:
+    """The headline number beside its control, then the sentence that says what may be claimed."""
+    value, low, high = (float(depth.data[f"headline{end}"]) for end in ("", "_low", "_high"))
+    control, control_low, control_high = (
+        float(depth.data[f"control_shift{end}"]) for end in ("", "_low", "_high")
+    )
+    st.html(element("h2", "Does the memory make the network effectively deeper?", class_="engram-title"))
+    st.html(
+        element(
+            "div",
+            _number(value, low, high, "layers, after the first memory read", kind="engram"),
+            _number(control, control_low, control_high, "layers, before it: internal control", kind="null"),
+            class_="engram-numbers",
+        )
+    )
+    st.html(element("p", depth.summary(), class_="engram-lead"))
+
+
+def _number(value: float, low: float, high: float, what: str, *, kind: str) -> str:
+    interval = (
+        "no interval"
+        if math.isnan(low + high)
+        else f"95 % {number(low, digits=2)} to {number(high, digits=2)}"
+    )
+    shown = DASH if math.isnan(value) else signed(value, digits=2)
+    return element(
+        "div",
+        element("b", shown, class_=kind),
+        element("span", what),
+        element("span", interval),
+        class_="engram-number",
+    )
+
+
+def _questions() -> None:
+    """The questions in their order, each with the page that answers it."""
+    st.html(element("h2", "What you can ask", class_="engram-title"))
+    with st.container(key="questions", gap=None):
+        for target, question, about in QUESTIONS:
+            st.page_link(st.session_state["pages"][target], label=question)
+            st.html(element("p", about, class_="engram-asked"))
+
+
+def _loaded(scene: Scene) -> None:
+    """What the bundle holds, how it was made, and how to make what is missing."""
+    bundle = scene.bundle
+    st.html(element("h2", f"Loaded: {bundle.name}", class_="engram-title"))
+    counts = {kind: sum(part.startswith(f"{kind}:") for part in bundle) for kind in PER_PROMPT}
+    facts = [
+        f"layers {scene.layers} × {scene.baseline_layers}" if scene.layers else "layers unknown",
+        f"memory at {', '.join(map(str, scene.memory_layers)) or DASH}",
+        f"prompts {sum(not prompt.typed for prompt in scene.prompts.values())}",
+        *(f"{PER_PROMPT[kind]} {count}" for kind, count in counts.items()),
+        f"made {bundle.manifest.get('created', DASH)} by version {bundle.manifest.get('version', DASH)}",
+    ]
+    notes = bundle.meta.get("notes")
+    states.say(" · ".join(facts), *(str(note) for note in (notes if isinstance(notes, list) else [])))
+    missing = [what for part, what in PARTS.items() if part not in bundle]
+    missing += [PER_PROMPT[kind] for kind, count in counts.items() if not count]
+    if missing:
+        states.show(
+            states.State(
+                what=f"Parts missing: {', '.join(missing)}.",
+                why="This bundle was made without them; everything else is shown.",
+                todo="The report makes every part:",
+                command=states.MAKE_BUNDLE,
+            )
+        )
+    with st.expander("Every result in one sentence"):
+        for name, what in PARTS.items():
+            found = shelf.part(bundle, name, what=what)
+            said = found.summary() if isinstance(found, Result) else f"{found.what} {found.why}"
+            st.html(element("p", element("b", f"{what}: "), said, class_="engram-asked"))
+    with st.expander("How this was made"):
+        depth = shelf.part(bundle, "depth", what="depth map")
+        style.html(provenance(bundle, depth if isinstance(depth, DepthResult) else None))
+    with st.expander("Numbers behind the map"):
+        if isinstance(depth, DepthResult):
+            style.html(tables.depth_table(depth.data))
+            export.tools(depth, bundle=bundle, part="depth", call="plot()")

@@ -1,0 +1,129 @@
+"""What is known about one prompt, from the bundle or from a live run, in one form."""
+
+from dataclasses import dataclass
+
+import streamlit as st
+import xarray as xr
+
+from engram_interp.results import GateReading, LensTable, Result, SlotLookup
+from explorer import bar, shelf
+from explorer.live import Reading, live
+from explorer.scene import Prompt, Scene
+from explorer.states import State
+from explorer.waiting import result_of
+
+_RUN_LIVE = "prompts run live"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Present:
+    """One prompt: its tokens, and gates, slots and lens or why they are not there.
+
+    Attributes:
+        tokens: text by position.
+        gate: gate[layer, stream, token].
+        slots: which rows each token read.
+        lens: what each layer would predict.
+        origin: which model, and whether it ran now.
+        live: whether it ran now.
+        model: which model the numbers are of; empty where the bundle does not say.
+        cut: what to say of a text that the model's context does not hold; None if it does.
+    """
+
+    tokens: list[str]
+    gate: xr.DataArray | State
+    slots: SlotLookup | State
+    lens: LensTable | State
+    origin: str
+    live: bool = False
+    model: str = ""
+    cut: State | None = None
+
+
+def present(prompt: Prompt) -> Present | State | None:
+    """What there is of `prompt`; None while a live run is under way and its progress is shown."""
+    if prompt.typed or prompt.name in st.session_state.get(_RUN_LIVE, set()):
+        found = result_of(live().read(prompt.text), what=f"Running {live().name}")
+        return _of_reading(found) if isinstance(found, Reading) else found
+    return _of_bundle(bar.scene(), prompt)
+
+
+def run_live(prompt: Prompt) -> None:
+    """Have a prompt of the bundle run by the live model from now on."""
+    st.session_state.setdefault(_RUN_LIVE, set()).add(prompt.name)
+
+
+def _of_reading(reading: Reading) -> Present:
+    data = reading.gates.data.isel(prompt=0)
+    return Present(
+        tokens=[str(text) for text in data["token_text"].values],
+        gate=data["gate"],
+        slots=reading.slots,
+        lens=reading.lens,
+        origin=f"run now by {live().name}",
+        live=True,
+        model=live().name,
+        cut=_cut(reading),
+    )
+
+
+def _cut(reading: Reading) -> State | None:
+    if reading.given <= reading.analysed:
+        return None
+    return State(
+        what=f"The text has {reading.given:,} tokens; the context holds {reading.analysed:,}.",
+        why=f"The first {reading.analysed:,} were analysed, and all that is shown below is theirs.",
+        todo="Shorten the text to have all of it analysed.",
+    )
+
+
+def _of_bundle(scene: Scene, prompt: Prompt) -> Present | State:
+    gates = shelf.part(scene.bundle, "gates", what="gates")
+    slots = _one(scene, "slots", prompt, what="slots")
+    lens = _one(scene, "lens-table", prompt, what="lens table")
+    gate: xr.DataArray | State
+    if isinstance(gates, GateReading) and prompt.row is not None:
+        data = gates.data.isel(prompt=prompt.row, token=slice(0, prompt.tokens))
+        gate, tokens = data["gate"], data["token_text"]
+    elif isinstance(slots, SlotLookup):
+        gate, tokens = slots.data["gate"].transpose("layer", "stream", "token"), slots.data["token_text"]
+    elif isinstance(lens, LensTable):
+        gate, tokens = gates if isinstance(gates, State) else _none("gates", prompt), lens.data["token_text"]
+    else:
+        return gates if isinstance(gates, State) else _none("gates", prompt)
+    return Present(
+        tokens=[str(text) for text in tokens.values],
+        gate=gate,
+        slots=slots if isinstance(slots, SlotLookup | State) else _none("slots", prompt),
+        lens=lens if isinstance(lens, LensTable | State) else _none("lens table", prompt),
+        origin=f"from the bundle “{scene.bundle.name}”",
+        model=next((m for found in (gates, slots, lens) if (m := _model(found))), ""),
+    )
+
+
+def _model(found: object) -> str:
+    return str(found.data.attrs.get("model", "")) if isinstance(found, Result) else ""
+
+
+def _one(scene: Scene, kind: str, prompt: Prompt, *, what: str) -> object:
+    """The part of `kind` for `prompt`, or the state that says which prompts have one."""
+    name = f"{kind}:{prompt.name}"
+    if name in scene.bundle:
+        return shelf.part(scene.bundle, name, what=what)
+    having = [part.partition(":")[2] for part in scene.bundle if part.startswith(f"{kind}:")]
+    if not having:
+        return shelf.part(scene.bundle, name, what=f"{what} for this prompt")
+    few = ", ".join(having[:6]) + (f" and {len(having) - 6} more" if len(having) > 6 else "")
+    return State(
+        what=f"No {what} for this prompt in this bundle.",
+        why=f"The bundle keeps a {what.removesuffix('s')} for some prompts only: {few}.",
+        todo="Pick one of these, or run this prompt with the live model.",
+    )
+
+
+def _none(what: str, prompt: Prompt) -> State:
+    return State(
+        what=f"No {what} for “{prompt.name}”.",
+        why=f"The part of the bundle that would hold its {what} is of another kind.",
+        todo="Pick another prompt in the bar above.",
+    )

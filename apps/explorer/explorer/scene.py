@@ -1,0 +1,154 @@
+"""What there is to choose from in a bundle: prompts, layers, streams."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import streamlit as st
+
+from engram_interp.errors import InputError
+from engram_interp.results import Bundle, GateReading
+
+TYPED = "typed-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One text to look at.
+
+    Attributes:
+        name: its name in links.
+        text: the text itself; empty where the bundle does not hold it.
+        row: its number in the gate reading; None if that has none of it.
+        tokens: how many tokens it has; None while nobody has counted.
+        start: the token to look at first, where the bundle's maker named one.
+        whole: whether the bundle holds its slots and its lens table.
+        typed: whether a reader typed it here.
+    """
+
+    name: str
+    text: str = ""
+    row: int | None = None
+    tokens: int | None = None
+    start: int | None = None
+    whole: bool = False
+    typed: bool = False
+
+    @property
+    def label(self) -> str:
+        """How the prompt is called in a list."""
+        if self.typed:
+            return f"typed: {self.text}"
+        return f"{self.name} · with slots and lens" if self.whole else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What can be chosen; sizes are 0 where no part of the bundle tells them."""
+
+    bundle: Bundle
+    prompts: Mapping[str, Prompt]
+    layers: int
+    baseline_layers: int
+    memory_layers: tuple[int, ...]
+    streams: int
+
+
+def scene_of(bundle: Bundle) -> Scene:
+    """The choices that `bundle` offers, with the prompts typed in this session."""
+    prompts = _prompts(bundle)
+    gates = _gates(bundle)
+    lens = [name for name in bundle if bundle.kind(name) in {"lens_convergence", "lens_table"}]
+    layers = _size(bundle, ["depth", *lens], "layer")
+    return Scene(
+        bundle=bundle,
+        prompts={**{prompt.name: prompt for prompt in typed_prompts()}, **prompts},
+        layers=layers,
+        baseline_layers=_size(bundle, ["depth", "lens-baseline"], ("baseline_layer", "layer")),
+        memory_layers=() if gates is None else tuple(int(v) for v in gates.data["layer"].values),
+        streams=0 if gates is None else gates.data.sizes["stream"],
+    )
+
+
+def _size(bundle: Bundle, parts: list[str], dims: str | tuple[str, ...]) -> int:
+    """The first size of one of `dims` that the manifest gives for one of `parts`."""
+    for name in parts:
+        entry = bundle.manifest["parts"].get(name) if name in bundle else None
+        shapes = entry.get("shapes", {}) if isinstance(entry, dict) else {}
+        for dim in (dims,) if isinstance(dims, str) else dims:
+            if isinstance(shapes.get(dim), int):
+                return int(shapes[dim])
+    return 0
+
+
+def _gates(bundle: Bundle) -> GateReading | None:
+    """The gates, or None where they are missing or damaged; the page that shows them says why."""
+    try:
+        found = bundle["gates"]
+    except InputError:
+        return None
+    return found if isinstance(found, GateReading) else None
+
+
+def _prompts(bundle: Bundle) -> dict[str, Prompt]:
+    found: dict[str, Prompt] = {}
+    gates = _gates(bundle)
+    if gates is not None:
+        data = gates.data
+        names = data["prompt_id"] if "prompt_id" in data else data["prompt"]
+        counts = (data["token_id"].values >= 0).sum(axis=1)
+        for row, (name, text) in enumerate(zip(names.values, data["prompt_text"].values, strict=True)):
+            found[str(name)] = Prompt(name=str(name), text=str(text), row=row, tokens=int(counts[row]))
+    for part in bundle:
+        kind, _, name = part.partition(":")
+        if name and kind in {"lens-table", "slots"} and name not in found:
+            found[name] = Prompt(name=name, tokens=_size(bundle, [part], "token") or None)
+    starts = _starts(bundle)
+    for name, prompt in found.items():
+        whole = f"slots:{name}" in bundle and f"lens-table:{name}" in bundle
+        found[name] = replace(prompt, start=starts.get(name), whole=whole)
+    return dict(sorted(found.items(), key=lambda item: not item[1].whole))
+
+
+def _starts(bundle: Bundle) -> dict[str, int]:
+    """The token to look at first, by prompt, as the bundle's maker noted it."""
+    noted = bundle.meta.get("examples")
+    found = [entry for entry in noted if isinstance(entry, dict)] if isinstance(noted, list) else []
+    return {
+        str(one["id"]): one["token"] for one in found if "id" in one and isinstance(one.get("token"), int)
+    }
+
+
+def typed_prompts() -> list[Prompt]:
+    """What readers typed since the server started, the latest first."""
+    prompts = _typed()
+    return [prompts[name] for name in reversed(prompts)]
+
+
+def remember(text: str) -> Prompt:
+    """Keep a typed text under a name that a link can carry; the link never carries the text."""
+    name = TYPED + hashlib.sha1(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()[:8]
+    prompts = _typed()
+    prompts.pop(name, None)
+    prompts[name] = Prompt(name=name, text=text, typed=True)
+    while len(prompts) > 50:
+        del prompts[next(iter(prompts))]
+    return prompts[name]
+
+
+@st.cache_resource(show_spinner=False)
+def _typed() -> dict[str, Prompt]:
+    return {}
+
+
+def first_token(scene: Scene, prompt: Prompt) -> int:
+    """The token its bundle names; else where a gate is widest open; of a typed prompt the last."""
+    last = (prompt.tokens or 1) - 1
+    if prompt.start is not None and 0 <= prompt.start <= last:
+        return prompt.start
+    gates = _gates(scene.bundle)
+    if prompt.row is None or gates is None:
+        return last
+    gate = gates.data["gate"].values[prompt.row].max(axis=(0, 1))
+    return last if np.isnan(gate).all() else int(np.nanargmax(gate))

@@ -1,0 +1,167 @@
+"""What is chosen: kept from page to page, written to the address, read from it again.
+
+The address is the one place a selection can be wrong in (a link to another bundle, an edited number).
+What does not exist is replaced by the nearest that does, and one line says so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+
+import streamlit as st
+
+from explorer.scene import TYPED, Prompt, Scene, first_token
+
+STREAMS = ("all", "max", "mean")
+_KEY = "selection"
+_WRITTEN = "selection written to the address"
+_NOTES = "selection notes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What is chosen; −1 and an empty text stand for “not chosen yet”."""
+
+    bundle: str = ""
+    prompt: str = ""
+    layer: int = -1
+    baseline_layer: int = -1
+    stream: str = "all"
+    token: int = -1
+
+
+def current() -> Selection:
+    """What is chosen now."""
+    found = st.session_state.get(_KEY)
+    return found if isinstance(found, Selection) else Selection()
+
+
+def choose(**changes: Any) -> None:
+    """Change what is chosen; another prompt starts at a token of its own."""
+    before = current()
+    if "prompt" in changes and changes["prompt"] != before.prompt:
+        changes = {"token": -1, **changes}
+    st.session_state[_KEY] = replace(before, **changes)
+    st.session_state[_NOTES] = []
+
+
+def adopt_address() -> list[str]:
+    """Take over what the address says if it is not what this session wrote; what cannot be read is said."""
+    params = {name: value for name, value in st.query_params.items() if value}
+    if not params or params == st.session_state.get(_WRITTEN):
+        return []
+    changes, notes = _read(params)
+    choose(**changes)
+    return notes
+
+
+def _read(params: Mapping[str, str]) -> tuple[dict[str, str | int], list[str]]:
+    changes: dict[str, str | int] = {}
+    notes: list[str] = []
+    names = {"b": "bundle", "prompt": "prompt", "stream": "stream"}
+    changes |= {field: params[name] for name, field in names.items() if name in params}
+    layer, _, baseline_layer = params.get("cell", "").partition(".")
+    numbers = {
+        "layer": layer or params.get("layer", ""),
+        "baseline_layer": baseline_layer,
+        "token": params.get("tok", ""),
+    }
+    for field, text in numbers.items():
+        if text.isascii() and text.lstrip("-").isdigit() and len(text) < 10:
+            changes[field] = int(text)
+        elif text:
+            notes.append(f"The link names the {field.replace('_', ' ')} “{text}”, which is no number.")
+    return changes, notes
+
+
+def address(page: str) -> dict[str, str]:
+    """Everything that is chosen, defaults too, as the parameters of a link."""
+    chosen = current()
+    params = {"b": chosen.bundle, "prompt": chosen.prompt}
+    if page == "layers":
+        params["cell"] = f"{chosen.layer}.{chosen.baseline_layer}"
+    else:
+        params["layer"] = str(chosen.layer)
+    params |= {"stream": chosen.stream, "tok": str(chosen.token)}
+    return {name: value for name, value in params.items() if value and "-1" not in value.split(".")} | {
+        "v": "1"
+    }
+
+
+def write_address(page: str) -> None:
+    """Write the selection to the address bar, so that what stands there is a complete link."""
+    written = address(page)
+    if dict(st.query_params) != written:
+        st.query_params.from_dict(written)
+    st.session_state[_WRITTEN] = written
+
+
+def settle(scene: Scene, prompt_of: Mapping[str, Prompt], notes: list[str]) -> list[str]:
+    """Replace what does not exist by the nearest that does; returns the lines that say so."""
+    chosen = current()
+    settled, prompt_note = _prompt(chosen, prompt_of)
+    settled, layer_notes = _layers(settled, scene)
+    settled, stream_note = _stream(settled, scene)
+    settled, token_note = _token(settled, scene, prompt_of.get(settled.prompt))
+    st.session_state[_KEY] = settled
+    said = [*notes, *prompt_note, *layer_notes, *stream_note, *token_note]
+    kept = st.session_state.get(_NOTES, [])
+    st.session_state[_NOTES] = list(dict.fromkeys([*kept, *said]))
+    return list(st.session_state[_NOTES])
+
+
+def _prompt(chosen: Selection, prompts: Mapping[str, Prompt]) -> tuple[Selection, list[str]]:
+    if chosen.prompt in prompts or not prompts:
+        return chosen, []
+    fallback = next((name for name in prompts if not prompts[name].typed), next(iter(prompts)))
+    near = get_close_matches(chosen.prompt, list(prompts), n=1, cutoff=0.5)
+    name = near[0] if near and not chosen.prompt.startswith(TYPED) else fallback
+    if not chosen.prompt:
+        return replace(chosen, prompt=name), []
+    why = "a text that was typed elsewhere" if chosen.prompt.startswith(TYPED) else "not in this bundle"
+    note = f"The prompt “{chosen.prompt}” is {why}; “{name}” is shown instead."
+    return replace(chosen, prompt=name, token=-1), [note]
+
+
+def _layers(chosen: Selection, scene: Scene) -> tuple[Selection, list[str]]:
+    notes: list[str] = []
+    first = scene.memory_layers[0] if scene.memory_layers else 0
+    for field, count, what in (
+        ("layer", scene.layers, "layer"),
+        ("baseline_layer", scene.baseline_layers, "baseline layer"),
+    ):
+        value = getattr(chosen, field)
+        if count and not 0 <= value < count:
+            nearest = min(max(value, 0), count - 1)
+            if value == -1:
+                nearest = min(first if field == "layer" else chosen.layer, count - 1)
+            else:
+                notes.append(f"There is no {what} {value} among the {count}; layer {nearest} is shown.")
+            chosen = replace(chosen, **{field: nearest})
+    return chosen, notes
+
+
+def _stream(chosen: Selection, scene: Scene) -> tuple[Selection, list[str]]:
+    if chosen.stream in stream_choices(scene):
+        return chosen, []
+    return replace(chosen, stream="all"), [f"There is no stream “{chosen.stream}”; all streams are shown."]
+
+
+def stream_choices(scene: Scene) -> list[str]:
+    """All streams, their largest or mean gate, or one of them; with one stream there is no choice."""
+    if scene.streams <= 1:
+        return ["all"]
+    return [*STREAMS, *(str(stream) for stream in range(scene.streams))]
+
+
+def _token(chosen: Selection, scene: Scene, prompt: Prompt | None) -> tuple[Selection, list[str]]:
+    if prompt is None or prompt.tokens is None:
+        return chosen, []
+    if chosen.token == -1:
+        return replace(chosen, token=first_token(scene, prompt)), []
+    nearest = min(max(chosen.token, 0), prompt.tokens - 1)
+    if nearest == chosen.token:
+        return chosen, []
+    note = f"Token {chosen.token} is not among the {prompt.tokens} of this prompt; token {nearest} is shown."
+    return replace(chosen, token=nearest), [note]

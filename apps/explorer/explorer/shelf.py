@@ -1,0 +1,127 @@
+"""The bundles that may be opened: those on the command line, and those of the package.
+
+A link carries a bundle's name, never a path. The name is looked up here and nowhere else.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from engram_interp import pairs
+from engram_interp.errors import DamagedFileError, InputError
+from engram_interp.results import Bundle, Result, manifest, open_bundle
+from explorer.arguments import arguments
+from explorer.states import MAKE_BUNDLE, State
+
+SUFFIX = ".engram"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shelf:
+    """Bundles by name, and why a place that was named holds none."""
+
+    bundles: Mapping[str, Path]
+    notes: tuple[str, ...] = ()
+
+
+def shelf() -> Shelf:
+    """What can be opened now; folders are looked through again on every call."""
+    given = arguments().bundles
+    found: dict[str, Path] = {}
+    notes: list[str] = []
+    for place in given:
+        inside = [place] if _is_bundle(place) else sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else []
+        if not inside:
+            notes.append(f"There is no bundle at {place}; give a folder NAME{SUFFIX} or one that holds some.")
+        for path in inside:
+            _add(found, path)
+    if not given:
+        for name in pairs.available():
+            path = pairs.bundle_path(name)
+            if path.is_dir():
+                _add(found, path)
+    return Shelf(bundles=found, notes=tuple(notes))
+
+
+def _is_bundle(place: Path) -> bool:
+    return place.is_dir() and (place.name.endswith(SUFFIX) or (place / manifest.NAME).exists())
+
+
+def _add(found: dict[str, Path], path: Path) -> None:
+    """Give `path` its folder's name, with a number where two folders share it."""
+    name = plain = path.resolve().name.removesuffix(SUFFIX)
+    number = 2
+    while name in found and found[name].resolve() != path.resolve():
+        name, number = f"{plain}-{number}", number + 1
+    found[name] = path
+
+
+def opened(path: Path) -> Bundle | State:
+    """The bundle at `path`, or why it cannot be opened."""
+    try:
+        stamp = (path / manifest.NAME).stat().st_mtime_ns
+    except OSError:
+        stamp = 0
+    try:
+        return _opened(path, stamp)
+    except DamagedFileError as error:
+        return State(
+            what="This bundle is damaged.",
+            why=str(error),
+            todo="Open another bundle in the bar above, or make this one anew:",
+            command=MAKE_BUNDLE,
+            tone="error",
+        )
+    except InputError as error:
+        if _is_newer(path):
+            return State(
+                what="This bundle was made by a newer version.",
+                why=str(error),
+                todo="Upgrade, or open another bundle in the bar above:",
+                command="pip install --upgrade engram-interp",
+                tone="error",
+            )
+        return State(
+            what="This bundle cannot be opened.",
+            why=str(error),
+            todo="Open another bundle in the bar above, or make one:",
+            command=MAKE_BUNDLE,
+            tone="error",
+        )
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _opened(path: Path, stamp: int) -> Bundle:  # noqa: ARG001 - a rewritten bundle is read again
+    return open_bundle(path)
+
+
+def _is_newer(path: Path) -> bool:
+    try:
+        stated = json.loads((path / manifest.NAME).read_text(encoding="utf-8"))["format"]["version"]
+        return bool(stated > manifest.FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
+    """A result of the bundle, or why it is not to be had; the other parts stay usable."""
+    if name not in bundle:
+        return State(
+            what=f"No {what} in this bundle.",
+            why=f"The bundle “{bundle.name}” has no part “{name}”.",
+            todo="The report makes every part:",
+            command=MAKE_BUNDLE,
+        )
+    try:
+        return bundle[name]
+    except InputError as error:
+        return State(
+            what=f"The {what} in this bundle cannot be read.",
+            why=str(error),
+            todo="The other parts keep working. To make the bundle anew:",
+            command=MAKE_BUNDLE,
+            tone="error",
+        )

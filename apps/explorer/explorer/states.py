@@ -1,0 +1,41 @@
+"""What a page shows where it has no numbers: what happened, why, and what to do."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import streamlit as st
+
+from engram_interp.views.markup import element, join
+
+MAKE_BUNDLE = "engram-interp report --out report"
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Three lines, and where it helps a command to copy."""
+
+    what: str
+    why: str
+    todo: str
+    command: str = ""
+    tone: Literal["note", "error"] = "note"
+
+
+def show(state: State) -> None:
+    """Draw the state."""
+    lines = join(
+        [
+            element("strong", state.what),
+            element("span", state.why),
+            element("span", state.todo, class_="todo"),
+        ]
+    )
+    role = "alert" if state.tone == "error" else "note"
+    st.html(element("div", lines, class_=f"engram-state {state.tone}", role=role))
+    if state.command:
+        st.code(state.command, language="bash")
+
+
+def say(*lines: str) -> None:
+    """Muted lines, one below the other."""
+    st.html(join(element("p", line, class_="engram-line") for line in lines))

@@ -1,0 +1,117 @@
+// A list of tokens with their gates. Token text is not to be trusted: it enters as textContent alone.
+const MARKS = /([␣↵⇥␍]|‹[^›]*›)/;
+
+const make = (tag, name, text) => {
+  const made = document.createElement(tag);
+  made.className = name;
+  if (text !== undefined) made.textContent = text;
+  return made;
+};
+
+const chip = (data, index) => {
+  const made = make("span", "chip");
+  made.dataset.index = index;
+  made.setAttribute("role", "option");
+  made.title = data.notes[index];
+  made.setAttribute("aria-label", data.notes[index]);
+  const lines = make("span", "lines");
+  for (const order of data.orders) lines.append(make("i", `order-${order}`));
+  const text = make("span", "text");
+  for (const piece of data.tokens[index].split(MARKS)) {
+    if (piece) text.append(MARKS.test(piece) ? make("span", "mark", piece) : piece);
+  }
+  const bars = make("span", "bars");
+  for (const row of data.rows) {
+    const bar = make("span", "bar");
+    const fill = make("i", "");
+    fill.style.width = `${100 * row.values[index]}%`;
+    bar.append(fill);
+    bars.append(bar);
+  }
+  const share = data.rows[data.ground].values[index];
+  text.style.setProperty("--share", `${100 * share}%`);
+  text.style.color = data.inks[index];
+  made.append(lines, text, bars);
+  return made;
+};
+
+const pick = (list, data, index) => {
+  const chips = list.children;
+  for (const [at, one] of [...chips].entries()) {
+    one.setAttribute("aria-selected", String(at === index));
+    one.tabIndex = at === index ? 0 : -1;
+    data.orders.forEach((order, place) => {
+      const inside = at <= index && at > index - order;
+      const line = one.firstChild.children[place];
+      line.classList.toggle("on", inside);
+      line.classList.toggle("first", inside && (at === index - order + 1 || at === 0));
+      line.classList.toggle("last", at === index);
+    });
+  }
+};
+
+const move = (list, from, key) => {
+  const last = list.children.length - 1;
+  const top = (at) => list.children[at].offsetTop;
+  if (key === "ArrowRight") return Math.min(from + 1, last);
+  if (key === "ArrowLeft") return Math.max(from - 1, 0);
+  if (key === "Home") return 0;
+  if (key === "End") return last;
+  const step = key === "ArrowDown" ? 1 : key === "ArrowUp" ? -1 : 0;
+  if (!step) return null;
+  let at = from;
+  while (at + step >= 0 && at + step <= last && top(at) === top(from)) at += step;
+  const line = top(at);
+  const place = list.children[from].offsetLeft;
+  while (step < 0 && at > 0 && top(at - 1) === line && list.children[at].offsetLeft > place) at -= 1;
+  while (step > 0 && at < last && top(at + 1) === line && list.children[at].offsetLeft < place) at += 1;
+  return at;
+};
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  let list = parentElement.querySelector(".strip");
+  if (!list) {
+    list = make("div", "strip");
+    list.setAttribute("role", "listbox");
+    list.setAttribute("aria-orientation", "horizontal");
+    list.setAttribute("aria-label", "Tokens with their gates; arrow keys move, Enter picks");
+    parentElement.append(list);
+  }
+  for (const [name, colour] of Object.entries(data.colours)) list.style.setProperty(`--${name}`, colour);
+  const { picked, ...drawn } = data;
+  const signature = JSON.stringify(drawn);
+  if (list.signature !== signature) {
+    const focused = list.contains(list.getRootNode().activeElement);
+    list.replaceChildren(...data.tokens.map((_, index) => chip(data, index)));
+    list.signature = signature;
+    if (focused) list.children[picked]?.focus({ preventScroll: true });
+  }
+  pick(list, data, picked);
+  const shown = list.children[picked];
+  if (list.shown !== picked && shown) {
+    const above = shown.offsetTop - list.offsetTop;
+    const hidden = above < list.scrollTop || above + shown.offsetHeight > list.scrollTop + list.clientHeight;
+    if (hidden) list.scrollTop = above - list.clientHeight / 2;
+    list.shown = picked;
+  }
+
+  const choose = (index) => {
+    pick(list, data, index);
+    setTriggerValue("picked", index);
+  };
+  list.onclick = (event) => {
+    const one = event.target.closest(".chip");
+    if (one) choose(Number(one.dataset.index));
+  };
+  list.onkeydown = (event) => {
+    const one = event.target.closest(".chip");
+    if (!one || event.ctrlKey || event.metaKey || event.altKey) return;
+    const from = Number(one.dataset.index);
+    const to = move(list, from, event.key);
+    if (event.key === "Enter" || event.key === " ") choose(from);
+    else if (to !== null) list.children[to].focus();
+    else return;
+    event.preventDefault();
+  };
+}

@@ -1,0 +1,108 @@
+"""The token strip: a text whose tokens carry their gates and can be picked, by pointer or by keyboard."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import streamlit as st
+import xarray as xr
+
+from engram_interp.views.theme import mix, number, palette, text_on
+from engram_interp.views.tokens import visible
+from explorer.style import theme
+
+_HERE = Path(__file__).parent
+_ASSETS = {kind: (_HERE / f"strip.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The gate of one layer and stream (or the largest or mean of its streams) at every token."""
+
+    name: str
+    layer: int
+    values: npt.NDArray[np.float64]
+
+
+def rows(gate: xr.DataArray, *, stream: str) -> list[Row]:
+    """The rows that a choice of stream shows.
+
+    Args:
+        gate: gate[layer, stream, token] in [0, 1].
+        stream: ``all``, ``max``, ``mean``, or the number of one.
+    """
+    values = gate.transpose("layer", "stream", "token").values.astype(float)
+    layers = [int(layer) for layer in gate["layer"].values]
+    count = values.shape[1]
+    if stream in {"max", "mean"}:
+        reduced = values.max(axis=1) if stream == "max" else values.mean(axis=1)
+        return [
+            Row(name=f"layer {v} · {stream} of {count}", layer=v, values=reduced[i])
+            for i, v in enumerate(layers)
+        ]
+    shown = range(count) if stream == "all" else [int(stream)]
+    return [
+        Row(name=f"layer {v}" + (f" · stream {s}" if count > 1 else ""), layer=v, values=values[i, s])
+        for i, v in enumerate(layers)
+        for s in shown
+    ]
+
+
+def show(
+    tokens: Sequence[str],
+    gates: Sequence[Row],
+    *,
+    ground: int,
+    token: int,
+    orders: Sequence[int],
+    pick: Callable[[int], None],
+) -> None:
+    """Draw the strip.
+
+    Args:
+        tokens: the text of every token.
+        gates: one bar under each token for each of these, in this order.
+        ground: which of them also colours the ground.
+        token: the one that is picked.
+        orders: lengths of the n-grams looked up; those that end at the picked token are bracketed.
+        pick: called with the position a reader picks.
+    """
+    colours = palette(theme())
+    inks = [text_on(mix(colours.paper, colours.gate, _share(value))) for value in gates[ground].values]
+    key = "token strip"
+    data: dict[str, Any] = {
+        "tokens": [visible(str(text)) for text in tokens],
+        "rows": [{"name": row.name, "values": [_share(v) for v in row.values]} for row in gates],
+        "notes": [_note(index, tokens, gates) for index in range(len(tokens))],
+        "ground": ground,
+        "inks": inks,
+        "picked": token,
+        "orders": list(orders),
+        "colours": {
+            "gate": colours.gate,
+            "track": colours.grid,
+            "quiet": colours.muted,
+            "mark": colours.engram,
+        },
+    }
+
+    def picked() -> None:
+        position = st.session_state[key]["picked"]
+        if isinstance(position, int | float) and 0 <= position < len(tokens):
+            pick(int(position))
+
+    st.components.v2.component("engram_token_strip", css=_ASSETS["css"], js=_ASSETS["js"])(
+        key=key, data=data, on_picked_change=picked
+    )
+
+
+def _share(value: float) -> float:
+    return 0.0 if np.isnan(value) else round(min(max(float(value), 0.0), 1.0), 3)
+
+
+def _note(index: int, tokens: Sequence[str], gates: Sequence[Row]) -> str:
+    values = ", ".join(f"{row.name} {number(float(row.values[index]))}" for row in gates)
+    return f"token {index} {visible(str(tokens[index]))}: gate {values}"

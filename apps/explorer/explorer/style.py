@@ -1,0 +1,38 @@
+"""The look that all pages share; colours come from the views' palettes."""
+
+from pathlib import Path
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from engram_interp.views.markup import Html, element, style_sheet
+from engram_interp.views.theme import PLOTLY_CONFIG, Theme
+
+FONT = '"Source Sans", system-ui, sans-serif'
+_SHEET = Path(__file__).with_name("style.css")
+
+
+def theme() -> Theme:
+    """The theme the reader's browser shows."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def inject() -> None:
+    """Put the style sheets into the page, once a run."""
+    own = _SHEET.read_text(encoding="utf-8")
+    st.html(element("style", Html(f"{style_sheet(theme=theme(), scope=':root')}:root{{--sans:{FONT}}}{own}")))
+
+
+def html(*children: str) -> None:
+    """Draw escaped HTML in the style of the views."""
+    st.html(element("div", *children, class_="engram-view"))
+
+
+def figure(drawn: go.Figure, *, key: str, alt: str) -> None:
+    """Draw a figure as its result made it, in the letters of the page."""
+    st.plotly_chart(lettered(drawn), theme=None, config=PLOTLY_CONFIG, key=key, alt=alt)
+
+
+def lettered(drawn: go.Figure) -> go.Figure:
+    """`drawn` with the font that Streamlit brings along, so that figures and page read as one."""
+    return drawn.update_layout(font={"family": FONT, "size": 14})

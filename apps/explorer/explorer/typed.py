@@ -1,0 +1,97 @@
+"""A phrase of the reader's own: a field to type in, and phrases that the training text really holds."""
+
+from typing import Any
+
+import streamlit as st
+
+from engram_interp import pairs
+from engram_interp.errors import InputError
+from explorer import selection, states
+from explorer.live import PAIR, live
+from explorer.scene import Prompt, remember
+
+LONGEST = 20_000
+EXAMPLES = 6
+_FIELD = "typed text"
+_PILLS = "example phrase"
+_EMPTY = "typed nothing"
+
+
+def ask(prompt: Prompt | None) -> None:
+    """Draw the field and the examples; a text that is entered becomes the chosen prompt."""
+    left, right = st.columns([0.4, 0.6], gap="medium")
+    with left:
+        _field(prompt)
+    with right:
+        _examples(prompt)
+    if st.session_state.pop(_EMPTY, False):
+        states.show(
+            states.State(
+                what="There is nothing to run.",
+                why="The prompt is empty.",
+                todo="Type at least one character, or take one of the phrases above.",
+            )
+        )
+
+
+def _field(prompt: Prompt | None) -> None:
+    missing = live().missing
+    st.session_state[_FIELD] = prompt.text if prompt is not None and prompt.typed else ""
+    st.text_input(
+        f"Type a phrase and press Enter: {live().name} runs it here",
+        key=_FIELD,
+        max_chars=LONGEST,
+        placeholder="for example: The People's Republic of",
+        on_change=_enter,
+        disabled=bool(missing),
+    )
+    if missing:
+        states.show(
+            states.State(
+                what="Live runs are off.",
+                why=missing,
+                todo="The prompts of the bundle are all here. To run your own text, name a model:",
+                command="engram-interp explore --model PATH",
+            )
+        )
+
+
+def _enter() -> None:
+    _take(str(st.session_state[_FIELD]))
+
+
+def _take(text: str) -> None:
+    if not text.strip():
+        st.session_state[_EMPTY] = True
+        return
+    selection.choose(prompt=remember(text).name, token=-1)
+
+
+@st.cache_data(show_spinner=False)
+def _phrases() -> list[dict[str, Any]]:
+    try:
+        return pairs.examples(PAIR)
+    except (InputError, OSError, ValueError):
+        return []
+
+
+def _examples(prompt: Prompt | None) -> None:
+    if live().path is not None or live().missing:
+        return
+    found = {str(example["text"]): example for example in _phrases()[:EXAMPLES]}
+    if not found:
+        return
+    shown = prompt.text if prompt is not None and prompt.typed else None
+    st.session_state[_PILLS] = shown if shown in found else None
+    st.pills(
+        "Or take one that its training text holds: … what follows there, and how often",
+        list(found),
+        key=_PILLS,
+        format_func=lambda text: _said(found[text]),
+        on_change=lambda: _take(str(st.session_state[_PILLS] or shown or "")),
+        wrap=True,
+    )
+
+
+def _said(example: dict[str, Any]) -> str:
+    return f"{example['text']} … {example.get('next', '')} ·  {int(example['count'])}×"

@@ -1,0 +1,93 @@
+"""How the explorer is started: ``streamlit run`` with the options it wants.
+
+Nothing leaves the machine: no usage statistics, no watching of files, a server that listens to this
+machine alone. Loading this module by its path imports neither Streamlit nor the package; run as a
+script it is the server.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from threading import Thread
+
+HERE = Path(__file__).resolve()
+MAIN = HERE.parent / "main.py"
+NEEDED_FIRST = ("engram_interp.results", "h5netcdf", "plotly.io", "plotly.graph_objects")
+
+OPTIONS: Mapping[str, str] = {
+    "browser.gatherUsageStats": "false",
+    "server.fileWatcherType": "none",
+    "server.runOnSave": "false",
+    "server.maxUploadSize": "1",
+    "client.toolbarMode": "minimal",
+    "client.showErrorDetails": "none",
+    "theme.baseRadius": "6px",
+    "theme.light.primaryColor": "#0072b2",
+    "theme.light.backgroundColor": "#ffffff",
+    "theme.light.secondaryBackgroundColor": "#f3f5f7",
+    "theme.light.textColor": "#1b1f24",
+    "theme.light.borderColor": "#d5dae0",
+    "theme.light.linkColor": "#005f96",
+    "theme.dark.primaryColor": "#56aee6",
+    "theme.dark.backgroundColor": "#14171c",
+    "theme.dark.secondaryBackgroundColor": "#1e232a",
+    "theme.dark.textColor": "#e8eaed",
+    "theme.dark.borderColor": "#3a424c",
+    "theme.dark.linkColor": "#8cc8f0",
+}
+
+
+def command(
+    bundles: Sequence[str | Path] = (),
+    *,
+    model: str | Path | None = None,
+    port: int | None = None,
+    address: str = "localhost",
+    browser: bool = True,
+) -> list[str]:
+    """The arguments of the process that serves the explorer.
+
+    Args:
+        bundles: result bundles, or folders that hold some; none for those of the package.
+        model: a native model directory for live runs; None for the packaged pair's.
+        port: where to serve; None lets Streamlit take the first free one from 8501 on.
+        address: which interface to listen on.
+        browser: whether to open a browser window.
+    """
+    options = {
+        **OPTIONS,
+        "server.address": address,
+        "server.headless": "false" if browser else "true",
+        **({} if port is None else {"server.port": str(port)}),
+    }
+    given = [str(bundle) for bundle in bundles]
+    return [
+        sys.executable,
+        str(HERE),
+        "run",
+        str(MAIN),
+        *(f"--{name}={value}" for name, value in options.items()),
+        "--",
+        *given,
+        *([] if model is None else ["--model", str(model)]),
+    ]
+
+
+def serve() -> None:
+    """Be Streamlit; import what the first page needs while the browser is still opening."""
+    from streamlit.web.cli import main
+
+    Thread(target=_warm_up, name="warm-up", daemon=True).start()
+    main(prog_name="streamlit")
+
+
+def _warm_up() -> None:
+    for name in NEEDED_FIRST:
+        import_module(name)
+    import_module("xarray").backends.list_engines()  # reads the installed packages once, a fifth of a second
+    import_module("plotly.graph_objects").Figure().add_heatmap(z=[[0.0]]).to_json()
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,5 @@
+"""``python -m engram_interp`` is ``engram-interp``."""
+
+from engram_interp.cli import main
+
+main()

@@ -1,0 +1,141 @@
+"""Texts as right-padded token ids, with where the entities end and what was left out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.data.prompts import PromptSet, coerce
+from engram_interp.errors import InputError
+
+_PAD = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Prompts as token ids.
+
+    Attributes:
+        tokens: Ids, right-padded with 0, int64 `[batch, token]`.
+        mask: True at real tokens.
+        entity_ends: Of each prompt, the positions of the last token of every marked entity.
+        names: Of each prompt, its id.
+        texts: The prompts' texts; empty where token ids were given.
+        notes: One sentence for every prompt that did not fit the context.
+    """
+
+    tokens: Int64[Tensor, "batch token"]
+    mask: Bool[Tensor, "batch token"]
+    entity_ends: tuple[tuple[int, ...], ...]
+    names: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def encode(model: SubjectModel, texts_or_ids: Any) -> Encoded:
+    """Token ids of texts (or given ids), padded to one rectangle.
+
+    Args:
+        model: Gives the tokenizer, the separator that opens every text, and the context length.
+        texts_or_ids: A text, texts, a `PromptSet`, or token ids: an integer tensor or array
+            `[batch, token]` or `[token]`, or a list of lists of ids.
+
+    Raises:
+        InputError: If there is nothing to encode, or ids are out of range.
+    """
+    if _is_ids(texts_or_ids):
+        return _from_ids(model, texts_or_ids)
+    prompts: PromptSet = coerce(texts_or_ids)
+    sequences, ends = [], []
+    offset = 0 if model.separator_id is None else 1
+    for text, spans in zip(prompts.texts, prompts.entities, strict=True):
+        sequences.append(model.to_tokens(text)[0].tolist())
+        ends.append(_entity_ends(model, text, spans, offset))
+    tokens, mask, notes = _pad(model, sequences, prompts.ids)
+    kept = mask.sum(1).tolist()
+    return Encoded(
+        tokens=tokens,
+        mask=mask,
+        entity_ends=tuple(tuple(e for e in es if e < n) for es, n in zip(ends, kept, strict=True)),
+        names=tuple(prompts.ids),
+        texts=tuple(prompts.texts),
+        notes=notes,
+    )
+
+
+def _is_ids(value: Any) -> bool:
+    if isinstance(value, Tensor | np.ndarray):
+        return isinstance(value, Tensor) or value.dtype.kind in "iuf"
+    first = value[0] if isinstance(value, Sequence) and not isinstance(value, str) and len(value) else None
+    rows = isinstance(first, Sequence | Tensor | np.ndarray) and not isinstance(first, str)
+    return rows or isinstance(first, int | np.integer)
+
+
+def _sequences(ids: Any) -> list[list[int]]:
+    if not isinstance(ids, Tensor | np.ndarray):
+        rows = [ids] if isinstance(ids[0], int | np.integer) else ids
+        return [[int(i) for i in row] for row in rows]
+    given = torch.as_tensor(ids)
+    if given.is_floating_point() or given.ndim not in (1, 2):
+        raise InputError(
+            f"Token ids want to be integers [batch, token], got {given.dtype} {tuple(given.shape)}."
+        )
+    return [list(map(int, row)) for row in (given[None] if given.ndim == 1 else given).tolist()]
+
+
+def _from_ids(model: SubjectModel, ids: Any) -> Encoded:
+    sequences = _sequences(ids)
+    if not sequences or not all(sequences):
+        raise InputError("There are no token ids to run; give at least one id per prompt.")
+    low, high = min(map(min, sequences)), max(map(max, sequences))
+    if low < 0 or high >= model.d_vocab:
+        raise InputError(
+            f"Token ids want to lie in 0 … {model.d_vocab - 1} for {model.name}, got {low} … {high}."
+        )
+    names = [f"ids-{i}" for i in range(len(sequences))]
+    tokens, mask, notes = _pad(model, sequences, names)
+    return Encoded(
+        tokens=tokens, mask=mask, entity_ends=((),) * len(sequences), names=tuple(names), notes=notes
+    )
+
+
+def _pad(
+    model: SubjectModel, sequences: list[list[int]], names: Sequence[str]
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    limit = model.n_ctx or max(map(len, sequences))
+    notes = tuple(
+        f"Prompt {name!r} has {len(s):,} tokens and the context of {model.name} holds {limit}: its first "
+        f"{limit} were analysed."
+        for s, name in zip(sequences, names, strict=True)
+        if len(s) > limit
+    )
+    width = min(limit, max(map(len, sequences)))
+    tokens = torch.full((len(sequences), width), _PAD, dtype=torch.int64)
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    for row, sequence in enumerate(sequences):
+        cut = sequence[:width]
+        tokens[row, : len(cut)] = torch.tensor(cut)
+        mask[row, : len(cut)] = True
+    return tokens.to(model.device), mask.to(model.device), notes
+
+
+def _entity_ends(
+    model: SubjectModel, text: str, spans: Sequence[tuple[int, int]], offset: int
+) -> tuple[int, ...]:
+    if not spans:
+        return ()
+    starts_ends = model.tokenizer.encode(text, add_special_tokens=False).offsets
+    ends = []
+    for _, end in spans:
+        covering = [i for i, (a, b) in enumerate(starts_ends) if a < end <= b]
+        if covering:
+            ends.append(covering[-1] + offset)
+    return tuple(dict.fromkeys(ends))

@@ -1,0 +1,166 @@
+"""Which tokens of which documents are compared, and their activations layer by layer."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from engram_interp.capture.encode import Encoded
+from engram_interp.capture.record import run_batches
+from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.errors import InputError
+
+Streams = Literal["concat", "mean", "readout"] | int
+_PER_DOCUMENT = 16
+"""Tokens drawn from each document where no entities are marked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Token positions, in document order.
+
+    Attributes:
+        document: Index of the prompt of each sample, int64.
+        position: Its token position in every model, int64 `[model, sample]`.
+        what: How the tokens were chosen, for provenance.
+    """
+
+    document: Int64[np.ndarray, " sample"]
+    position: Int64[np.ndarray, "model sample"]
+    what: str
+
+    def __len__(self) -> int:
+        return len(self.document)
+
+
+def choose(encodings: Sequence[Encoded], *, seed: int) -> Samples:
+    """The last token of every marked entity; without marks, up to 16 random tokens a document.
+
+    Args:
+        encodings: The same prompts as each model encodes them.
+        seed: Of the random tokens.
+
+    Raises:
+        InputError: If the models cut the texts into different tokens and no entities are marked, so
+            that no tokens correspond.
+    """
+    first = encodings[0]
+    same = all(
+        e.tokens.shape == first.tokens.shape and bool((e.tokens == first.tokens).all()) for e in encodings
+    )
+    marked = any(first.entity_ends)
+    if marked and (same or all(_counts(e) == _counts(first) for e in encodings)):
+        document = np.repeat(np.arange(len(first)), _counts(first))
+        position = [[p for ends in e.entity_ends for p in ends] for e in encodings]
+        return Samples(
+            document=document,
+            position=np.asarray(position, np.int64).reshape(len(encodings), -1),
+            what="last token of every marked entity",
+        )
+    if not same:
+        raise InputError(
+            "The two models cut these texts into different tokens, so tokens cannot be paired; compare them "
+            "at marked entities (prompts.load('entities'), or from_file(…, markup='brackets'))."
+        )
+    generator = np.random.default_rng(seed)
+    documents, positions = list[int](), list[int]()
+    for row, length in enumerate(first.mask.sum(1).tolist()):
+        inside = np.arange(1, length)
+        chosen = np.sort(generator.permutation(inside)[:_PER_DOCUMENT])
+        documents += [row] * len(chosen)
+        positions += chosen.tolist()
+    return Samples(
+        document=np.asarray(documents, np.int64),
+        position=np.tile(np.asarray(positions, np.int64), (len(encodings), 1)),
+        what=f"up to {_PER_DOCUMENT} random tokens a document",
+    )
+
+
+def _counts(encoded: Encoded) -> list[int]:
+    return [len(ends) for ends in encoded.entity_ends]
+
+
+def residuals(
+    model: SubjectModel,
+    encoded: Encoded,
+    samples: Samples,
+    which: int,
+    *,
+    streams: Streams = "concat",
+    batch_size: int = 16,
+) -> list[Float[np.ndarray, "sample d"]]:
+    """Residuals after every block at the samples, float32, one array per layer.
+
+    Args:
+        model: The model.
+        encoded: Its encoding of the prompts.
+        samples: Which tokens.
+        which: The model's row in `samples.position`.
+        streams: With M > 1 streams: side by side ("concat"), their "mean", the model's own collapse
+            ("readout"), or one stream by number.
+        batch_size: Prompts per forward pass.
+    """
+    sites = [f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers)]
+    missing = [s for s in sites if s not in model.sites]
+    if missing:
+        raise InputError(f"{model.name} has no {missing[0]}; add it to wrap's sites.")
+    parts: list[list[np.ndarray]] = [[] for _ in sites]
+    row = 0
+    with closing(run_batches(model, encoded, sites, batch_size=batch_size)) as batches:
+        for output, seen in batches:
+            inside = (samples.document >= row) & (samples.document < row + len(output))
+            index = (
+                torch.from_numpy(samples.document[inside] - row),
+                torch.from_numpy(samples.position[which][inside]),
+            )
+            for part, site in zip(parts, sites, strict=True):
+                part.append(_reduced(model, seen[site][index], streams).float().cpu().numpy())
+            row += len(output)
+    return [np.concatenate(part) for part in parts]
+
+
+@torch.inference_mode()
+def _reduced(model: SubjectModel, x: Tensor, streams: Streams) -> Tensor:
+    if model.n_streams == 1:
+        return x
+    if streams == "concat":
+        return x.flatten(-2)
+    if streams == "mean":
+        return x.mean(-2)
+    if streams == "readout" and model.readout is not None:
+        return model.readout(x[None])[0]
+    if isinstance(streams, int) and 0 <= streams < model.n_streams:
+        return x[..., streams, :]
+    raise InputError(
+        f"streams wants 'concat', 'mean', 'readout' or a number below {model.n_streams}, got {streams!r}."
+    )
+
+
+def document_groups(samples: Samples, *, rows: int, seed: int) -> list[Int64[np.ndarray, " row"]]:
+    """Whole documents dealt into disjoint groups of exactly `rows` samples, shuffled inside.
+
+    Documents are shuffled and dealt until a group is full; what overflows the last document of a group
+    is left out, so that no document feeds two groups.
+
+    Args:
+        samples: Samples in document order.
+        rows: Samples per group.
+        seed: Of the shuffles.
+
+    Returns:
+        Index arrays into the samples, all of length `rows`.
+    """
+    generator = np.random.default_rng(seed)
+    groups: list[np.ndarray] = []
+    pending: list[int] = []
+    for document in generator.permutation(np.unique(samples.document)):
+        pending += np.flatnonzero(samples.document == document).tolist()
+        if len(pending) >= rows:
+            groups.append(generator.permutation(np.asarray(pending, np.int64))[:rows])
+            pending = []
+    return groups

@@ -1,0 +1,118 @@
+"""The model under study, whichever family it comes from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from engram_interp.errors import InputError
+from engram_interp.memory.hashing import Boundary, Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectModel:
+    """A torch module, its tokenizer, and a map from canonical sites to places in the module.
+
+    Analyses see only this. Layers count from 0.
+
+    Attributes:
+        module: The torch module; its submodules named in `sites` can be hooked.
+        tokenizer: The model's tokenizer.
+        name: What results call the model.
+        family: "native", "demo", …, or "wrapped" for a module of the user's own.
+        sites: Canonical site name → path of the submodule whose output it is.
+        n_layers: Blocks.
+        d_model: Width of the residual stream.
+        n_streams: Residual streams M.
+        n_ctx: Longest input in tokens, or None for no limit.
+        d_vocab: Token ids.
+        memory_layers: Layers with a memory.
+        separator_id: Token id put first.
+        layout: Hash layout of the memory.
+        token_map: Canonical id of every token id.
+        boundary: Where n-gram windows stop.
+        forward: Logits of token ids and a mask; by default `module(ids)`.
+        readout: Streams to the one residual that the final norm reads; None with one stream.
+        lens_head: Residual to logits, through the model's own final norm and unembedding.
+        rebuild: A freshly initialised copy of the module, for the untrained null; None if unknown.
+        hits: Training hits of every table row by layer, where the checkpoint tells.
+        digest: Digest of the weights, for provenance.
+        notes: What the loader ignored or assumed.
+    """
+
+    module: nn.Module
+    tokenizer: Tokenizer
+    name: str
+    family: str
+    sites: Mapping[str, str]
+    n_layers: int
+    d_model: int
+    d_vocab: int
+    n_streams: int = 1
+    n_ctx: int | None = None
+    memory_layers: tuple[int, ...] = ()
+    separator_id: int | None = None
+    layout: Layout | None = None
+    token_map: Int64[np.ndarray, " d_vocab"] | None = None
+    boundary: Boundary = "none"
+    forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    readout: Callable[[Tensor], Tensor] | None = None
+    lens_head: Callable[[Tensor], Tensor] | None = None
+    rebuild: Callable[[], nn.Module] | None = None
+    hits: Mapping[int, Int64[np.ndarray, " row"]] = field(default_factory=dict)
+    digest: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def hooks(self) -> Any:
+        """TransformerLens's `hooks` context manager of the module."""
+        return self._hooked("hooks")
+
+    def run_with_cache(self, tokens: Any, **kwargs: Any) -> Any:
+        """TransformerLens's `run_with_cache` of the module."""
+        return self._hooked("run_with_cache")(tokens, **kwargs)
+
+    def _hooked(self, name: str) -> Any:
+        if not hasattr(self.module, name):
+            raise InputError(
+                f"{self.name} is a plain torch module without TransformerLens hook points; use "
+                "engram_interp.capture.record(model, texts, sites=[…]) instead."
+            )
+        return getattr(self.module, name)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's weights are."""
+        return next(self.module.parameters()).device
+
+    def to_tokens(self, text: str) -> Int64[Tensor, "batch token"]:
+        """Token ids `[1, token]` of one text, the document separator first.
+
+        Raises:
+            InputError: If the text is empty.
+        """
+        if not text:
+            raise InputError("The prompt is empty; give at least one character of text.")
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        first = [] if self.separator_id is None else [self.separator_id]
+        return torch.tensor([[*first, *ids]], dtype=torch.int64, device=self.device)
+
+    def logits(
+        self, tokens: Int64[Tensor, "batch token"], mask: Bool[Tensor, "batch token"] | None = None
+    ) -> Float[Tensor, "batch token d_vocab"]:
+        """Logits of right-padded token ids; the mask is True at real tokens."""
+        if self.forward is not None:
+            return self.forward(tokens, mask)
+        output = self.module(tokens)
+        logits: Tensor = getattr(output, "logits", output)
+        return logits
+
+    def token_text(self, token_id: int) -> str:
+        """The text of one token id as the tokenizer decodes it alone."""
+        text: str = self.tokenizer.decode([token_id], skip_special_tokens=False)
+        return text

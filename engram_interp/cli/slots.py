@@ -1,0 +1,143 @@
+"""``engram-interp slots``: which rows of the memory a text reads."""
+
+import json
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from engram_interp.cli.models import find_model
+from engram_interp.errors import InputError
+
+if TYPE_CHECKING:
+    from engram_interp.results import SlotLookup
+
+EXAMPLE = """\b
+Examples:
+  engram-interp slots wiki-nano --text "President of the United States"
+  engram-interp slots runs/mine --ids 0,312,77 --json > slots.json"""
+
+_PER_SLOT = ("address", "row_norm", "share", "hits")
+
+
+def slots(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model directory, or a packaged pair's name.")
+    ],
+    *,
+    text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="One prompt; the model's separator is put before it.")
+    ] = None,
+    ids: Annotated[
+        str | None, typer.Option(metavar="IDS", help="Token ids with commas between, taken as they are.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
+) -> None:
+    """Show what every token of a prompt reads from the memory.
+
+    For each token, memory layer, order and head: the canonical n-gram, the address (absolute row of the
+    layer's table), the row's norm, its hits in training, and its signed share of the value vector.
+    Layers and tokens count from 0. The JSON holds the same as arrays [token][layer][column] and as
+    records, one a slot; null is what is not known.
+    """
+    if (text is None) == (ids is None):
+        raise typer.BadParameter("give either --text or --ids, not both and not none.")
+    if text == "":
+        raise InputError("The prompt is empty; give at least one character of text.")
+    prompt: Any = text if ids is None else _parsed(ids)
+    from engram_interp.slots import lookup
+
+    found = lookup(find_model(model), prompt)
+    if notes := str(found.data.attrs.get("notes", "")):
+        typer.echo(notes, err=True)
+    if as_json:
+        typer.echo(json.dumps(as_object(found), ensure_ascii=False, allow_nan=False))
+    else:
+        typer.echo("\n".join(as_lines(found)))
+
+
+def _parsed(ids: str) -> list[int]:
+    try:
+        return [int(part) for part in ids.split(",")]
+    except ValueError as cause:
+        raise typer.BadParameter(f"--ids wants whole numbers with commas between, got {ids!r}.") from cause
+
+
+def records(found: "SlotLookup") -> list[dict[str, Any]]:
+    """One flat record a token, memory layer and column, in this order."""
+    data = found.data
+    return [
+        {
+            "token": int(token["token"]),
+            "token_text": str(token["token_text"].item()),
+            "layer": int(slot["layer"]),
+            "order": int(slot["order"]),
+            "head": int(slot["head"]),
+            "ngram": str(token["ngram"].sel(order_index=int(slot["order"])).item()),
+            "address": int(slot["address"]),
+            **{name: _plain(slot[name].item()) for name in _PER_SLOT[1:]},
+        }
+        for token in (data.isel(token=t) for t in range(data.sizes["token"]))
+        for layer in (token.isel(layer=i) for i in range(data.sizes["layer"]))
+        for slot in (layer.isel(column=c) for c in range(data.sizes["column"]))
+    ]
+
+
+def as_object(found: "SlotLookup") -> dict[str, Any]:
+    """Everything of a look-up as JSON values; NaN becomes null."""
+    data = found.data
+    arrays = {name: _nested(data[name].values) for name in (*_PER_SLOT, "share_bias", "gate")}
+    return {
+        "model": data.attrs.get("model"),
+        "model_digest": data.attrs.get("model_digest"),
+        "layers": data["layer"].values.tolist(),
+        "orders": data["order"].values.tolist(),
+        "heads": data["head"].values.tolist(),
+        "token_ids": data["token_id"].values.tolist(),
+        "token_texts": [str(text) for text in data["token_text"].values],
+        "axes": {
+            **{name: ["token", "layer", "column"] for name in _PER_SLOT},
+            "share_bias": ["token", "layer"],
+            "gate": ["token", "layer", "stream"],
+        },
+        **arrays,
+        "records": records(found),
+    }
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _nested(values: np.ndarray) -> Any:
+    if values.dtype.kind != "f":
+        return values.tolist()
+    whole = values.astype(object)
+    whole[np.isnan(values)] = None
+    return whole.tolist()
+
+
+def as_lines(found: "SlotLookup") -> list[str]:
+    """A table for reading: one row a slot, one block a token and layer."""
+    from engram_interp.views.theme import number, signed
+    from engram_interp.views.tokens import visible
+
+    headers = ["token", "", "layer", "n", "head", "n-gram (canonical)", "address", "norm", "hits", "share"]
+    rows = []
+    for r in records(found):
+        hits = "—" if r["hits"] is None else f"{int(r['hits']):,}"
+        share = "—" if r["share"] is None else signed(r["share"])
+        ends = [str(r["address"]), number(r["row_norm"]), hits, share]
+        place = [str(r["token"]), visible(r["token_text"]), str(r["layer"]), str(r["order"]), str(r["head"])]
+        rows.append([*place, visible(r["ngram"]), *ends])
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    left = {1, 5}
+    lines = [
+        "  ".join(
+            text.ljust(w) if i in left else text.rjust(w)
+            for i, (text, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (headers, *rows)
+    ]
+    return [found.summary(), "", *lines, "", "share: signed part of |value|²; — not known"]

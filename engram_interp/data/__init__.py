@@ -1,0 +1,1 @@
+"""Texts in: documents, tokenizers, packed token windows, prompt sets."""

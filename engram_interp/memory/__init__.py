@@ -1,0 +1,1 @@
+"""The Engram itself: token compression, hash layout and addressing, and the gated memory module."""

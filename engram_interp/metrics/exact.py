@@ -1,0 +1,217 @@
+"""HSIC terms over all samples at once, without an n×n matrix in memory.
+
+A centred copy of every layer is held.
+
+Two forms give the same numbers, and the cheaper one is taken:
+
+* **tiled**: Gram tiles of 512×512 rows for every layer, U-centred from the row norms alone (centred
+  rows make Σ_j K_ij = 0), then all pairs' traces as in `gram`. About n²·Σd operations.
+* **feature**: ‖XᵀY‖²_F per pair of layers, with Σk_i l_i taken off where the diagonal must not count.
+  About 2n·Σd·Σd' operations.
+
+The work is float32 unless the data are float64. If rounding could show (rows hundreds of times
+longer than the rest), it is done again in float64.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from engram_interp.metrics.arrays import Array, Floats, working_dtype
+from engram_interp.metrics.centring import CentredLayer, centre, tiles
+from engram_interp.metrics.gram import (
+    FlatGrams,
+    Workspace,
+    pair_traces,
+    square_sums,
+    u_centre,
+    u_share,
+)
+
+Diagonal = Literal["kept", "dropped"]
+Form = Literal["cheaper", "tiled", "feature"]
+
+GRAM_TILE = 512
+FEATURE_TILE = 4096
+
+# How far what cancels may exceed what is left before rounding shows: see `_condition`.
+_WORST = {
+    ("tiled", torch.float32): 100.0,
+    ("feature", torch.float32): 4.0,
+    ("feature", torch.float64): 1e6,
+}
+_NOTHING_LEFT = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traces:
+    """Unnormalised HSIC terms: xy [layer, baseline_layer], xx [layer], yy [baseline_layer]."""
+
+    xy: Floats
+    xx: Floats
+    yy: Floats
+
+
+def traces(
+    xs: Sequence[Array],
+    ys: Sequence[Array],
+    *,
+    diagonal: Diagonal,
+    form: Form = "cheaper",
+    samples: range | npt.NDArray[np.int64] | None = None,
+) -> Traces:
+    """Σ_ij A_ij B_ij over all samples, for every pair of layers and each layer with itself.
+
+    Args:
+        xs: layers [sample, d], already checked.
+        ys: layers [sample, d] of the other model. The same list as `xs` costs half.
+        diagonal: ``kept`` with column-centred Grams (biased HSIC times (n−1)²), ``dropped`` with
+            U-centred ones (HSIC₁ times n(n−3)).
+        form: which of the two ways; ``cheaper`` picks by operation count.
+        samples: the caller's number of each row, for errors; 0, 1, 2, … if not given.
+
+    Returns:
+        The sums, in the layers' own units.
+
+    Raises:
+        InputError: NaN or infinity; names layer and sample.
+    """
+    left = [centre(layer, name=f"xs[{l}]", samples=samples) for l, layer in enumerate(xs)]
+    right = left
+    if ys is not xs:
+        right = [centre(layer, name=f"ys[{l}]", samples=samples) for l, layer in enumerate(ys)]
+    if form == "cheaper":
+        form = "tiled" if _tiled_cost(left, right) <= _feature_cost(left, right) else "feature"
+    dtype = working_dtype(*xs, *ys)
+    ways = [(form, dtype), (form, torch.float64), ("tiled", torch.float64)]
+    for way, precision in ways:
+        run = _tiled if way == "tiled" else _feature
+        found = run(left, right, diagonal, precision)
+        if _condition(way, found, left, right) <= _WORST.get((way, precision), np.inf):
+            break
+    return _in_own_units(found, left, right)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """A layer's centred rows [sample, d] in working precision, and what U-centring adds to each."""
+
+    centred: Tensor
+    norms: Tensor
+    share: Tensor
+
+    @classmethod
+    def of(cls, layer: CentredLayer, dtype: torch.dtype) -> "_Rows":
+        # Centred rows of a Gram sum to zero, so its off-diagonal rows sum to −k_i.
+        share = u_share(-layer.norms, -layer.norms.sum())
+        return cls(centred=layer.rows(slice(None), dtype), norms=layer.norms, share=share.to(dtype))
+
+
+def _tiled_cost(left: Sequence[CentredLayer], right: Sequence[CentredLayer]) -> int:
+    sides = [left] if left is right else [left, right]
+    width = sum(len(layer.mean) for side in sides for layer in side)
+    return len(left[0].norms) ** 2 * (width + len(left) * len(right))
+
+
+def _feature_cost(left: Sequence[CentredLayer], right: Sequence[CentredLayer]) -> int:
+    widths = [[len(layer.mean) for layer in side] for side in (left, right)]
+    own = sum(width**2 for side in widths for width in side)
+    return 2 * len(left[0].norms) * (sum(widths[0]) * sum(widths[1]) + own)
+
+
+def _tiled(
+    left: Sequence[CentredLayer], right: Sequence[CentredLayer], diagonal: Diagonal, dtype: torch.dtype
+) -> Traces:
+    xs = [_Rows.of(layer, dtype) for layer in left]
+    ys = xs if right is left else [_Rows.of(layer, dtype) for layer in right]
+    xy = np.zeros((len(xs), len(ys)))
+    xx, yy = np.zeros(len(xs)), np.zeros(len(ys))
+    workspaces = (Workspace(), Workspace())
+    pieces = list(tiles(len(left[0].norms), GRAM_TILE))
+    for first, rows in enumerate(pieces):
+        for columns in pieces[first:]:
+            weight = 1 if rows == columns else 2  # the Gram is symmetric
+            grams = _tile_grams(xs, rows, columns, diagonal, workspaces[0])
+            others = grams if ys is xs else _tile_grams(ys, rows, columns, diagonal, workspaces[1])
+            xy += weight * pair_traces(grams, others)
+            xx += weight * grams.squares
+            yy += weight * others.squares
+    return Traces(xy=xy, xx=xx, yy=yy)
+
+
+def _tile_grams(
+    layers: Sequence[_Rows], rows: slice, columns: slice, diagonal: Diagonal, workspace: Workspace
+) -> FlatGrams:
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    entries = workspace.room(len(layers), height * width, like=layers[0].centred)
+    room = entries.view(len(layers), -1)[:, : height * width].unflatten(1, (height, width))
+    for layer, out in zip(layers, room, strict=True):
+        torch.mm(layer.centred[rows], layer.centred[columns].T, out=out)
+        if diagonal == "dropped":
+            u_centre(out, layer.share[rows], layer.share[columns])
+            if rows == columns:
+                out.diagonal().zero_()
+    exponents = np.zeros(len(layers), dtype=np.int64)
+    return FlatGrams(entries=entries, exponents=exponents, squares=square_sums(entries).cpu().numpy())
+
+
+def _feature(
+    left: Sequence[CentredLayer], right: Sequence[CentredLayer], diagonal: Diagonal, dtype: torch.dtype
+) -> Traces:
+    xs = [_Rows.of(layer, dtype) for layer in left]
+    ys = xs if right is left else [_Rows.of(layer, dtype) for layer in right]
+    return Traces(
+        xy=np.array([[_feature_term(x, y, diagonal) for y in ys] for x in xs]),
+        xx=np.array([_feature_term(x, x, diagonal) for x in xs]),
+        yy=np.array([_feature_term(y, y, diagonal) for y in ys]),
+    )
+
+
+def _feature_term(a: _Rows, b: _Rows, diagonal: Diagonal) -> float:
+    n = len(a.norms)
+    parts = [(a.centred[rows].T @ b.centred[rows]).double() for rows in tiles(n, FEATURE_TILE)]
+    product = torch.stack(parts).sum(0)
+    term = product.square().sum()
+    if diagonal == "dropped":
+        term -= n / (n - 2) * (a.norms @ b.norms)
+        term += a.norms.sum() * b.norms.sum() / ((n - 1) * (n - 2))
+    return float(term)
+
+
+def _condition(
+    way: Form, found: Traces, left: Sequence[CentredLayer], right: Sequence[CentredLayer]
+) -> float:
+    """How ill-conditioned the worst layer is.
+
+    Tiles are rounded relative to tr K, so there it is tr K / ‖A‖_F; the feature form takes the
+    diagonal off afterwards, so there it is Σk² / ‖A‖²_F.
+    """
+    worst = 0.0
+    for layers, squares in ((left, found.xx), (right, found.yy)):
+        for layer, square in zip(layers, squares, strict=True):
+            trace = float(layer.norms.sum())
+            if trace == 0:
+                continue
+            if square <= (_NOTHING_LEFT * trace) ** 2:
+                return np.inf
+            lost = float(layer.norms.square().sum()) / square
+            worst = max(worst, trace / square**0.5 if way == "tiled" else lost)
+    return worst
+
+
+def _in_own_units(found: Traces, left: Sequence[CentredLayer], right: Sequence[CentredLayer]) -> Traces:
+    """Undo the scales, and set to exactly zero what is only the rounding of a layer without variation."""
+    p = np.array([layer.exponent for layer in left])
+    q = np.array([layer.exponent for layer in right])
+    keep_x = found.xx > np.array([_NOTHING_LEFT * float(layer.norms.sum()) for layer in left]) ** 2
+    keep_y = found.yy > np.array([_NOTHING_LEFT * float(layer.norms.sum()) for layer in right]) ** 2
+    return Traces(
+        xy=np.ldexp(found.xy * keep_x[:, None] * keep_y, 2 * (p[:, None] + q)),
+        xx=np.ldexp(found.xx * keep_x, 4 * p),
+        yy=np.ldexp(found.yy * keep_y, 4 * q),
+    )

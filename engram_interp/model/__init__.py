@@ -1,0 +1,1 @@
+"""The native hooked transformer with memory, and its training loop."""

@@ -1,0 +1,107 @@
+"""A training recipe: one small TOML file per model."""
+
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from engram_interp.errors import InputError
+from engram_interp.model.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast to learn.
+
+    Attributes:
+        tokens: Training tokens, rounded down to whole steps.
+        batch: Windows per step.
+        learning_rate: Peak rate of AdamW on everything but the tables.
+        table_rate: The tables' rate as a multiple of it.
+        beta1: First-moment decay.
+        beta2: Second-moment decay.
+        weight_decay: On every parameter of two axes but embeddings and tables: matrices, and the memory's
+            norm gains `[stream d_model]`.
+        clip: Largest gradient norm, counted without the tables.
+        warmup: Steps of linear warm-up.
+        final_rate: Share of the peak that the cosine ends at.
+        seed: Order of the training windows.
+        evaluate_every: Steps between evaluations on held-out text.
+    """
+
+    tokens: int
+    batch: int = 16
+    learning_rate: float = 2e-3
+    table_rate: float = 5.0
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    warmup: int = 50
+    final_rate: float = 0.1
+    seed: int = 0
+    evaluate_every: int = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a training run, but for the text.
+
+    Attributes:
+        name: The run's name.
+        d_vocab: Vocabulary of the tokenizer trained on the text.
+        model: Keyword arguments of `ModelConfig` without d_vocab and engram.
+        engram: Keyword arguments of `EngramConfig`, or None for a baseline.
+        schedule: Optimisation.
+    """
+
+    name: str
+    d_vocab: int
+    model: dict[str, Any]
+    engram: dict[str, Any] | None
+    schedule: Schedule
+
+    def model_config(self) -> ModelConfig:
+        """The model this recipe trains."""
+        values = {**self.model, "d_vocab": self.d_vocab}
+        if self.engram is not None:
+            values["engram"] = self.engram
+        return ModelConfig.from_dict(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for provenance."""
+        return asdict(self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Recipe":
+        """Read a recipe file.
+
+        Raises:
+            InputError: If the file is missing, is not TOML, or has unknown or missing entries.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"No recipe at {path}; give a .toml file or the name of a packaged recipe.")
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+            raise InputError(f"{path} is not a TOML recipe: {cause}.") from cause
+        expected = {"d_vocab", "model", "schedule"}
+        unknown = sorted(set(values) - expected - {"name", "engram"})
+        missing = sorted(expected - set(values))
+        known = {f.name for f in fields(Schedule)}
+        unknown += [f"schedule.{k}" for k in values.get("schedule", {}) if k not in known]
+        if unknown or missing or "tokens" not in values.get("schedule", {}):
+            raise InputError(
+                f"{path} wants d_vocab, [model], [schedule] with tokens, and for a memory [engram]; it lacks "
+                f"{missing} and has unknown {unknown}."
+            )
+        recipe = cls(
+            name=values.get("name", path.stem),
+            d_vocab=values["d_vocab"],
+            model=values["model"],
+            engram=values.get("engram"),
+            schedule=Schedule(**values["schedule"]),
+        )
+        recipe.model_config()
+        return recipe

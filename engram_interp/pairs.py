@@ -1,0 +1,82 @@
+"""The matched pairs that come with the package: a model with memory and the baseline without."""
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engram_interp.errors import InputError
+
+if TYPE_CHECKING:
+    from engram_interp.checkpoints import SubjectModel
+
+__all__ = ["Pair", "available", "bundle_path", "examples", "load"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two models trained on the same text in the same order.
+
+    Attributes:
+        name: The pair's name.
+        engram: The model with memory.
+        baseline: The model without.
+        training: Per model ("engram", "baseline"), its training.json: recipe, text digests, losses.
+    """
+
+    name: str
+    engram: "SubjectModel"
+    baseline: "SubjectModel"
+    training: dict[str, dict[str, Any]]
+
+
+def _assets() -> Path:
+    return Path(str(files("engram_interp") / "assets"))
+
+
+def available() -> list[str]:
+    """Names of the packaged pairs."""
+    return sorted(p.parent.parent.name for p in (_assets() / "pairs").glob("*/engram/config.json"))
+
+
+def _folder(name: str) -> Path:
+    if name not in available():
+        raise InputError(f"No packaged pair {name!r}; there are {', '.join(available()) or 'none'}.")
+    return _assets() / "pairs" / name
+
+
+def load(name: str = "wiki-nano") -> Pair:
+    """Both models of a packaged pair, on the CPU.
+
+    Raises:
+        InputError: If there is no such pair; the message lists those there are.
+    """
+    from engram_interp.checkpoints import load_model
+
+    folder = _folder(name)
+    models = {part: load_model(folder / part, name=f"{name}/{part}") for part in ("engram", "baseline")}
+    training = {
+        part: json.loads((folder / part / "training.json").read_text(encoding="utf-8")) for part in models
+    }
+    return Pair(name=name, training=training, **models)
+
+
+def bundle_path(name: str = "wiki-nano") -> Path:
+    """The ready-made result bundle of a packaged pair; opening it needs no torch.
+
+    Raises:
+        InputError: If there is no such pair.
+    """
+    _folder(name)
+    return _assets() / "bundles" / f"{name}.engram"
+
+
+def examples(name: str = "wiki-nano") -> list[dict[str, Any]]:
+    """Phrases that a pair's training text holds, with how often: `{"text", "phrase", "count"}`.
+
+    Raises:
+        InputError: If there is no such pair.
+    """
+    found: list[dict[str, Any]] = json.loads((_folder(name) / "examples.json").read_text(encoding="utf-8"))
+    return found

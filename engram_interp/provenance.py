@@ -1,0 +1,50 @@
+"""Where a number comes from: the facts every result carries about its models and prompts."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from engram_interp.capture.encode import Encoded
+from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.metrics.bootstrap import MIN_GROUPS
+
+
+def describe(model: SubjectModel, encoded: Encoded, *, seed: int | None = None) -> dict[str, Any]:
+    """Flat facts for a result's attributes: model, weights, prompts, seed.
+
+    Args:
+        model: The model.
+        encoded: What it was run on.
+        seed: Seed of whatever was random; None if nothing was.
+    """
+    facts: dict[str, Any] = {
+        "model": model.name,
+        "model_family": model.family,
+        "model_digest": model.digest or "unknown",
+        "memory_layers": ", ".join(map(str, model.memory_layers)),
+        "n_streams": model.n_streams,
+        "n_documents": len(encoded),
+        "n_samples": int(encoded.mask.sum()),
+        "text_digest": prompts_digest(encoded),
+        "torch": str(torch.__version__),
+        "dtype": "float32",
+        "notes": " ".join((*model.notes, *encoded.notes)),
+    }
+    return facts if seed is None else facts | {"seed": seed}
+
+
+def prompts_digest(encoded: Encoded) -> str:
+    """SHA-256 over the token ids and the mask that were run."""
+    digest = hashlib.sha256(encoded.tokens.cpu().numpy().tobytes())
+    digest.update(encoded.mask.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def too_few(n_documents: int, names: Iterable[str]) -> dict[str, str]:
+    """By variable, why it has no interval, where there are too few documents for one."""
+    if n_documents >= MIN_GROUPS:
+        return {}
+    reason = f"an interval wants at least {MIN_GROUPS} documents to resample, the prompts are {n_documents}"
+    return dict.fromkeys(names, reason)

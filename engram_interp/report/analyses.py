@@ -1,0 +1,224 @@
+"""Every analysis of the report, run in order, with the facts that go with them."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engram_interp import ablation, depth, gates, lens, slots
+from engram_interp.capture.encode import Encoded, encode
+from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.data.prompts import PromptSet
+from engram_interp.errors import InputError
+from engram_interp.results import Result, wording
+from engram_interp.results.provenance import now
+
+EXAMPLES = 6
+_NOTES_AT_MOST = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """The results about a pair, and what a reader has to know about them.
+
+    Attributes:
+        name: What the report and its bundle are called; safe as a file name.
+        parts: Results by part name: "depth", "lens-engram", "slots:<prompt>", …
+        meta: Models, prompts, seed, examples and notes, as JSON values.
+        created: When, in UTC (ISO 8601).
+    """
+
+    name: str
+    parts: Mapping[str, Result]
+    meta: Mapping[str, Any]
+    created: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stage:
+    """One analysis: its part names, the share of the whole time it is expected to take, and its work."""
+
+    name: str
+    share: float
+    work: Callable[[], dict[str, Result]]
+
+
+def analyse(
+    engram: SubjectModel,
+    baseline: SubjectModel,
+    prompts: PromptSet,
+    *,
+    name: str,
+    training: Mapping[str, Mapping[str, Any]] | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+    on_stage: Callable[[float, str], None] = lambda _done, _name: None,
+) -> Findings:
+    """Run every analysis of the report.
+
+    Args:
+        engram: The model with memory.
+        baseline: The model to compare it with.
+        prompts: Texts; where entities are marked, depth is compared at their last tokens.
+        name: What the report is called.
+        training: Of "engram" and "baseline", the training.json where there is one.
+        n_boot: Bootstrap samples of every interval.
+        seed: Of groupings, permutations, controls and bootstraps.
+        on_stage: Called before each analysis and at the end, with the expected share of the time that is
+            done and what comes next.
+
+    Raises:
+        InputError: If the first model has no memory, or the prompts cannot be compared.
+    """
+    if not engram.memory_layers:
+        raise InputError(
+            f"{engram.name} has no memory to report on; give the model with Engram first, then the baseline."
+        )
+    encoded = encode(engram, prompts)
+    examples = _examples(prompts, encoded)
+    stages = _stages(engram, baseline, prompts, examples, n_boot=n_boot, seed=seed)
+    parts: dict[str, Result] = {}
+    total = sum(stage.share for stage in stages)
+    done = 0.0
+    for stage in stages:
+        on_stage(done / total, stage.name)
+        parts |= stage.work()
+        done += stage.share
+    on_stage(1.0, "done")
+    meta = {
+        "made_by": "engram-interp report",
+        "name": name,
+        "models": {
+            part: _model_facts(model, (training or {}).get(part, {}))
+            for part, model in (("engram", engram), ("baseline", baseline))
+        },
+        "prompts": {
+            "name": prompts.name,
+            "source": prompts.source,
+            "documents": len(prompts),
+            "tokens": int(encoded.mask.sum()),
+            "marked_entities": sum(map(len, prompts.entities)),
+        },
+        "seed": seed,
+        "n_boot": n_boot,
+        "examples": examples,
+        "ablations": {kind: ablation.MEANING[kind] for kind in ablation.KINDS},
+        "notes": _notes(engram, baseline, prompts, encoded, parts),
+    }
+    return Findings(name=safe_name(name), parts=parts, meta=meta, created=now())
+
+
+def safe_name(name: str) -> str:
+    """A name that can be a folder's on every system.
+
+    >>> safe_name("runs/mine vs. base"), safe_name("..")
+    ('runs-mine-vs.-base', 'report')
+    """
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "report"
+
+
+def _stages(
+    engram: SubjectModel,
+    baseline: SubjectModel,
+    prompts: PromptSet,
+    examples: list[dict[str, Any]],
+    *,
+    n_boot: int,
+    seed: int,
+) -> list[_Stage]:
+    """The analyses in order; the shares are seconds measured on two cores with the packaged pair."""
+    drawn: dict[str, Any] = {"n_boot": n_boot, "seed": seed}
+
+    def tables() -> dict[str, Result]:
+        found: dict[str, Result] = {}
+        for example in examples:
+            name, text = example["id"], prompts.texts[example["index"]]
+            found[f"lens-table:{name}"] = lens.table(engram, text)
+            found[f"slots:{name}"] = slots.lookup(engram, text)
+        return found
+
+    def stage(title: str, share: float, name: str, work: Callable[[], Result]) -> _Stage:
+        return _Stage(name=title, share=share, work=lambda: {name: work()})
+
+    return [
+        stage("depth map", 10, "depth", lambda: depth.compare(engram, baseline, prompts, **drawn)),
+        stage("lens, Engram", 7, "lens-engram", lambda: lens.convergence(engram, prompts, **drawn)),
+        stage("lens, baseline", 7, "lens-baseline", lambda: lens.convergence(baseline, prompts, **drawn)),
+        stage("gates", 2, "gates", lambda: gates.read(engram, prompts)),
+        stage("gate nulls", 7, "gate-statistics", lambda: gates.statistics(engram, prompts, **drawn)),
+        stage("ablations", 20, "ablation", lambda: ablation.effect(engram, prompts, **drawn)),
+        _Stage(name="example prompts", share=1, work=tables),
+    ]
+
+
+def _examples(prompts: PromptSet, encoded: Encoded) -> list[dict[str, Any]]:
+    """A few prompts evenly spaced through the set, and of each the token whose slots are shown.
+
+    That token ends the first marked entity that has a whole 3-gram before it; without one, the prompt.
+    """
+    count = min(EXAMPLES, len(prompts))
+    chosen = sorted({round(i * len(prompts) / count) for i in range(count)})
+    lengths = encoded.mask.sum(1).tolist()
+    return [
+        {
+            "id": prompts.ids[i],
+            "index": i,
+            "token": next((t for t in encoded.entity_ends[i] if t >= 3), lengths[i] - 1),
+        }
+        for i in chosen
+    ]
+
+
+def _model_facts(model: SubjectModel, training: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = training.get("recipe") or {}
+    return {
+        "name": model.name,
+        "family": model.family,
+        "digest": model.digest or None,
+        "parameters": sum(p.numel() for p in model.module.parameters()),
+        "table_parameters": _table_parameters(model),
+        "n_layers": model.n_layers,
+        "d_model": model.d_model,
+        "n_streams": model.n_streams,
+        "memory_layers": list(model.memory_layers),
+        "context": model.n_ctx,
+        "held_out_loss": training.get("valid_loss"),
+        "held_out_tokens": training.get("valid_tokens"),
+        "trained_tokens": training.get("trained_tokens"),
+        "training_finished": training.get("finished"),
+        "recipe": recipe or None,
+        "text_sha256": training.get("text_sha256"),
+    }
+
+
+def _table_parameters(model: SubjectModel) -> int | None:
+    """Numbers in the memory's tables; None where the module does not say which these are."""
+    if not model.memory_layers:
+        return 0
+    found = [p.numel() for name, p in model.module.named_parameters() if ".table." in name]
+    return sum(found) or None
+
+
+def _notes(
+    engram: SubjectModel,
+    baseline: SubjectModel,
+    prompts: PromptSet,
+    encoded: Encoded,
+    parts: Mapping[str, Result],
+) -> list[str]:
+    """What has to be read before any number: prompts cut short, intervals that are not there."""
+    cut = list(encoded.notes)
+    others = encode(baseline, prompts).notes
+    if {note.replace(baseline.name, engram.name) for note in others} != set(cut):
+        cut += others
+    notes = cut[:_NOTES_AT_MOST]
+    if len(cut) > _NOTES_AT_MOST:
+        notes.append(f"{len(cut) - _NOTES_AT_MOST} more prompts were too long in the same way.")
+    for what, name, variable in (
+        ("The depth shift has", "depth", "path_shift_low"),
+        ("Lens, gates and ablations have", "lens-engram", "kl_low"),
+    ):
+        bound = parts[name].data[variable]
+        if bool(bound.isnull().all()):
+            notes.append(f"{what} no interval: {wording.why_missing(bound)}.")
+    return [*notes, *engram.notes, *baseline.notes]

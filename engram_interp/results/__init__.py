@@ -1,0 +1,32 @@
+"""Results: labelled numbers with their provenance, and the bundles that hold them.
+
+Opening, drawing and summarising a saved result needs neither torch nor a network:
+
+    from engram_interp.results import open_bundle
+    bundle = open_bundle("wiki-nano.engram")
+    print(bundle["depth"].summary())
+"""
+
+from engram_interp.results.ablation import AblationComparison, AblationEffect
+from engram_interp.results.base import Result
+from engram_interp.results.bundle import Bundle, open_bundle
+from engram_interp.results.bundle_writer import write_bundle
+from engram_interp.results.depth import DepthResult
+from engram_interp.results.gates import GateReading, GateStatistics
+from engram_interp.results.lens import ConvergenceResult, LensTable
+from engram_interp.results.slots import SlotLookup
+
+__all__ = [
+    "AblationComparison",
+    "AblationEffect",
+    "Bundle",
+    "ConvergenceResult",
+    "DepthResult",
+    "GateReading",
+    "GateStatistics",
+    "LensTable",
+    "Result",
+    "SlotLookup",
+    "open_bundle",
+    "write_bundle",
+]

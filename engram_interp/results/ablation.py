@@ -1,0 +1,152 @@
+"""Ablations: what changes without the memory, beside a random control of the same size."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import plotly.graph_objects as go
+import xarray as xr
+
+from engram_interp.errors import InputError
+from engram_interp.results import wording
+from engram_interp.results.base import Result
+from engram_interp.results.registry import register
+from engram_interp.results.schema import Schema, Variable, counted, floats, ints, texts, with_interval
+from engram_interp.views import effects
+from engram_interp.views.theme import Theme, number, signed
+from engram_interp.views.tokens import visible
+
+CONDITIONS = ("intact", "ablated", "random rows", "random direction")
+"""Two controls: the same reads from other rows of the same heads, and a change of the same size."""
+_LISTED_AT_MOST = 4
+
+
+def _effects() -> dict[str, Variable]:
+    """Each effect with its interval, and the same of the control."""
+    meanings = {"delta_loss": "change of the loss on the next token", "kl": "KL(intact ‖ ablated)"}
+    found: dict[str, Variable] = {}
+    for name, meaning in meanings.items():
+        found |= with_interval(name, floats("kind", "nats", meaning))
+        found |= with_interval(f"control_{name}", floats("kind", "nats", f"{meaning}, random control"))
+    return found
+
+
+@register
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class AblationEffect(Result):
+    """The mean effect of each ablation over many documents, with its control."""
+
+    kind: ClassVar[str] = "ablation_effect"
+    schema: ClassVar[Schema] = Schema(
+        coords={"kind": texts("kind", "exact name of the ablation")},
+        variables={**_effects(), "intact_loss": floats("", "nats", "loss of the intact model")},
+    )
+
+    def summary(self) -> str:
+        """Each ablation's change of loss beside its control, and what may be said from it."""
+        data = self.data
+        kinds = [str(kind) for kind in data["kind"].values]
+        said = "; ".join(_effect(data.sel(kind=kind), kind) for kind in kinds[:_LISTED_AT_MOST])
+        rest = len(kinds) - _LISTED_AT_MOST
+        more = f"; {wording.counted(rest, 'further ablation')} in the table" if rest > 0 else ""
+        intact = f"intact loss {number(wording.scalar(data, 'intact_loss'))} nats"
+        return (
+            f"Memory of {data.attrs.get('model', 'the model')} ablated ({wording.basis(data)}, {intact}): "
+            f"{said}{more}; an ablated model is off its training distribution, which overstates how much it "
+            "relies on memory."
+        )
+
+    def plot(self, *, theme: Theme = "light", effect: effects.Effect = "delta_loss") -> go.Figure:
+        """Each ablation's effect with its interval, the control below it."""
+        return effects.effect_forest(self.data, effect=effect, theme=theme)
+
+
+def _effect(data: xr.Dataset, kind: str) -> str:
+    """One ablation: change of loss, control, and the verdict that both intervals allow."""
+    value, low, high = (float(data[f"delta_loss{end}"]) for end in ("", "_low", "_high"))
+    control, control_low, control_high = (
+        float(data[f"control_delta_loss{end}"]) for end in ("", "_low", "_high")
+    )
+    if math.isnan(value):
+        return f"{kind} was not measured ({wording.why_missing(data['delta_loss'])})"
+    said = f"{kind} changes the loss by {signed(value)} nats"
+    if math.isnan(low + high):
+        reason = wording.why_missing(data["delta_loss_low"])
+        said = f"{said} (random control {signed(control)})"
+        return f"{said}, no interval is possible ({reason}), so nothing is claimed"
+    said = f"{said} {wording.span(low, high, digits=3)}"
+    if math.isnan(control + control_low + control_high):
+        reason = wording.why_missing(data["control_delta_loss_low"])
+        return f"{said}, with no control to read it against ({reason}), so nothing is claimed"
+    said = (
+        f"{said}, its random control by {signed(control)} {wording.span(control_low, control_high, digits=3)}"
+    )
+    if low <= 0 <= high:
+        return f"{said}: no evidence of an effect"
+    apart = low > control_high or high < control_low
+    return f"{said}: {'beyond' if apart else 'not distinguishable from'} the control"
+
+
+@register
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class AblationComparison(Result):
+    """One prompt, one token: the top predictions intact, ablated, and under two controls."""
+
+    kind: ClassVar[str] = "ablation_comparison"
+    schema: ClassVar[Schema] = Schema(
+        coords={
+            "condition": texts("condition", "intact, ablated, or one of the two controls"),
+            "rank": counted("rank", "rank", "rank, 0 = top"),
+            "token": counted("token", "position", "token position, counted from 0"),
+        },
+        variables={
+            "top_token": texts("condition rank", "token text by rank"),
+            "top_id": ints("condition rank", "id", "token id by rank"),
+            "logprob": floats("condition rank", "nats", "log-probability by rank"),
+            "kl": floats("condition token", "nats", "KL(intact ‖ changed) by token"),
+            "answer_logprob": floats(
+                "condition", "nats", "log-probability of the answer", missing="no answer was given"
+            ),
+            "token_index": ints("", "position", "the token whose prediction is shown"),
+            "token_text": texts("token", "token text", optional=True),
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        missing = [name for name in CONDITIONS if name not in self.data["condition"].values]
+        if missing:
+            raise InputError(
+                f"AblationComparison wants the conditions {', '.join(CONDITIONS)}; {', '.join(missing)} "
+                "is not there. Run the controls too: an ablation is never shown without them."
+            )
+        if int(self.data["token_index"]) not in self.data["token"].values:
+            at, last = int(self.data["token_index"]), self.data.sizes["token"] - 1
+            raise InputError(f"AblationComparison wants token_index among the tokens 0 to {last}, got {at}.")
+
+    def summary(self) -> str:
+        """What the ablation does to one prediction, beside both controls; one prompt carries no interval."""
+        data = self.data
+        at = int(data["token_index"])
+        kl = {name: number(float(data["kl"].sel(condition=name, token=at))) for name in CONDITIONS}
+        top = {name: visible(str(data["top_token"].sel(condition=name)[0].item())) for name in CONDITIONS}
+        answers = {name: float(data["answer_logprob"].sel(condition=name)) for name in CONDITIONS}
+        answer = ""
+        if not any(math.isnan(value) for value in answers.values()):
+            moved = {name: signed(answers[name] - answers["intact"]) for name in CONDITIONS}
+            answer = (
+                f"; log p of the answer {moved['ablated']} nats (random rows {moved['random rows']}, random "
+                f"direction {moved['random direction']})"
+            )
+        what = data.attrs.get("what", "The ablation")
+        return (
+            f"{what} moves the prediction after token {at} by {kl['ablated']} nats of KL (random rows "
+            f"{kl['random rows']}, a random change of the same size {kl['random direction']}): top token "
+            f"“{top['intact']}” before, “{top['ablated']}” after, “{top['random rows']}” with random rows"
+            f"{answer}; one prompt, so no interval is possible."
+        )
+
+    def plot(self, *, theme: Theme = "light") -> go.Figure:
+        """KL to the intact prediction by token, ablated beside control."""
+        what = str(self.data.attrs.get("what", "the ablation"))
+        return effects.divergence_by_token(self.data, what=what, theme=theme)

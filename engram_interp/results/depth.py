@@ -1,0 +1,162 @@
+"""Depth: which baseline layers the layers of a model with memory resemble."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import plotly.graph_objects as go
+import xarray as xr
+
+from engram_interp.results import wording
+from engram_interp.results.base import Result
+from engram_interp.results.registry import register
+from engram_interp.results.schema import Schema, flags, floats, ints, texts, with_interval
+from engram_interp.views import shift, similarity
+from engram_interp.views.theme import Theme, signed
+
+_NO_CONTROL = "no evidence of depth beyond what residuals before the first memory read show too"
+
+_SCHEMA = Schema(
+    coords={
+        "layer": ints("layer", "layer", "layer of the model with memory, counted from 0"),
+        "baseline_layer": ints("baseline_layer", "layer", "layer of the baseline, counted from 0"),
+        "reference_layer": ints("reference_layer", "layer", "layer of the self-reference, counted from 0"),
+        "reported_layer": ints("reported_layer", "layer", "layer whose rows were weighed, counted from 0"),
+        "model": texts("model", "engram or baseline"),
+    },
+    variables={
+        "cka": floats("layer baseline_layer", "1", "linear CKA of an Engram layer with a baseline layer"),
+        "cka_self": floats(
+            "reference_layer baseline_layer",
+            "1",
+            "linear CKA of a self-reference layer with a baseline layer",
+        ),
+        "depth": floats("layer", "layers", "soft alignment index (paper, eq. 9)"),
+        "depth_self": floats("layer", "layers", "soft alignment index of the self-reference"),
+        **with_interval("shift", floats("layer", "layers", "soft index minus that of the self-reference")),
+        "peak": floats("layer", "layers", "parabolic peak of similarity"),
+        "peak_self": floats("layer", "layers", "parabolic peak of the self-reference"),
+        **with_interval("peak_shift", floats("layer", "layers", "peak minus that of the self-reference")),
+        "path": floats("layer", "layers", "monotone path through the similarity"),
+        "path_self": floats("layer", "layers", "monotone path of the self-reference"),
+        **with_interval("path_shift", floats("layer", "layers", "path minus that of the self-reference")),
+        "edge": flags("layer", "first or last ⌊k/2⌋ layers, where the soft index is biased"),
+        "pre_memory": flags("layer", "residual before the first memory read: internal control"),
+        **with_interval(
+            "headline", floats("", "layers", "mean path shift over interior layers after the first read")
+        ),
+        "headline_trimmed": floats("", "layers", "headline without the 2 % of rows of largest norm"),
+        **with_interval(
+            "control_shift", floats("", "layers", "mean path shift over residuals before the first read")
+        ),
+        "outlier_share": floats(
+            "model reported_layer", "1", "share of tr K held by the 1 % of rows of largest norm"
+        ),
+    },
+)
+
+
+@register
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class DepthResult(Result):
+    """Similarity of every layer pair, three estimates of depth, their shifts, and the control."""
+
+    kind: ClassVar[str] = "depth"
+    schema: ClassVar[Schema] = _SCHEMA
+
+    def summary(self) -> str:
+        """The headline shift, its interval, the control beside it, and what may be said from them."""
+        data = self.data
+        attrs = data.attrs
+        engram, baseline = attrs.get("engram", "the Engram model"), attrs.get("baseline", "its baseline")
+        how = f"monotone path, {attrs.get('estimator', 'unnamed')} CKA, {wording.basis(data)}"
+        return (
+            f"Depth of {engram} against {baseline} ({how}): {self._finding()}; this speaks of these two "
+            "models only, one training run of each."
+        )
+
+    def _finding(self) -> str:
+        """What headline and control allow one to say."""
+        data = self.data
+        value, low, high = (wording.scalar(data, f"headline{end}") for end in ("", "_low", "_high"))
+        if math.isnan(value):
+            return f"no shift could be measured ({wording.why_missing(data['headline'])})"
+        trimmed = wording.scalar(data, "headline_trimmed")
+        said = f"after the first memory read a shift of {wording.shift(value, low, high)}"
+        if not math.isnan(trimmed):
+            said += f", {signed(trimmed, digits=2)} without the 2 % largest-norm rows"
+        said += f"; {_control(data)}"
+        if math.isnan(low) or math.isnan(high):
+            reason = wording.why_missing(data["headline_low"])
+            return f"{said}; no interval is possible ({reason}), so no claim of depth is made"
+        return f"{said}: {_verdict(data, value=value, low=low, high=high)}"
+
+    def plot(
+        self,
+        *,
+        theme: Theme = "light",
+        view: Literal["similarity", "shift"] = "similarity",
+        alignment: similarity.Alignment = "path",
+    ) -> go.Figure:
+        """The similarity map, or the shift by layer.
+
+        Args:
+            theme: light or dark.
+            view: ``similarity`` or ``shift``.
+            alignment: which estimate of depth; ``none`` draws the bare map.
+        """
+        if view == "similarity":
+            return similarity.heat_map(self.data, alignment=alignment, theme=theme)
+        return shift.forest(self.data, estimate="path" if alignment == "none" else alignment, theme=theme)
+
+
+def _verdict(data: xr.Dataset, *, value: float, low: float, high: float) -> str:
+    """The claim that survives the interval, the control and the trimmed rows."""
+    if low <= 0 <= high:
+        return "the interval includes 0, so there is no evidence of a depth shift"
+    if high < 0:
+        return _earlier(data, low=low, high=high)
+    if not _beyond_control(data, low=low, high=high):
+        return _NO_CONTROL
+    trimmed = wording.scalar(data, "headline_trimmed")
+    if not math.isnan(trimmed) and not low <= trimmed <= high:
+        return "a few rows of large norm carry the shift, so no claim of depth is made"
+    direction = "later" if value > 0 else "earlier"
+    beyond = (
+        ", with no residual before the first read to serve as a control"
+        if not data["pre_memory"].values.any()
+        else ", beyond what residuals before the first memory read show"
+    )
+    return (
+        f"by similarity (function was not tested) Engram layers resemble {direction} baseline layers than "
+        f"the baseline's own layers do{beyond}"
+    )
+
+
+def _earlier(data: xr.Dataset, *, low: float, high: float) -> str:
+    """A negative shift is evidence against depth, whatever the control does."""
+    also = "" if _beyond_control(data, low=low, high=high) else ", though the control moves as much"
+    return f"layers resemble earlier baseline layers, not later ones{also}, so there is no evidence of depth"
+
+
+def _beyond_control(data: xr.Dataset, *, low: float, high: float) -> bool:
+    """Whether the headline interval lies wholly beyond the largest shift that the control allows.
+
+    The control counts by its size, whatever its sign: it is the scale of what is not depth. A control
+    without an interval cannot be told apart from the headline.
+    """
+    if not data["pre_memory"].values.any():
+        return True
+    ends = [wording.scalar(data, f"control_shift{end}") for end in ("_low", "_high")]
+    if any(math.isnan(end) for end in ends):
+        return False
+    return min(abs(low), abs(high)) > max(abs(end) for end in ends)
+
+
+def _control(data: xr.Dataset) -> str:
+    """What the residuals show that memory cannot have deepened."""
+    value, low, high = (wording.scalar(data, f"control_shift{end}") for end in ("", "_low", "_high"))
+    if math.isnan(value):
+        return f"no internal control ({wording.why_missing(data['control_shift'])})"
+    count = wording.counted(int(data["pre_memory"].values.sum()), "residual")
+    return f"internal control, {count} before that read, {wording.shift(value, low, high)}"

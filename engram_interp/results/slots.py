@@ -1,0 +1,76 @@
+"""Slots: which rows of the memory each token read, and how much of the value each gave."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import plotly.graph_objects as go
+
+from engram_interp.results import wording
+from engram_interp.results.base import Result
+from engram_interp.results.registry import register
+from engram_interp.results.schema import Schema, counted, floats, ints, texts
+from engram_interp.views import token_maps
+from engram_interp.views.theme import Theme, signed
+from engram_interp.views.tokens import visible
+
+_SLOT = "token layer column"
+_NO_HITS = "the model's training hits are not known"
+
+
+@register
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SlotLookup(Result):
+    """For every token and memory layer: the n-grams looked up, their rows, and what these gave."""
+
+    kind: ClassVar[str] = "slot_lookup"
+    schema: ClassVar[Schema] = Schema(
+        coords={
+            "token": counted("token", "position", "token position, counted from 0"),
+            "layer": ints("layer", "layer", "memory layer, counted from 0"),
+            "column": counted("column", "column", "column of the layout: one order and head"),
+            "stream": counted("stream", "stream", "residual stream"),
+            "order_index": ints("order_index", "tokens", "order n of the n-gram"),
+        },
+        variables={
+            "address": ints(_SLOT, "row", "row of the table, offsets included"),
+            "row_norm": floats(_SLOT, "1", "Euclidean norm of the row"),
+            "share": floats(_SLOT, "1", "signed share of |value|² that the row gives"),
+            "hits": floats(_SLOT, "occurrences", "times the row was read in training", missing=_NO_HITS),
+            "share_bias": floats("token layer", "1", "signed share of |value|² that the bias gives"),
+            "order": ints("column", "tokens", "order n of the column's n-gram"),
+            "head": ints("column", "1", "hash head of the column"),
+            "ngram": texts("token order_index", "canonical n-gram that ends at the token"),
+            "token_id": ints("token", "id", "token id"),
+            "token_text": texts("token", "token text"),
+            "gate": floats("token layer stream", "1", "gate; 0 shut, 0.5 neutral, 1 open"),
+        },
+    )
+
+    def summary(self) -> str:
+        """How much was read, and the largest share of the last token's value."""
+        data = self.data
+        tokens, columns = data.sizes["token"], data.sizes["column"]
+        read = (
+            f"{wording.counted(tokens, 'token')} read {wording.counted(columns, 'row')} each at "
+            f"{wording.layers(data['layer'].values)}"
+        )
+        last = data.isel(token=tokens - 1)
+        share = last["share"].values
+        if np.isnan(share).all():
+            return f"{read}; no share of the value could be given ({wording.why_missing(data['share'])})."
+        layer, column = divmod(int(np.nanargmax(np.abs(share))), columns)
+        slot = last.isel(layer=layer, column=column)
+        order = int(slot["order"])
+        ngram = visible(str(slot["ngram"].sel(order_index=order).item()))
+        where = f"order {order}, head {int(slot['head'])}, layer {int(slot['layer'])}"
+        return (
+            f"{read}; at the last, “{visible(str(last['token_text'].item()))}”, the largest part of a value "
+            f"comes from “{ngram}” ({where}): {signed(float(slot['share']), digits=2)} of |value|², an exact "
+            "share of what was looked up, not of what it changes in the prediction."
+        )
+
+    def plot(self, *, theme: Theme = "light", layer: int | None = None) -> go.Figure:
+        """Share of the value by column and token at one memory layer, the first if none is named."""
+        chosen = int(self.data["layer"][0]) if layer is None else layer
+        return token_maps.share_map(self.data, layer=chosen, theme=theme)

@@ -1,0 +1,58 @@
+"""Phrases that summaries share, so that intervals, counts and layers always read alike."""
+
+import math
+from collections.abc import Iterable
+
+import xarray as xr
+
+from engram_interp.views.theme import number, signed
+
+NOT_RECORDED = "not recorded"
+
+
+def scalar(data: xr.Dataset, name: str) -> float:
+    """The value of a scalar variable."""
+    return float(data[name].item())
+
+
+def span(low: float, high: float, *, digits: int = 2) -> str:
+    """``"[0.61, 1.90]"``."""
+    return f"[{number(low, digits=digits)}, {number(high, digits=digits)}]"
+
+
+def shift(value: float, low: float, high: float) -> str:
+    """A signed number of layers with its interval, or without one."""
+    interval = "no interval" if math.isnan(low) or math.isnan(high) else f"95 % interval {span(low, high)}"
+    return f"{signed(value, digits=2)} layers ({interval})"
+
+
+def listed(items: Iterable[object]) -> str:
+    """``"1, 4 and 7"``."""
+    words = [str(item) for item in items]
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def layers(values: Iterable[int]) -> str:
+    """``"layer 1"`` or ``"layers 1 and 4"``, counted from 0."""
+    numbers = [int(value) for value in values]
+    return f"layer{'' if len(numbers) == 1 else 's'} {listed(numbers)}"
+
+
+def counted(count: int, noun: str) -> str:
+    """``"1 document"``, ``"1,204 samples"``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def basis(data: xr.Dataset) -> str:
+    """How much was analysed: ``"1,204 samples of 64 documents"``."""
+    samples, documents = data.attrs.get("n_samples"), data.attrs.get("n_documents")
+    parts = [] if samples is None else [counted(int(samples), "sample")]
+    parts += [] if documents is None else [counted(int(documents), "document")]
+    return " of ".join(parts) or f"number of samples {NOT_RECORDED}"
+
+
+def why_missing(array: xr.DataArray) -> str:
+    """The reason its maker gave for NaN, without a final full stop."""
+    return (str(array.attrs.get("missing", "")) or "no reason recorded").rstrip(".")

@@ -1,0 +1,146 @@
+"""Which slot did a token read? Addresses, the n-grams behind them, and what each read contributes."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from engram_interp.capture.encode import Encoded
+from engram_interp.capture.record import record
+from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.errors import InputError
+from engram_interp.memory import hashing
+from engram_interp.memory.compression import canonical_keys
+from engram_interp.provenance import describe
+from engram_interp.results import SlotLookup
+
+__all__ = ["lookup", "value_shares"]
+
+_GAP = "∅"
+"""Shown in a canonical n-gram where the window looks before the start of the text."""
+_JOIN = "|"
+"""Between the tokens of a canonical n-gram: compression strips the spaces that would tell words apart."""
+
+
+def value_shares(
+    memory: Float[Tensor, "*token column d_row"],
+    weight: Float[Tensor, "d_model d_memory"],
+    bias: Float[Tensor, " d_model"] | None,
+) -> tuple[Float[np.ndarray, "*token column"], Float[np.ndarray, " *token"]]:
+    """Exact share of each column, and of the bias, in the memory's value vector.
+
+    The value is linear in the rows, v = Σ_c W_c e_c + b, so the share ⟨W_c e_c, v⟩ / |v|² of a column is
+    exact; shares are signed and sum to 1 with the bias's. Computed in float64.
+
+    Args:
+        memory: Rows read.
+        weight: Value projection, its input the columns' rows side by side.
+        bias: Its bias, or None.
+
+    Returns:
+        Shares of the columns, and of the bias (0 without one); NaN where the value is zero.
+    """
+    columns, d_row = memory.shape[-2:]
+    blocks = weight.double().unflatten(-1, (columns, d_row))
+    parts = torch.einsum("...cr,mcr->...cm", memory.double(), blocks)
+    value = parts.sum(-2) if bias is None else parts.sum(-2) + bias.double()
+    square = value.square().sum(-1)
+    shares = torch.einsum("...cm,...m->...c", parts, value) / square[..., None]
+    constant = torch.zeros_like(value) if bias is None else value * bias.double()
+    constant = constant.sum(-1) / square
+    return shares.numpy(), constant.numpy()
+
+
+def lookup(model: SubjectModel, text: str) -> SlotLookup:
+    """For every token of a text: the canonical n-grams, their table addresses, and what they gave.
+
+    Args:
+        model: A model with a memory.
+        text: One prompt, or token ids.
+
+    Returns:
+        Per token, memory layer and column: the address (absolute row, offsets included), the row's
+        norm, its signed share of the value vector, and its hits in training where the checkpoint tells.
+
+    Raises:
+        InputError: If the model has no memory, or no hash layout is known.
+    """
+    if not model.memory_layers or model.layout is None or model.token_map is None:
+        raise InputError(
+            f"{model.name} has no memory whose addresses are known; give the model with Engram, or "
+            "wrap(…, layout=…)."
+        )
+    if not isinstance(text, str) and len(text) > 1 and not isinstance(text[0], int):
+        raise InputError(f"lookup reads one prompt at a time, got {len(text)}; call it for each.")
+    sites = [
+        f"blocks.{layer}.engram.hook_{s}" for layer in model.memory_layers for s in ("rows", "memory", "gate")
+    ]
+    rec = record(model, text, sites=sites, logits=False)
+
+    def stacked(name: str) -> Tensor:
+        return torch.stack(
+            [rec[f"blocks.{layer}.engram.hook_{name}"][0] for layer in model.memory_layers], dim=1
+        )
+
+    rows, memory, gate = stacked("rows"), stacked("memory"), stacked("gate")
+    shares, constants = zip(
+        *(_shares(model, layer, memory[:, i]) for i, layer in enumerate(model.memory_layers)), strict=True
+    )
+    hits = _hits(model, rows.numpy())
+    return SlotLookup.from_arrays(
+        coords={"layer": list(model.memory_layers), "order_index": np.arange(2, model.layout.max_order + 1)},
+        variables={
+            "address": rows.numpy(),
+            "row_norm": memory.double().norm(dim=-1).numpy(),
+            "share": np.stack(shares, axis=1),
+            "share_bias": np.stack(constants, axis=1),
+            "hits": hits,
+            "gate": gate.double().numpy(),
+            "order": np.repeat(np.arange(2, model.layout.max_order + 1), model.layout.heads),
+            "head": np.tile(np.arange(model.layout.heads), model.layout.max_order - 1),
+            "ngram": _ngrams(model, rec.encoded),
+            "token_id": rec.tokens[0].numpy(),
+            "token_text": np.asarray([model.token_text(int(i)) for i in rec.tokens[0]], dtype=object),
+        },
+        provenance=describe(model, rec.encoded),
+        missing={"hits": "the checkpoint does not tell them"} if np.isnan(hits).any() else {},
+    )
+
+
+def _shares(model: SubjectModel, layer: int, memory: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    path = model.sites[f"blocks.{layer}.engram.hook_memory"].rsplit(".", 1)[0]
+    value: Any = model.module.get_submodule(path).value
+    bias = None if value.bias is None else value.bias.detach().cpu()
+    return value_shares(memory, value.weight.detach().cpu(), bias)
+
+
+def _hits(model: SubjectModel, rows: np.ndarray) -> np.ndarray:
+    out = np.full(rows.shape, np.nan)
+    for index, layer in enumerate(model.memory_layers):
+        if layer in model.hits:
+            out[:, index] = model.hits[layer][rows[:, index]]
+    return out
+
+
+def _ngrams(model: SubjectModel, encoded: Encoded) -> np.ndarray:
+    assert model.layout is not None and model.token_map is not None
+    ids = encoded.tokens[0].cpu()
+    canonical = torch.from_numpy(model.token_map)[ids][None]
+    segments = hashing.segments(ids[None], separator_id=model.separator_id, boundary=model.boundary)
+    nothing = -2
+    lagged = [
+        hashing.lagged_ids(canonical, lag, pad_id=nothing, segment_ids=segments)[0].tolist()
+        for lag in range(model.layout.max_order)
+    ]
+    keys = canonical_keys(model.tokenizer)
+    names = {int(c): keys[i] for i, c in reversed(list(enumerate(model.token_map)))}
+    grams = [
+        [
+            _JOIN.join(names.get(lagged[lag][t], _GAP) for lag in reversed(range(order)))
+            for order in range(2, model.layout.max_order + 1)
+        ]
+        for t in range(len(ids))
+    ]
+    return np.asarray(grams, dtype=object)

@@ -1,0 +1,103 @@
+"""What an ablation changes, always beside a random control of the same size."""
+
+from typing import Literal
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from engram_interp.views import marks
+from engram_interp.views.theme import HEAD, Theme, blank, palette
+from engram_interp.views.token_maps import TOKEN_AXIS
+from engram_interp.views.tokens import plain_label, plotly_text
+
+Effect = Literal["delta_loss", "kl"]
+
+EFFECTS: dict[str, tuple[str, ...]] = {
+    "delta_loss": ("change of the loss on the next token (nats)", "What the ablation costs"),
+    "kl": ("KL(intact ‖ ablated) (nats)", "How far the ablation moves the predictions"),
+}
+
+
+INTERVAL_ON_HOVER = "95 % %{customdata[0]:.3f} to %{customdata[1]:.3f}"
+
+
+def effect_forest(data: xr.Dataset, *, effect: Effect = "delta_loss", theme: Theme = "light") -> go.Figure:
+    """One row per ablation: its effect with a 95 % interval, and the random control's below it.
+
+    Args:
+        data: the effect with ``_low`` and ``_high`` [kind] in nats, and the same prefixed ``control_``.
+        effect: which one.
+        theme: light or dark.
+    """
+    axis, title = marks.choose(EFFECTS, effect, what="effect")
+    kinds = [plain_label(str(kind)) for kind in data["kind"].values]
+    figure = blank(
+        title=title,
+        subtitle="95 % intervals over documents; control: a random ablation of the same size",
+        x=axis,
+        y="ablation",
+        theme=theme,
+        height=HEAD + 60 + 60 * len(kinds),
+    )
+    heights = np.arange(len(kinds))[::-1].astype(float)
+    colours = palette(theme)
+    figure.add_vline(x=0, line={"width": 1, "color": colours.muted})
+    for prefix, name, colour, symbol, lift in (
+        ("", "ablation", colours.engram, "circle", 0.14),
+        ("control_", "random control", colours.null, "diamond", -0.14),
+    ):
+        value, low, high = (data[f"{prefix}{effect}{end}"].values for end in ("", "_low", "_high"))
+        trace = go.Scatter(
+            x=value,
+            y=heights + lift,
+            mode="markers",
+            name=name,
+            text=kinds,
+            marker={"size": 10, "color": colour, "symbol": symbol},
+            customdata=np.stack([low, high], axis=-1),
+            error_x=marks.whiskers(value, low, high, colour=colour),
+            hovertemplate=f"%{{text}}, {name}<br>%{{x:+.3f}} nats<br>{INTERVAL_ON_HOVER}<extra></extra>",
+        )
+        figure.add_trace(trace)
+    figure.update_yaxes(tickvals=heights, ticktext=kinds, range=[-0.6, len(kinds) - 0.4], showgrid=False)
+    return figure
+
+
+def divergence_by_token(data: xr.Dataset, *, what: str, theme: Theme = "light") -> go.Figure:
+    """KL to the intact prediction at every token of one prompt, ablated beside both controls.
+
+    Args:
+        data: kl[condition, token] in nats; token_text[token] where there is one.
+        what: the exact name of the ablation.
+        theme: light or dark.
+    """
+    positions = data["token"].values
+    tokens = [str(token) for token in data["token_text"].values] if "token_text" in data else None
+    figure = blank(
+        title=f"Where {plain_label(what)} changes the prediction",
+        subtitle="KL(intact ‖ changed) at each token of one prompt: no interval is possible",
+        x=TOKEN_AXIS,
+        y="KL(intact ‖ changed) (nats)",
+        theme=theme,
+        height=440,
+    )
+    colours = palette(theme)
+    shades = {"ablated": colours.engram, "random rows": colours.null, "random direction": colours.grid}
+    for condition, colour in shades.items():
+        figure.add_trace(
+            go.Bar(
+                x=positions,
+                y=data["kl"].sel(condition=condition).values,
+                name=condition,
+                marker={"color": colour, "line": {"width": 1, "color": colours.muted}},
+                text=None if tokens is None else [plotly_text(token) for token in tokens],
+                textposition="none",
+                hovertemplate=f"token %{{x}} %{{text}}<br>{condition} %{{y:.3f}} nats<extra></extra>",
+            )
+        )
+    if tokens is not None:
+        marks.label_tokens(figure, tokens)
+    figure.update_layout(barmode="group", bargap=0.25)
+    figure.update_yaxes(rangemode="tozero")
+    return figure

@@ -1,0 +1,47 @@
+"""What the tests of the explorer share: a made-up bundle's parts, and reading what a page shows."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from engram_interp.results import Result
+from tests.results import samples
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXPLORER = REPOSITORY / "apps" / "explorer"
+
+Start = Callable[..., AppTest]
+
+
+def parts() -> dict[str, Result]:
+    """Seven layers against five, memory at 1 and 4, three streams, two prompts; the first is whole."""
+    return {
+        "depth": samples.depth(),
+        "lens-engram": samples.convergence(),
+        "lens-baseline": samples.convergence(8, model="without"),
+        "gates": samples.gate_reading(),
+        "gate-statistics": samples.gate_statistics(),
+        "ablation": samples.ablation_effect(),
+        "lens-table:0": samples.lens_table(),
+        "slots:0": samples.slot_lookup(),
+    }
+
+
+def show(app: AppTest, page: str) -> None:
+    """Go to a page, as its link in the header does."""
+    found = app._registered_pages.items()
+    app._page_hash = next(key for key, info in found if info["url_pathname"] == page)
+    app.run()
+
+
+def written(app: AppTest) -> str:
+    """All HTML and text that the page holds; marks such as ␣ without the element around them."""
+    texts = [re.sub(r'<span class="mark">(.*?)</span>', r"\1", node.proto.body) for node in app.get("html")]
+    return "\n".join([*texts, *(node.value for node in [*app.markdown, *app.caption])])
+
+
+def figures(app: AppTest) -> int:
+    """How many figures the page holds."""
+    return len(app.get("plotly_chart"))

@@ -1,0 +1,149 @@
+"""The explorer in a real browser, on the packaged pair: what a reader sees first, clicks and types."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from engram_interp import pairs
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+MAP = ".js-plotly-plot .heatmaplayer image"
+SLOW = 60_000
+
+Server = tuple[str, int, float]
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    """One Chromium with a fresh profile."""
+    expect.set_options(timeout=SLOW)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(server: Server, browser: Browser) -> Iterator[Callable[[str], Page]]:
+    """Opens a path of the explorer; afterwards no other host was asked and the console is clean."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(SLOW)
+    hosts: set[str] = set()
+    complaints: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        # On a page below the root Streamlit first looks for its server there, finds nothing, and goes up.
+        if message.type == "error" and "_stcore" not in str(message.location.get("url", "")):
+            complaints.append(message.text)
+
+    def open_path(path: str) -> Page:
+        page = context.new_page()
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+        page.on("websocket", lambda websocket: hosts.add(urlsplit(websocket.url).netloc))
+        page.on("console", hear)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(server[0] + path)
+        return page
+
+    yield open_path
+    context.close()
+    assert hosts <= {urlsplit(server[0]).netloc, ""}, hosts
+    assert not complaints, complaints
+
+
+def link(page: Page) -> dict[str, str]:
+    """What the address says is chosen."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def loads_torch(pid: int) -> bool:
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+
+
+def test_the_map_comes_first_and_without_torch(
+    visit: Callable[[str], Page], server: Server, record_property: Callable[[str, object], None]
+) -> None:
+    page = visit("/")
+    page.wait_for_selector(MAP)
+    seconds = time.monotonic() - server[2]
+    record_property("seconds from the start of the server to the first map", round(seconds, 2))
+    print(f"first map after {seconds:.2f} s")  # noqa: T201 - shown with -s, and in the report of a failure
+    assert seconds < 60
+    expect(page.get_by_text("What you can ask")).to_be_visible()
+    page.get_by_role("link", name="3 · Which slot").click()
+    expect(page.locator(".strip .chip").first).to_be_visible()
+    if Path("/proc").is_dir():
+        assert not loads_torch(server[1])
+
+
+def test_a_click_on_a_cell_changes_the_panel(visit: Callable[[str], Page]) -> None:
+    page = visit("/layers?cell=1.1")
+    page.wait_for_selector(MAP)
+    expect(page.get_by_text("CKA of Engram layer 1 with baseline layer 1")).to_be_visible()
+    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    assert box is not None
+    # Six layers either way: the middle of column 4 and, counted from below, row 2.
+    page.mouse.click(box["x"] + box["width"] * 4.5 / 6, box["y"] + box["height"] * (1 - 2.5 / 6))
+    expect(page.get_by_text("CKA of Engram layer 4 with baseline layer 2")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"cell=4\.2\b"))
+    page.get_by_role("spinbutton", name="Baseline layer").fill("5")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("CKA of Engram layer 4 with baseline layer 5")).to_be_visible()
+
+
+def test_tokens_are_picked_by_pointer_and_by_keyboard(visit: Callable[[str], Page]) -> None:
+    page = visit("/tokens")
+    chips = page.locator(".strip .chip")
+    chips.nth(3).click()
+    expect(page).to_have_url(re.compile(r"tok=3\b"))
+    expect(page.get_by_text("Memory read at token 3")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(chips.nth(5)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Memory read at token 5")).to_be_visible()
+    expect(chips.nth(5)).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Home")
+    expect(chips.nth(0)).to_be_focused()
+
+
+def test_a_link_restores_what_was_chosen(visit: Callable[[str], Page]) -> None:
+    page = visit("/layers?b=wiki-nano&cell=3.5&prompt=napoleon&tok=7")
+    page.wait_for_selector(MAP)
+    expect(page.get_by_text("CKA of Engram layer 3 with baseline layer 5")).to_be_visible()
+    page.get_by_role("link", name="Tokens", exact=True).click()
+    expect(page.get_by_text("Memory read at token 7")).to_be_visible()
+    assert link(page) == {
+        "b": "wiki-nano", "prompt": "napoleon", "layer": "3", "stream": "all", "tok": "7", "v": "1",
+    }  # fmt: skip
+
+
+def test_a_typed_phrase_is_looked_up_and_switched_off(visit: Callable[[str], Page]) -> None:
+    phrase = pairs.examples()[0]["text"]
+    page = visit("/tokens")
+    field = page.get_by_label("Type a phrase")
+    field.fill(phrase)
+    field.press("Enter")
+    expect(page.get_by_text("run now by wiki-nano/engram")).to_be_visible()
+    last = int(link(page)["tok"])
+    page.locator(".strip .chip").nth(last).click()
+    table = page.locator("table", has=page.get_by_text(f"Memory read at token {last}"))
+    expect(table.locator("tbody tr")).to_have_count(9)  # two orders of four heads, and the bias
+    page.get_by_role("radio", name="rows → 0").click()
+    columns = page.locator(".predictions section")
+    expect(columns).to_have_count(4)
+    intact = float(columns.nth(0).locator(".answer-share b").inner_text())
+    ablated = float(columns.nth(1).locator(".answer-share b").inner_text())
+    assert intact != ablated
+    page.get_by_text("Every number, and the effect by token").click()
+    expect(page.get_by_text("Top predictions with rows_zero")).to_be_visible()

@@ -1,0 +1,104 @@
+"""Typing a text, looking its slots up, switching the memory off: on a tiny model, in this process."""
+
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests import support
+from tests.apps.helpers import Start, written
+
+
+def settle(app: AppTest) -> AppTest:
+    """Draw the page again, as its polling fragment does, until no run is under way."""
+    deadline = time.monotonic() + 90
+    while app.get("progress") and time.monotonic() < deadline:
+        time.sleep(0.1)
+        app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+@pytest.fixture
+def tokens(start: Start, bundle: Path, tiny_model: Path) -> AppTest:
+    """The Tokens page with a live model."""
+    return start(bundle, "--model", tiny_model, page="tokens")
+
+
+def typed(app: AppTest, text: str) -> AppTest:
+    app.text_input(key="typed text").set_value(text).run()
+    return settle(app)
+
+
+def choose(app: AppTest, key: str, value: object) -> AppTest:
+    group = next(group for group in app.get("button_group") if group.key == key)
+    group.set_value(value).run()
+    return settle(app)
+
+
+def test_a_typed_text_is_run_and_opens_at_its_last_token(tokens: AppTest) -> None:
+    text = support.documents(1)[0][:30]
+    app = typed(tokens, text)
+    page = written(app)
+    assert "run now by tiny" in page
+    assert "Memory read at token" in page
+    assert app.query_params["prompt"].startswith("typed-")
+    assert text.split()[0] not in str(dict(app.query_params))
+    assert app.number_input(key="bar token").value == app.number_input(key="bar token").max
+
+
+def test_switching_off_shows_all_four_conditions(tokens: AppTest) -> None:
+    app = choose(typed(tokens, "Only Kalo saw the mi"), "switch", "rows_zero")
+    page = written(app)
+    for title in ("Memory on", "Memory off", "Control: random rows", "Control: random direction"):
+        assert title in page
+    assert "rows_zero" in page
+    assert "one prompt, so no interval is possible" in page
+
+
+def test_only_the_chosen_orders_are_switched_off(tokens: AppTest) -> None:
+    app = choose(typed(tokens, "Only Kalo saw the mi"), "switch", "rows_zero")
+    app = choose(app, "orders", [3])
+    assert "order 3" in written(app)
+    app = choose(app, "orders", [])
+    assert "choose at least one order" in written(app)
+
+
+@pytest.mark.parametrize("kind", ["gate_zero", "output_off"])
+def test_whole_reads_are_switched_off_without_asking_for_orders(tokens: AppTest, kind: str) -> None:
+    app = choose(typed(tokens, "Only Kalo saw the mi"), "switch", kind)
+    assert kind in written(app)
+    assert all(group.key != "orders" for group in app.get("button_group"))
+
+
+def test_everywhere_is_not_only_here(tokens: AppTest) -> None:
+    app = choose(typed(tokens, "Only Kalo saw the mi"), "switch", "gate_zero")
+    assert "token " in written(app)
+    app = choose(app, "where", "everywhere")
+    assert "everywhere" in written(app)
+
+
+def test_an_empty_text_is_not_run(tokens: AppTest) -> None:
+    app = typed(tokens, "   ")
+    page = written(app)
+    assert "There is nothing to run." in page
+    assert "The prompt is empty." in page
+    assert not app.query_params["prompt"].startswith("typed-")
+
+
+def test_a_long_text_says_what_was_analysed(tokens: AppTest) -> None:
+    page = written(typed(tokens, " ".join(support.documents(5))))
+    assert f"the context holds {support.N_CTX}" in page
+    assert f"The first {support.N_CTX} were analysed" in page
+
+
+def test_a_prompt_of_the_bundle_can_be_run_live(start: Start, bundle: Path, tiny_model: Path) -> None:
+    app = start(bundle, "--model", tiny_model, page="tokens", prompt="0")
+    app = choose(app, "switch", "output_off")
+    assert "output_off" in written(app)
+
+
+def test_other_model_than_the_bundles_is_said(start: Start, bundle: Path, tiny_model: Path) -> None:
+    page = written(start(bundle, "--model", tiny_model, page="tokens", prompt="0"))
+    assert "These results are of with-memory; the switches run tiny." in page

@@ -1,0 +1,108 @@
+"""Each page in this process, on a bundle that has every part."""
+
+import sys
+from pathlib import Path
+
+from tests.apps.helpers import Start, figures, show, written
+
+
+def test_overview_leads_with_the_headline_beside_its_control(start: Start, bundle: Path) -> None:
+    text = written(start(bundle))
+    assert "+0.60" in text and "95 % 0.40 to 0.80" in text
+    assert "+0.05" in text and "internal control" in text
+    assert "Depth of with-memory against without" in text
+    assert "layers 7 × 5 · memory at 1, 4 · prompts 2 · lens tables 1 · slots 1" in text
+
+
+def test_overview_draws_the_map_and_lists_the_questions(start: Start, bundle: Path) -> None:
+    app = start(bundle)
+    assert figures(app) == 1
+    labels = [link.proto.label for link in app.get("page_link")]
+    assert labels == ["1 · Which layer?", "2 · Which token?", "3 · Which slot, and does it matter?"]
+
+
+def test_overview_says_how_the_bundle_was_made(start: Start, bundle: Path) -> None:
+    text = written(start(bundle))
+    assert "depth · estimator" in text and "minibatch" in text
+    assert "layers are counted from 0" in text
+
+
+def test_layers_shows_the_cell_of_the_link(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="layers", cell="3.4")
+    assert figures(app) == 3
+    assert "CKA of Engram layer 3 with baseline layer 4" in written(app)
+    assert app.number_input(key="cell layer").value == 3
+    assert app.query_params["cell"] == "3.4"
+
+
+def test_layers_number_fields_pick_a_cell(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="layers", cell="3.4")
+    app.number_input(key="cell layer").set_value(1).run()
+    app.number_input(key="cell baseline_layer").set_value(0).run()
+    text = written(app)
+    assert "CKA of Engram layer 1 with baseline layer 0" in text
+    assert "an internal control, not evidence of depth" in text
+    assert "An edge layer (hatched)" in text
+    assert app.query_params["cell"] == "1.0"
+
+
+def test_layers_offers_the_log_scale_where_it_makes_sense(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="layers")
+    assert not app.toggle(key="log scale").disabled
+    app.toggle(key="log scale").set_value(True).run()
+    assert not app.exception
+    next(group for group in app.get("button_group") if group.key == "quantity").set_value("agreement").run()
+    assert app.toggle(key="log scale").disabled
+
+
+def test_tokens_opens_at_the_token_its_bundle_names(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="tokens")
+    text = written(app)
+    assert app.number_input(key="bar token").value == 3
+    assert "Memory read at token 3 Wales, layer 1" in text
+    assert "2-gram <code>two␣3</code> 3-gram <code>one␣two␣3</code>" in text
+    assert "What each layer would predict" in text
+
+
+def test_tokens_shows_token_text_as_text(start: Start, bundle: Path) -> None:
+    text = written(start(bundle, page="tokens", tok="4"))
+    assert "<img" not in text
+    assert "&lt;img" in text
+
+
+def test_tokens_follows_layer_and_stream_of_the_bar(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="tokens", layer="4", stream="max")
+    text = written(app)
+    assert "ground: layer 4 · max of 3; bars from the top: layer 1 · max of 3; layer 4 · max of 3" in text
+    assert "Memory read at token 3 Wales, layer 4" in text
+    app.selectbox(key="bar stream").set_value("2").run()
+    assert "ground: layer 4 · stream 2" in written(app)
+    assert app.query_params["stream"] == "2"
+
+
+def test_tokens_names_the_nearest_memory_layer(start: Start, bundle: Path) -> None:
+    text = written(start(bundle, page="tokens", layer="6"))
+    assert "Layer 6 reads no memory; layer 4, the nearest that does, is shown." in text
+
+
+def test_the_selection_stays_from_page_to_page(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="layers", cell="4.2", tok="2")
+    app.query_params.clear()
+    show(app, "tokens")
+    assert app.selectbox(key="bar layer").value == 4
+    assert app.number_input(key="bar token").value == 2
+    assert app.query_params["layer"] == "4"
+
+
+def test_a_link_holds_everything_that_is_chosen(start: Start, bundle: Path) -> None:
+    app = start(bundle)
+    assert dict(app.query_params) == {
+        "b": "made-up", "prompt": "0", "layer": "1", "stream": "all", "tok": "3", "v": "1",
+    }  # fmt: skip
+    assert "b=made-up&prompt=0&layer=1&stream=all&tok=3&v=1" in app.code[0].value
+
+
+def test_saved_results_are_shown_without_a_live_model(start: Start, bundle: Path) -> None:
+    start(bundle, page="tokens")
+    live = sys.modules["explorer.live"].live()
+    assert live._model is None and not live._jobs

@@ -1,0 +1,133 @@
+"""What the pages show where there are no numbers: what happened, why, what to do."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engram_interp.results import write_bundle
+from tests.apps.helpers import Start, figures, parts, written
+
+
+@pytest.fixture
+def copy(bundle: Path, tmp_path: Path) -> Path:
+    """A bundle to damage."""
+    return Path(shutil.copytree(bundle, tmp_path / "copy.engram"))
+
+
+def test_no_bundle(start: Start, tmp_path: Path) -> None:
+    app = start(tmp_path / "absent")
+    text = written(app)
+    assert "There is no bundle to open." in text
+    assert f"There is no bundle at {tmp_path / 'absent'}" in text
+    assert "engram-interp report" in app.code[0].value
+
+
+def test_a_folder_of_bundles_gives_a_choice(start: Start, bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "other.engram")
+    app = start(bundle, tmp_path)
+    assert app.selectbox(key="bar bundle").options == ["made-up", "other"]
+    app.selectbox(key="bar bundle").set_value("other").run()
+    assert "Loaded: other" in written(app)
+    assert app.query_params["b"] == "other"
+
+
+def test_a_damaged_manifest(start: Start, copy: Path, bundle: Path) -> None:
+    (copy / "manifest.json").write_text("{", encoding="utf-8")
+    app = start(copy, bundle)
+    assert "This bundle is damaged." in written(app)
+    assert "is not JSON" in written(app)
+    app.selectbox(key="bar bundle").set_value("made-up").run()
+    assert "Loaded: made-up" in written(app)
+
+
+def test_a_newer_format(start: Start, copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["format"]["version"] = 99
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    app = start(copy)
+    assert "This bundle was made by a newer version." in written(app)
+    assert "made with bundle format 99" in written(app)
+    assert app.code[0].value == "pip install --upgrade engram-interp"
+
+
+def test_a_damaged_part_leaves_the_others(start: Start, copy: Path) -> None:
+    (copy / "parts" / "depth.nc").write_bytes(b"cut short")
+    app = start(copy, page="layers")
+    text = written(app)
+    assert "The depth map in this bundle cannot be read." in text
+    assert "depth.nc has 9 bytes" in text
+    assert figures(app) == 1  # the lens curves
+
+
+@pytest.mark.parametrize(
+    ("missing", "page", "said"),
+    [
+        ("depth", "", "No depth map in this bundle."),
+        ("depth", "layers", "No depth map in this bundle."),
+        ("lens-engram", "layers", "No lens curve of the Engram model in this bundle."),
+        ("lens-baseline", "layers", "No lens curve of the baseline in this bundle."),
+        ("gate-statistics", "tokens", "No gate statistics in this bundle."),
+        ("ablation", "tokens", "No ablation effects in this bundle."),
+        ("slots:0", "tokens", "No slots for this prompt in this bundle."),
+        ("lens-table:0", "tokens", "No lens table for this prompt in this bundle."),
+    ],
+)
+def test_a_missing_part(start: Start, tmp_path: Path, missing: str, page: str, said: str) -> None:
+    kept = {name: part for name, part in parts().items() if name != missing}
+    app = start(write_bundle(tmp_path / "some.engram", kept), page=page)
+    assert said in written(app)
+    assert any("engram-interp report" in code.value for code in app.code)
+
+
+def test_the_overview_lists_missing_parts(start: Start, tmp_path: Path) -> None:
+    app = start(write_bundle(tmp_path / "one.engram", {"depth": parts()["depth"]}))
+    text = written(app)
+    assert "Parts missing: lens curve, Engram, lens curve, baseline, gates," in text
+    assert figures(app) == 1
+
+
+def test_without_gates_the_slots_still_carry_the_strip(start: Start, tmp_path: Path) -> None:
+    kept = {name: part for name, part in parts().items() if name != "gates"}
+    text = written(start(write_bundle(tmp_path / "some.engram", kept), page="tokens", prompt="0"))
+    assert "Memory read at token" in text
+    assert "bars from the top: layer 1 · stream 0; layer 1 · stream 1; layer 4 · stream 0" in text
+
+
+def test_a_bundle_without_prompts(start: Start, tmp_path: Path) -> None:
+    app = start(write_bundle(tmp_path / "one.engram", {"depth": parts()["depth"]}), page="tokens")
+    assert "No prompts in this bundle." in written(app)
+
+
+def test_a_prompt_the_bundle_keeps_no_slots_for(start: Start, bundle: Path) -> None:
+    text = written(start(bundle, page="tokens", prompt="1"))
+    assert "No slots for this prompt in this bundle." in text
+    assert "The bundle keeps a slot for some prompts only: 0." in text
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        ({"tok": "99"}, "Token 99 is not among the 9 of this prompt; token 8 is shown."),
+        ({"tok": "-4"}, "Token -4 is not among the 9 of this prompt; token 0 is shown."),
+        ({"tok": "x"}, "The link names the token “x”, which is no number."),
+        ({"layer": "12"}, "There is no layer 12 among the 7; layer 6 is shown."),
+        ({"cell": "2.17"}, "There is no baseline layer 17 among the 5; layer 4 is shown."),
+        ({"stream": "8"}, "There is no stream “8”; all streams are shown."),
+        ({"prompt": "typed-0badcafe"}, "The prompt “typed-0badcafe” is a text that was typed elsewhere"),
+        ({"prompt": "9"}, "The prompt “9” is not in this bundle; “0” is shown instead."),
+        ({"b": "made"}, "There is no bundle “made” here; “made-up” is shown instead."),
+    ],
+)
+def test_a_link_to_what_is_not_there(start: Start, bundle: Path, link: dict[str, str], said: str) -> None:
+    assert said in written(start(bundle, **link))
+
+
+def test_no_live_model(start: Start, bundle: Path, tmp_path: Path) -> None:
+    app = start(bundle, "--model", tmp_path / "absent", page="tokens")
+    text = written(app)
+    assert app.text_input(key="typed text").disabled
+    assert "Live runs are off." in text
+    assert f"There is no model directory at {tmp_path / 'absent'}." in text
+    assert "Nothing can be switched off here." in text

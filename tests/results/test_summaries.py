@@ -1,0 +1,168 @@
+"""Summaries claim no more than interval, control and null allow."""
+
+import numpy as np
+import pytest
+
+from engram_interp.results import DepthResult
+from tests.results import samples
+
+NO_CLAIM = "no evidence of depth beyond what residuals before the first memory read show too"
+
+
+def test_a_shift_beyond_its_control_is_stated_with_everything_beside_it() -> None:
+    text = samples.depth().summary()
+    for words in (
+        "with-memory against without",
+        "monotone path, minibatch CKA, 1,204 samples of 64 documents",
+        "+0.60 layers (95 % interval [0.40, 0.80]), +0.55 without the 2 % largest-norm rows",
+        "internal control, 2 residuals before that read, +0.05 layers (95 % interval [−0.10, 0.20])",
+        "resemble later baseline layers",
+        "beyond what residuals before the first memory read show",
+        "function was not tested",
+        "these two models only, one training run of each",
+    ):
+        assert words in text
+    assert text.count(". ") == 0
+    assert text.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        {"control_shift": 0.5, "control_shift_low": 0.3, "control_shift_high": 0.7},  # overlaps
+        {"control_shift": 3.45, "control_shift_low": 3.0, "control_shift_high": 3.9},  # exceeds
+        {
+            "control_shift": -1.0,
+            "control_shift_low": -1.2,
+            "control_shift_high": -0.8,
+        },  # as large, other sign
+    ],
+)
+def test_no_depth_is_claimed_that_the_control_shows_too(control: dict[str, float]) -> None:
+    text = samples.depth(**control).summary()
+    assert NO_CLAIM in text
+    assert "resemble later" not in text
+
+
+def test_a_control_without_interval_supports_no_claim() -> None:
+    ends = {f"control_shift_{end}": np.nan for end in ("low", "high")}
+    text = samples.depth(**ends, missing=dict.fromkeys(ends, "one layer")).summary()
+    assert NO_CLAIM in text
+    assert "no interval" in text
+
+
+def test_an_interval_that_includes_zero_is_said() -> None:
+    text = samples.depth(headline=0.1, headline_low=-0.2, headline_high=0.4).summary()
+    assert "the interval includes 0, so there is no evidence of a depth shift" in text
+
+
+def test_no_interval_no_claim_and_the_reason() -> None:
+    ends = {f"headline_{end}": np.nan for end in ("low", "high")}
+    text = samples.depth(**ends, missing=dict.fromkeys(ends, samples.NO_INTERVAL)).summary()
+    assert f"no interval is possible ({samples.NO_INTERVAL}), so no claim of depth is made" in text
+    assert "+0.60 layers (no interval)" in text
+
+
+def test_no_shift_at_all_is_said_with_its_reason() -> None:
+    text = samples.depth(
+        headline=np.nan, missing={"headline": "no interior layer after the first read"}
+    ).summary()
+    assert "no shift could be measured (no interior layer after the first read)" in text
+
+
+def test_outliers_that_carry_the_shift_take_the_claim_away() -> None:
+    text = samples.depth(headline_trimmed=0.05).summary()
+    assert "a few rows of large norm carry the shift, so no claim of depth is made" in text
+
+
+def test_a_negative_shift_reads_earlier() -> None:
+    text = samples.depth(
+        headline=-0.9, headline_low=-1.2, headline_high=-0.5, headline_trimmed=-0.8
+    ).summary()
+    assert "resemble earlier baseline layers" in text
+
+
+def test_memory_at_the_first_layer_leaves_no_control() -> None:
+    control = dict.fromkeys(("control_shift", "control_shift_low", "control_shift_high"), np.nan)
+    reason = "memory is read in the first layer"
+    result: DepthResult = samples.depth(
+        pre_memory=np.zeros(7, bool), **control, missing=dict.fromkeys(control, reason)
+    )
+    assert f"no internal control ({reason})" in result.summary()
+    assert "with no residual before the first read to serve as a control" in result.summary()
+
+
+def test_gates_apart_from_untrained_ones_are_counted() -> None:
+    text = samples.gate_statistics().summary()
+    assert "6 of 6 differ in mean" in text
+    assert "untrained gates have mean 0.50 and sd 0.20" in text
+    assert "Kolmogorov–Smirnov distance up to 0.310" in text
+    assert "not that they help" in text
+
+
+def test_gates_like_untrained_ones_are_said_to_be_so() -> None:
+    text = samples.gate_statistics(shifted=0.001).summary()
+    assert "no evidence that any gate differs from an untrained one" in text
+
+
+def test_gates_without_interval_claim_nothing() -> None:
+    text = samples.gate_statistics(interval=np.nan).summary()
+    assert f"no interval is possible ({samples.NO_INTERVAL}), so no difference is claimed" in text
+
+
+def test_gates_without_null_cannot_be_read() -> None:
+    data = samples.gate_statistics().data
+    without = type(samples.gate_statistics())(data=data.sel(null=["queries permuted"]))
+    assert "no untrained null beside them (queries cannot be permuted" in without.summary()
+
+
+def test_ablations_are_read_against_their_control() -> None:
+    text = samples.ablation_effect().summary()
+    zero, rows, output = text.split(": ", 1)[1].split("; ")[:3]
+    assert zero.endswith("beyond the control")
+    assert rows.endswith("not distinguishable from the control")
+    assert output.endswith("no evidence of an effect")
+    assert "off its training distribution, which overstates how much it relies on memory" in text
+
+
+def test_an_ablation_without_control_claims_nothing() -> None:
+    nan = np.full(3, np.nan)
+    names = [f"control_delta_loss{end}" for end in ("", "_low", "_high")]
+    text = samples.ablation_effect(
+        **dict.fromkeys(names, nan), missing=dict.fromkeys(names, "not run")
+    ).summary()
+    assert text.count("no control to read it against (not run), so nothing is claimed") == 3
+
+
+def test_one_prompt_has_no_interval() -> None:
+    text = samples.ablation_comparison().summary()
+    assert "gate_zero at layers 1,4 moves the prediction after token 8" in text
+    assert "one prompt, so no interval is possible" in text
+    assert "random rows" in text
+    assert "a random change of the same size" in text
+
+
+def test_an_ablation_without_its_control_is_refused() -> None:
+    data = samples.ablation_comparison().data.sel(condition=["intact", "ablated"])
+    with pytest.raises(ValueError, match="random rows, random direction is not there"):
+        type(samples.ablation_comparison())(data=data)
+
+
+def test_one_lens_curve_says_nothing_about_depth() -> None:
+    text = samples.convergence().summary()
+    assert "7.000 nats [6.650, 7.420] after layer 0" in text
+    assert "raw logit lens" in text
+    assert "says nothing about depth" in text
+
+
+def test_the_lens_names_the_layer_from_which_the_answer_stands() -> None:
+    assert "from layer 2 on (the last is 3)" in samples.lens_table().summary()
+
+
+def test_summaries_show_awkward_tokens_safely() -> None:
+    for result in samples.every_kind().values():
+        text = result.summary()
+        assert "\0" not in text
+        assert "\u202e" not in text
+        assert "\n" not in text
+        text.encode()

@@ -1,0 +1,94 @@
+"""Tests of `engram_interp.ablation`: effects by hand, controls of the same size, nothing left behind."""
+
+import numpy as np
+import pytest
+import torch
+
+from engram_interp import ablation
+from engram_interp.capture import encode, record
+from engram_interp.capture.ablations import Kind
+from engram_interp.checkpoints import SubjectModel
+from engram_interp.errors import InputError
+from tests import support
+
+TEXTS = support.documents(22, seed=7)
+
+
+def per_token_loss(model: SubjectModel) -> np.ndarray:
+    """Next-token loss of every predicted token of the texts, in order."""
+    encoded = encode(model, TEXTS)
+    log_p = record(model, encoded).logits.log_softmax(-1)
+    loss = -log_p[:, :-1].gather(-1, encoded.tokens[:, 1:, None]).squeeze(-1)
+    return loss[encoded.mask[:, 1:]].double().numpy()
+
+
+@pytest.mark.parametrize("kind", ["output_off", "gate_zero", "rows_zero"])
+def test_an_effect_is_the_mean_change_of_loss(kind: Kind) -> None:
+    model = support.subject()
+    intact = per_token_loss(model)
+    with ablation.ablate(model, kind):
+        ablated = per_token_loss(model)
+    data = ablation.effect(model, TEXTS, kinds=[kind], n_boot=50, batch_size=5).data
+    np.testing.assert_allclose(data["intact_loss"], intact.mean(), atol=1e-5)
+    np.testing.assert_allclose(data["delta_loss"][0], (ablated - intact).mean(), atol=1e-5)
+    assert float(data["kl"][0]) > 0 and float(data["control_kl"][0]) > 0
+    assert (
+        float(data["delta_loss_low"][0]) <= float(data["delta_loss"][0]) <= float(data["delta_loss_high"][0])
+    )
+    np.testing.assert_array_equal(per_token_loss(model), intact)
+
+
+def test_off_zero_and_zero_rows_agree_without_a_bias() -> None:
+    data = ablation.effect(support.subject(), TEXTS[:4], kinds=["output_off", "rows_zero"], n_boot=5).data
+    np.testing.assert_allclose(data["delta_loss"][0], data["delta_loss"][1], atol=1e-6)
+
+
+def test_a_layer_is_ablated_alone() -> None:
+    model = support.subject()
+    ids = support.token_ids(1, 12)
+    sites = ["blocks.1.hook_engram_out", "blocks.2.hook_engram_out"]
+    with ablation.ablate(model, "output_off", layers=[2]):
+        rec = record(model, ids, sites=sites)
+    assert rec[sites[0]].abs().sum() > 0
+    assert rec[sites[1]].abs().sum() == 0
+
+
+def test_an_error_inside_leaves_the_model_as_it_was() -> None:
+    model = support.subject()
+    ids = support.token_ids(2, 9)
+    before = model.logits(ids)
+    with pytest.raises(RuntimeError, match="halfway"), ablation.ablate(model, "rows_random", seed=3):
+        assert not torch.equal(model.logits(ids), before)
+        raise RuntimeError("halfway")
+    assert torch.equal(model.logits(ids), before)
+
+
+def test_a_comparison_shows_four_conditions() -> None:
+    model = support.subject()
+    result = ablation.compare(model, TEXTS[0], token=-2, kind="rows_zero", orders=[3], top=4)
+    data = result.data
+    assert list(data["condition"].values) == ["intact", "ablated", "random rows", "random direction"]
+    length = len(model.to_tokens(TEXTS[0])[0])
+    at = min(length, support.N_CTX) - 2
+    assert int(data["token_index"]) == at
+    assert float(data["kl"].sel(condition="intact").sum()) == 0
+    assert (data["kl"].sel(condition="ablated")[:at] == 0).all(), "nothing changes before the token"
+    assert float(data["kl"].sel(condition="ablated")[at]) > 0
+    assert "order 3, token" in data.attrs["what"]
+    with ablation.ablate(model, "rows_zero", orders=[3], tokens=[at]):
+        log_p = record(model, TEXTS[0]).logits[0, at].log_softmax(-1)
+    np.testing.assert_allclose(data["logprob"].sel(condition="ablated"), log_p.topk(4).values, atol=1e-6)
+
+
+def test_what_cannot_be_ablated_says_why() -> None:
+    model = support.subject()
+    with pytest.raises(InputError, match="no memory to ablate"):
+        ablation.effect(support.subject(support.model_config()), TEXTS)
+    with pytest.raises(InputError, match=r"Layers \[3\] have no memory; layers that have one: \[1, 2\]"):
+        ablation.effect(model, TEXTS, layers=[3])
+    with pytest.raises(InputError, match="lies outside the prompt"):
+        ablation.compare(model, TEXTS[0], token=400)
+    with pytest.raises(InputError, match="at least two tokens"):
+        ablation.effect(model, torch.tensor([[0]]))
+    with pytest.raises(InputError, match="No ablation 'rows_off'"):
+        ablation.effect(model, TEXTS, kinds=["rows_off"])  # type: ignore[list-item]

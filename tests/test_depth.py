@@ -1,0 +1,124 @@
+"""Tests of `engram_interp.depth`: known answers, the self-reference, the control, honest refusals."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engram_interp import depth
+from engram_interp.capture import encode
+from engram_interp.capture.samples import choose, residuals
+from engram_interp.data import prompts
+from engram_interp.errors import InputError
+from engram_interp.metrics import cka
+from tests import support
+
+DOCUMENTS = 130
+
+
+def texts(count: int = DOCUMENTS) -> prompts.PromptSet:
+    """Enough invented documents for an interval."""
+    return prompts.from_texts([d[:200] for d in support.documents(count, seed=3)])
+
+
+def baseline(**changes: Any) -> Any:
+    """A model without memory, of the sizes of the one with it."""
+    return support.subject(support.model_config(**changes), seed=1, name="base")
+
+
+def test_a_model_against_itself_is_not_shifted() -> None:
+    base = baseline()
+    result = depth.compare(base, base, texts(), n_boot=50)
+    np.testing.assert_array_equal(result.data["path_shift"], 0)
+    np.testing.assert_array_equal(result.data["shift"], 0)
+    np.testing.assert_allclose(np.diag(result.data["cka"]), 1)
+
+
+def test_the_matrix_is_cka_of_the_residuals_at_the_samples() -> None:
+    model, base, some = support.subject(), baseline(n_layers=3), texts(12)
+    result = depth.compare(model, base, some, estimator="unbiased")
+    assert dict(result.data.sizes)["layer"] == 4 and dict(result.data.sizes)["baseline_layer"] == 3
+    encoded = [encode(m, some) for m in (model, base)]
+    samples = choose(encoded, seed=0)
+    both = [residuals(m, e, samples, i) for i, (m, e) in enumerate(zip((model, base), encoded, strict=True))]
+    expected = cka.matrix(both[0], both[1], estimator="unbiased")
+    np.testing.assert_allclose(result.data["cka"], expected, rtol=1e-12)
+    assert np.isnan(result.data["depth_self"][3]), "the baseline has no layer 3 to refer to"
+
+
+def test_a_planted_identity_layer_is_found() -> None:
+    base = baseline(n_layers=6)
+    slow = support.subject(support.model_config(n_layers=7), name="one layer does nothing")
+    state = base.module.state_dict()
+    target = slow.module.state_dict()
+    idle = 2
+    for key in target:
+        if not key.startswith("blocks."):
+            target[key] = state[key]
+            continue
+        layer, rest = int(key.split(".")[1]), key.split(".", 2)[2]
+        if layer == idle:
+            target[key] = torch.zeros_like(target[key])
+        else:
+            target[key] = state[f"blocks.{layer - (layer > idle)}.{rest}"]
+    slow.module.load_state_dict(target)
+    result = depth.compare(slow, base, texts(), n_boot=50)
+    path = np.round(result.data["path"].values)
+    np.testing.assert_array_equal(path, [0, 1, 1, 2, 3, 4, 5])
+
+
+def test_layers_before_the_first_read_are_the_control() -> None:
+    result = depth.compare(support.subject(), baseline(), texts(), n_boot=50, top_k=2)
+    data = result.data
+    np.testing.assert_array_equal(data["pre_memory"], [True, False, False, False])
+    np.testing.assert_array_equal(data["edge"], [True, False, False, True])
+    np.testing.assert_allclose(data["headline"], data["path_shift"][1:3].mean())
+    np.testing.assert_allclose(data["control_shift"], data["path_shift"][0])
+    assert float(data["headline_low"]) <= float(data["headline_high"])
+    assert data.attrs["n_groups"] >= 20
+    assert "internal control" in result.summary()
+
+
+def test_the_same_seed_gives_the_same_numbers() -> None:
+    model, base, some = support.subject(), baseline(), texts()
+    one, other = (depth.compare(model, base, some, n_boot=50, seed=4).data for _ in range(2))
+    for name in one.data_vars:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_one_prompt_gives_no_interval_and_says_so() -> None:
+    result = depth.compare(support.subject(), baseline(), support.documents(1, seed=8)[0], top_k=2)
+    assert np.isnan(result.data["headline_low"])
+    assert "an interval wants at least 20 groups" in result.summary()
+    assert "no claim of depth" in result.summary()
+
+
+def test_other_estimators_give_no_interval_and_say_why() -> None:
+    result = depth.compare(support.subject(), baseline(), texts(), estimator="biased", n_boot=20, top_k=2)
+    assert "minibatch estimator only" in result.data["headline_low"].attrs["missing"]
+
+
+def test_streams_enter_as_named() -> None:
+    model = support.subject(support.model_config(memory=support.memory_config(), n_streams=3))
+    found = {
+        str(s): depth.compare(model, baseline(), texts(20), streams=s, estimator="unbiased")
+        .data["cka"]
+        .values
+        for s in ("concat", "mean", "readout", 1)
+    }
+    assert len({v.round(6).tobytes() for v in found.values()}) == len(found)
+    with pytest.raises(InputError, match="streams wants 'concat', 'mean', 'readout' or a number below 3"):
+        depth.compare(model, baseline(), texts(20), streams=3)
+
+
+def test_models_that_cut_texts_differently_are_refused_without_entities() -> None:
+    other = replace(baseline(), tokenizer=support.tokenizer(300), d_vocab=300)
+    with pytest.raises(InputError, match="cut these texts into different tokens"):
+        depth.compare(support.subject(), other, texts(5))
+
+
+def test_too_few_samples_are_refused() -> None:
+    with pytest.raises(InputError, match="CKA wants at least 4 samples"):
+        depth.compare(support.subject(), baseline(), torch.tensor([[0, 5, 6]]))

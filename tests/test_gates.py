@@ -1,0 +1,81 @@
+"""Tests of `engram_interp.gates`: the reading, the statistics, and that the nulls are null."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engram_interp import gates
+from engram_interp.capture import record
+from engram_interp.checkpoints import SubjectModel, wrap
+from engram_interp.errors import InputError
+from tests import support
+
+TEXTS = support.documents(24, seed=6)
+
+
+def several_streams(seed: int = 0) -> SubjectModel:
+    """A model whose gates differ by stream."""
+    cfg = support.model_config(memory=support.memory_config(), n_streams=3)
+    return support.subject(cfg, seed=seed)
+
+
+def test_a_reading_holds_every_gate() -> None:
+    model = several_streams()
+    data = gates.read(model, TEXTS).data
+    rec = record(model, TEXTS, sites=["blocks.2.engram.hook_gate"])
+    assert data["gate"].dims == ("prompt", "layer", "stream", "token")
+    length = int(rec.mask[4].sum())
+    np.testing.assert_allclose(
+        data["gate"].sel(layer=2)[4, 1, :length], rec["blocks.2.engram.hook_gate"][4, :length, 1]
+    )
+    assert np.isnan(data["gate"].sel(layer=2)[4, :, length:]).all()
+    assert (data["token_id"][4, length:] == -1).all()
+
+
+def test_statistics_are_those_of_the_tokens_but_the_separator() -> None:
+    model = several_streams()
+    result = gates.statistics(model, TEXTS, n_boot=50)
+    reading = gates.read(model, TEXTS).data
+    kept = reading["gate"].sel(layer=1).isel(stream=2).where(reading["token_id"] > 0).values
+    values = kept[~np.isnan(kept)]
+    cell = result.data.sel(layer=1, stream=2)
+    np.testing.assert_allclose(cell["mean"], values.mean())
+    np.testing.assert_allclose(cell["sd"], values.std())
+    np.testing.assert_allclose(cell["q95"], np.quantile(values, 0.95))
+    np.testing.assert_allclose(cell["fraction_open"], (values > 0.5).mean())
+    np.testing.assert_allclose(cell["density"].mean(), 1)
+    assert float(cell["mean_low"]) < float(cell["mean"]) < float(cell["mean_high"])
+
+
+def test_an_untrained_model_is_its_own_null() -> None:
+    trained = several_streams()
+    assert trained.rebuild is not None
+    fresh = wrap(trained.rebuild(), support.tokenizer(), name="fresh")
+    result = gates.statistics(fresh, TEXTS, n_boot=50)
+    np.testing.assert_array_equal(result.data["distance"].sel(null="untrained"), 0)
+    assert "no evidence that any gate differs" in result.summary()
+    moved = gates.statistics(trained, TEXTS, n_boot=50)
+    assert (moved.data["distance"].sel(null="untrained") > 0.05).all()
+
+
+def test_permuted_nulls_keep_keys_and_queries_and_break_the_pairs() -> None:
+    data = gates.statistics(several_streams(), TEXTS, n_boot=20, seed=3).data
+    again = gates.statistics(several_streams(), TEXTS, n_boot=20, seed=3).data
+    other = gates.statistics(several_streams(), TEXTS, n_boot=20, seed=4).data
+    for null in ("rows permuted", "queries permuted"):
+        np.testing.assert_array_equal(data["null_mean"].sel(null=null), again["null_mean"].sel(null=null))
+        assert (data["null_mean"].sel(null=null) != other["null_mean"].sel(null=null)).all()
+        assert (data["distance"].sel(null=null) > 0).all()
+
+
+def test_a_null_that_cannot_be_made_is_missing_with_the_reason() -> None:
+    result = gates.statistics(replace(several_streams(), rebuild=None), TEXTS, n_boot=20)
+    assert np.isnan(result.data["null_mean"].sel(null="untrained")).all()
+    assert "without rebuild" in result.data["null_mean"].attrs["missing"]
+    assert "cannot be read as selective" in result.summary()
+
+
+def test_a_model_without_memory_has_no_gates() -> None:
+    with pytest.raises(InputError, match="has no memory, so it has no gates"):
+        gates.read(support.subject(support.model_config()), TEXTS)

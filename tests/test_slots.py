@@ -1,0 +1,80 @@
+"""Tests of `engram_interp.slots`: n-grams, addresses and exact shares."""
+
+import numpy as np
+import pytest
+import torch
+
+from engram_interp import slots
+from engram_interp.errors import InputError
+from engram_interp.memory import hashing
+from engram_interp.memory.module import Engram
+from tests import support
+
+TEXT = "The Karen met THE Karen"
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_shares_are_exact_and_sum_to_one(bias: bool) -> None:
+    model = support.subject(support.model_config(memory=support.memory_config(bias=bias)))
+    data = slots.lookup(model, TEXT).data
+    np.testing.assert_allclose(data["share"].sum("column") + data["share_bias"], 1, atol=1e-9)
+    assert bool((data["share_bias"] != 0).any()) is bias
+    engram = model.module.get_submodule("blocks.2.engram")
+    assert isinstance(engram, Engram)
+    token, column, width = 4, 3, 5
+    rows = engram.table.weight[torch.from_numpy(data["address"].sel(layer=2).values)].double()
+    value = engram.value(rows[token].flatten().float()).double()
+    part = engram.value.weight[:, column * width : (column + 1) * width].double() @ rows[token, column]
+    np.testing.assert_allclose(
+        data["share"].sel(layer=2)[token, column], part @ value / (value @ value), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        data["row_norm"].sel(layer=2)[token, column], rows[token, column].norm(), rtol=1e-6
+    )
+
+
+def test_addresses_are_those_the_model_read() -> None:
+    model = support.subject()
+    data = slots.lookup(model, TEXT).data
+    assert model.layout is not None and model.token_map is not None
+    ids = model.to_tokens(TEXT)
+    expected = hashing.addresses(
+        torch.from_numpy(model.token_map)[ids],
+        model.layout,
+        pad_id=int(model.token_map[0]),
+        segment_ids=torch.ones_like(ids),
+    )
+    np.testing.assert_array_equal(data["address"].transpose("token", "layer", "column"), expected[0])
+    np.testing.assert_array_equal(data["order"], [2, 2, 2, 3, 3, 3])
+    np.testing.assert_array_equal(data["head"], [0, 1, 2, 0, 1, 2])
+
+
+def test_ngrams_are_canonical_and_end_at_their_token() -> None:
+    data = slots.lookup(support.subject(), TEXT).data
+    assert str(data["ngram"].sel(order_index=3)[0].item()).startswith("∅|∅|")
+    last = str(data["ngram"].sel(order_index=2)[-1].item())
+    assert last == last.lower() and last.count("|") == 1
+    # Spelling variants share canonical ids, and so the rows.
+    upper, lower = (slots.lookup(support.subject(), t).data for t in ("THE", " the"))
+    if upper.sizes["token"] == lower.sizes["token"]:
+        np.testing.assert_array_equal(upper["address"], lower["address"])
+
+
+def test_hits_are_missing_where_the_checkpoint_does_not_tell() -> None:
+    data = slots.lookup(support.subject(), TEXT).data
+    assert np.isnan(data["hits"]).all()
+    assert "does not tell" in data["hits"].attrs["missing"]
+
+
+def test_a_zero_value_has_no_shares() -> None:
+    shares, constant = slots.value_shares(torch.zeros(1, 2, 3), torch.ones(4, 6), None)
+    assert np.isnan(shares).all() and np.isnan(constant).all()
+
+
+def test_what_cannot_be_looked_up_says_why() -> None:
+    with pytest.raises(InputError, match="no memory whose addresses are known"):
+        slots.lookup(support.subject(support.model_config()), TEXT)
+    with pytest.raises(InputError, match="one prompt at a time, got 2"):
+        slots.lookup(support.subject(), [TEXT, TEXT])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Text 0 is empty"):
+        slots.lookup(support.subject(), "")

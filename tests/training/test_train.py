@@ -1,0 +1,154 @@
+"""Training end to end on invented text: it learns, resumes, and keeps to its own directory."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from engram_interp import training
+from engram_interp.checkpoints import load_model
+from engram_interp.data.documents import documents
+from engram_interp.data.packing import encode_stream
+from engram_interp.errors import InputError
+from engram_interp.model.training.evaluate import held_out_loss
+from engram_interp.model.training.loop import Progress, Trainer
+from engram_interp.model.training.recipe import Recipe, Schedule
+from engram_interp.model.transformer import HookedEngramTransformer
+from tests import support
+
+STEPS = 30
+RECIPE = Recipe(
+    name="tiny",
+    d_vocab=290,
+    model={"n_layers": 2, "d_model": 20, "n_heads": 2, "d_mlp": 28, "n_ctx": 16},
+    engram={"layer_ids": (1,), "heads": 2, "d_row": 6, "rows": 60},
+    schedule=Schedule(tokens=STEPS * 4 * 16, batch=4, learning_rate=1e-2, warmup=3, evaluate_every=10),
+)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> list[Path]:
+    path = tmp_path / "text.txt"
+    path.write_text("\n<|endoftext|>\n".join(support.documents(90)), encoding="utf-8")
+    return [path]
+
+
+@pytest.fixture
+def valid(tmp_path: Path) -> list[Path]:
+    path = tmp_path / "valid.txt"
+    path.write_text("\n<|endoftext|>\n".join(support.documents(12, seed=8)), encoding="utf-8")
+    return [path]
+
+
+def test_it_learns_and_writes_a_model_that_opens(
+    tmp_path: Path, texts: list[Path], valid: list[Path]
+) -> None:
+    seen: list[Progress] = []
+    out = training.train(RECIPE, texts, valid=valid, out=tmp_path / "run", on_step=seen.append)
+    files = {p.name for p in out.iterdir()}
+    assert files == {
+        "config.json",
+        "log.jsonl",
+        "model.safetensors",
+        "state",
+        "tokenizer.json",
+        "training.json",
+    }
+    facts = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    assert facts["finished"] is True
+    assert facts["recipe"]["schedule"]["tokens"] == facts["trained_tokens"] == STEPS * 64
+    assert len(facts["text_sha256"]) == len(facts["valid_sha256"]) == 64
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["step"] for line in log] == [1, 10, 20, 30]
+    assert log[-1]["valid_loss"] < log[0]["valid_loss"] - 1
+    assert [p.step for p in seen] == list(range(1, STEPS + 1))
+    subject = load_model(out)
+    assert subject.memory_layers == (1,)
+    assert subject.hits[1].sum() == STEPS * 64 * 4
+    assert isinstance(subject.module, HookedEngramTransformer)
+    stream = encode_stream(documents(valid), subject.tokenizer, separator_id=0)
+    assert held_out_loss(subject.module, stream).loss == pytest.approx(facts["valid_loss"], abs=1e-5)
+
+
+class Crash(Exception):
+    """What ends a run in the middle."""
+
+
+def test_a_crash_and_a_resume_end_as_an_uninterrupted_run(
+    tmp_path: Path, texts: list[Path], valid: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = training.train(RECIPE, texts, valid=valid, out=tmp_path / "whole")
+    saving_seldom = Trainer.run
+
+    def saving_always(trainer: Trainer, *, save: Callable[[], None]) -> Iterator[Progress]:
+        return saving_seldom(trainer, save=save, save_every_seconds=0.0)
+
+    monkeypatch.setattr(Trainer, "run", saving_always)
+
+    def crash(progress: Progress) -> None:
+        if progress.step == 13:
+            raise Crash
+
+    out = tmp_path / "crashed"
+    with pytest.raises(Crash):
+        training.train(RECIPE, texts, valid=valid, out=out, on_step=crash)
+    with pytest.raises(InputError, match="already holds a run of this recipe; add --resume"):
+        training.train(RECIPE, texts, valid=valid, out=out)
+    steps: list[int] = []
+    training.train(RECIPE, texts, valid=valid, out=out, resume=True, on_step=lambda p: steps.append(p.step))
+    assert steps == list(range(13, STEPS + 1))  # step 13 was not saved yet
+    first, second = (load_file(d / "model.safetensors") for d in (whole, out))
+    assert all(v.equal(second[k]) for k, v in first.items())
+    logs = [
+        [json.loads(line)["step"] for line in (d / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        for d in (whole, out)
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_directories_of_others_are_left_alone(tmp_path: Path, texts: list[Path], valid: list[Path]) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("years of work", encoding="utf-8")
+    for resume in (False, True):
+        with pytest.raises(InputError, match="does not hold a run of this recipe; nothing was changed"):
+            training.train(RECIPE, texts, valid=valid, out=foreign, resume=resume)
+    (foreign / "training.json").write_text("{not json", encoding="utf-8")
+    with pytest.raises(InputError, match="does not hold a run of this recipe"):
+        training.train(RECIPE, texts, valid=valid, out=foreign, resume=True)
+    assert {p.name for p in foreign.iterdir()} == {"thesis.tex", "training.json"}
+    with pytest.raises(InputError, match=r"text.txt is a file; give the name of a directory as --out"):
+        training.train(RECIPE, texts, valid=valid, out=texts[0])
+
+
+def test_another_recipe_or_text_is_not_resumed(
+    tmp_path: Path, texts: list[Path], valid: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(RECIPE, schedule=replace(RECIPE.schedule, tokens=128))
+    out = training.train(short, texts, valid=valid, out=tmp_path / "run")
+    with pytest.raises(InputError, match="does not hold a run of this recipe"):
+        training.train(RECIPE, texts, valid=valid, out=out, resume=True)
+    with pytest.raises(InputError, match="was made by another recipe or text"):
+        training.train(short, [*texts, *valid], valid=valid, out=out, resume=True)
+
+
+def test_missing_text_is_said_before_anything_is_written(tmp_path: Path, texts: list[Path]) -> None:
+    for given, held_out in (([tmp_path / "no.txt"], []), (texts, [tmp_path / "no.txt"])):
+        with pytest.raises(InputError, match=r"No text file at .*no.txt"):
+            training.train(RECIPE, given, valid=held_out, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tokenizers_that_do_not_fit_are_refused(tmp_path: Path, texts: list[Path], valid: list[Path]) -> None:
+    other = tmp_path / "tokenizer.json"
+    support.tokenizer().save(str(other))
+    with pytest.raises(InputError, match=rf"wants 290 token ids and the tokenizer has {support.D_VOCAB}"):
+        training.train(RECIPE, texts, valid=valid, out=tmp_path / "one", tokenizer=other)
+    fitting = replace(
+        RECIPE, d_vocab=support.D_VOCAB, schedule=replace(RECIPE.schedule, tokens=128, evaluate_every=5)
+    )
+    out = training.train(fitting, texts, valid=valid, out=tmp_path / "two", tokenizer=other)
+    assert load_model(out).tokenizer.to_str() == support.tokenizer().to_str()
