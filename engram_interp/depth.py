@@ -24,6 +24,7 @@ __all__ = ["compare"]
 
 Estimator = Literal["minibatch", "unbiased", "biased"]
 _GROUP_ROWS = 32
+_FEWEST_SAMPLES = 4
 _DROPPED = 0.02
 _REPORTED = 0.01
 _MEASURES = ("depth", "peak", "path")
@@ -66,8 +67,10 @@ def compare(
     models = [engram, baseline] + ([reference] if reference is not None else [])
     encodings = [encode(model, texts) for model in models]
     samples = choose(encodings, seed=seed)
-    if len(samples) < 4:
-        raise InputError(f"CKA wants at least 4 samples, the prompts give {len(samples)}; give more text.")
+    if len(samples) < _FEWEST_SAMPLES:
+        raise InputError(
+            f"CKA wants at least {_FEWEST_SAMPLES} samples, the prompts give {len(samples)}; give more text."
+        )
     acts = [
         residuals(model, encoding, samples, i, streams=streams)
         for i, (model, encoding) in enumerate(zip(models, encodings, strict=True))
@@ -77,10 +80,13 @@ def compare(
     settings = _Settings(estimator=estimator, top_k=top_k, first=first, seed=seed)
     point = _Measured(xs, ys, rs, samples, settings)
     kept = outliers.keep_rows([*xs, *ys], fraction=_DROPPED)
-    few = [[a[kept] for a in part] for part in (xs, ys, rs)]
-    trimmed = _Measured(few[0], few[1], few[2], _kept(samples, kept), settings)
     variables = point.variables(n_boot=n_boot, seed=seed)
-    variables["headline_trimmed"] = float(trimmed.headline(trimmed.measure(trimmed.cka, trimmed.cka_self))[0])
+    variables["headline_trimmed"] = float("nan")
+    if len(kept) >= _FEWEST_SAMPLES:
+        few = [[a[kept] for a in part] for part in (xs, ys, rs)]
+        trimmed = _Measured(few[0], few[1], few[2], _kept(samples, kept), settings)
+        measured = trimmed.measure(trimmed.cka, trimmed.cka_self)
+        variables["headline_trimmed"] = float(trimmed.headline(measured)[0])
     variables["outlier_share"] = _ragged([outliers.shares(part, fraction=_REPORTED) for part in (xs, ys)])
     coords: dict[str, Any] = {
         "layer": np.arange(len(xs)),
@@ -100,6 +106,7 @@ def _missing(point: "_Measured", variables: dict[str, Any]) -> dict[str, str]:
     reasons = {
         "peak": "the maximum is not settled: its interval holds three or more layers, or layers tie",
         "outlier_share": "the models have different numbers of layers",
+        "headline_trimmed": "too few samples are left without the largest",
     }
     reasons |= {f"peak{end}": reasons["peak"] for end in ("_self", "_shift", "_shift_low", "_shift_high")}
     if not point.referred.all():

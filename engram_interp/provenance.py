@@ -46,5 +46,5 @@ def too_few(n_documents: int, names: Iterable[str]) -> dict[str, str]:
     """By variable, why it has no interval, where there are too few documents for one."""
     if n_documents >= MIN_GROUPS:
         return {}
-    reason = f"an interval wants at least {MIN_GROUPS} documents to resample, the prompts are {n_documents}"
+    reason = f"an interval wants at least {MIN_GROUPS} documents to resample, got {n_documents}"
     return dict.fromkeys(names, reason)

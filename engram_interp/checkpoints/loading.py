@@ -1,6 +1,7 @@
 """Open a model directory, whichever family it belongs to."""
 
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 from engram_interp.checkpoints.files import read_json
@@ -12,21 +13,35 @@ FAMILIES: dict[str, Callable[..., SubjectModel]] = {MODEL_TYPE: load_native}
 """Loader by the `model_type` that a config.json names."""
 
 
+def packaged() -> dict[str, Path]:
+    """Packaged models by name: ``wiki-nano`` (the one with memory), ``wiki-nano/baseline`` and so on."""
+    folder = Path(str(files("engram_interp") / "assets" / "pairs"))
+    parts = {
+        f"{p.parent.parent.name}/{p.parent.name}": p.parent for p in sorted(folder.glob("*/*/config.json"))
+    }
+    short = {name.removesuffix("/engram"): path for name, path in parts.items() if name.endswith("/engram")}
+    return parts | short
+
+
 def load_model(path: str | Path, *, name: str | None = None) -> SubjectModel:
-    """Open a model directory; its family is found from config.json.
+    """Open a model directory, or a packaged model by name; the family is found from config.json.
 
     Args:
-        path: A directory with config.json, weights and tokenizer.
-        name: What results call the model; by default the directory's name.
+        path: A directory with config.json, weights and tokenizer; or a name that `packaged` lists.
+        name: What results call the model; by default the directory's name, or the packaged one.
 
     Raises:
         InputError: If there is no such directory, or its family is not one of `FAMILIES`.
         DamagedFileError: If a file is cut short or does not fit the others.
     """
-    path = Path(path)
+    path, known = Path(path), packaged()
+    if not path.is_dir() and str(path) in known:
+        folder = known[str(path)]
+        return load_model(folder, name=name or f"{folder.parent.name}/{folder.name}")
     if not path.is_dir():
         raise InputError(
-            f"No model directory at {path}; give a directory that holds config.json and model.safetensors."
+            f"No model directory at {path}; give a directory that holds config.json and model.safetensors, "
+            f"or a packaged model ({', '.join(known) or 'there are none'})."
         )
     family = read_json(path / "config.json").get("model_type")
     if family not in FAMILIES:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from engram_interp.cli.models import find_model
 from engram_interp.cli.progress import progress
 from engram_interp.errors import InputError
 
@@ -39,13 +38,14 @@ def evaluate(
     same sum over ln 2, divided by the UTF-8 bytes of the predicted text (separators have none), and
     compares models with different tokenizers.
     """
+    from engram_interp.checkpoints import load_model
     from engram_interp.data.documents import documents
     from engram_interp.data.packing import encode_stream
     from engram_interp.model.training.evaluate import held_out_loss
     from engram_interp.model.transformer import HookedEngramTransformer
 
     texts = list(documents(text))
-    subject = find_model(model)
+    subject = load_model(model)
     if not isinstance(subject.module, HookedEngramTransformer) or subject.separator_id is None:
         raise InputError(f"{subject.name} is of family {subject.family}; evaluate reads native models.")
     length = subject.module.cfg.n_ctx

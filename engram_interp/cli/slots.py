@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from engram_interp.cli.models import find_model
 from engram_interp.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,9 +45,10 @@ def slots(
     if text == "":
         raise InputError("The prompt is empty; give at least one character of text.")
     prompt: Any = text if ids is None else _parsed(ids)
+    from engram_interp.checkpoints import load_model
     from engram_interp.slots import lookup
 
-    found = lookup(find_model(model), prompt)
+    found = lookup(load_model(model), prompt)
     if notes := str(found.data.attrs.get("notes", "")):
         typer.echo(notes, err=True)
     if as_json:

@@ -15,6 +15,8 @@ from engram_interp.results.provenance import now
 
 EXAMPLES = 6
 _NOTES_AT_MOST = 5
+_WHOLE_3_GRAM = 3
+"""First position, the separator being at 0, whose 3-gram lies within the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,15 +160,19 @@ def _examples(prompts: PromptSet, encoded: Encoded) -> list[dict[str, Any]]:
     """
     count = min(EXAMPLES, len(prompts))
     chosen = sorted({round(i * len(prompts) / count) for i in range(count)})
-    lengths = encoded.mask.sum(1).tolist()
-    return [
-        {
-            "id": prompts.ids[i],
-            "index": i,
-            "token": next((t for t in encoded.entity_ends[i] if t >= 3), lengths[i] - 1),
-        }
-        for i in chosen
-    ]
+    found = []
+    for i in chosen:
+        end = next((t for t in encoded.entity_ends[i] if t >= _WHOLE_3_GRAM), None)
+        last = int(encoded.mask[i].sum()) - 1
+        found.append(
+            {
+                "id": prompts.ids[i],
+                "index": i,
+                "token": last if end is None else end,
+                "chosen": "its last" if end is None else "the first to end a marked entity",
+            }
+        )
+    return found
 
 
 def _model_facts(model: SubjectModel, training: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def _beside_baseline(data: xr.Dataset, loss: float, baseline_loss: float) -> str
         f"never had a memory, {number(baseline_loss)}: never having had it costs {signed(never)}, and "
         f"switching it off {signed(float(costs.min()))} to {signed(float(costs.max()))}."
     )
-    if float(costs.min()) > never:
+    if float(data["delta_loss_low"].min(skipna=False)) > never:
         said += (
             " Even the mildest ablation leaves the model worse off than the baseline, so part of its cost is "
             "the shock of losing what the network was trained around, not what the memory knows."
@@ -157,10 +157,7 @@ def _alike(data: xr.Dataset) -> list[str]:
 def slot_sections(lookup: SlotLookup, lens: LensTable, example: Mapping[str, Any]) -> list[Section]:
     """What one token of an example prompt read, and what each layer would predict there."""
     data, token = lookup.data, int(example["token"])
-    text = (
-        f"Prompt “{example['id']}”, token {token}: the first that ends a marked entity and has a whole "
-        "3-gram before it; without marks, the last token."
-    )
+    text = f"Prompt “{example['id']}”, token {token}: {example.get('chosen', 'an example')}."
     tables = [slot_table(data, token=token, layer=int(layer)) for layer in data["layer"].values]
     start = max(0, token - 11)
     return [

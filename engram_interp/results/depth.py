@@ -83,13 +83,13 @@ class DepthResult(Result):
             return f"no shift could be measured ({wording.why_missing(data['headline'])})"
         trimmed = wording.scalar(data, "headline_trimmed")
         said = f"after the first memory read a shift of {wording.shift(value, low, high)}"
-        if not math.isnan(trimmed):
+        if not math.isnan(low + trimmed):
             said += f", {signed(trimmed, digits=2)} without the 2 % largest-norm rows"
         said += f"; {_control(data)}"
         if math.isnan(low) or math.isnan(high):
             reason = wording.why_missing(data["headline_low"])
             return f"{said}; no interval is possible ({reason}), so no claim of depth is made"
-        return f"{said}: {_verdict(data, value=value, low=low, high=high)}"
+        return f"{said}: {_verdict(data, low=low, high=high)}"
 
     def plot(
         self,
@@ -110,7 +110,7 @@ class DepthResult(Result):
         return shift.forest(self.data, estimate="path" if alignment == "none" else alignment, theme=theme)
 
 
-def _verdict(data: xr.Dataset, *, value: float, low: float, high: float) -> str:
+def _verdict(data: xr.Dataset, *, low: float, high: float) -> str:
     """The claim that survives the interval, the control and the trimmed rows."""
     if low <= 0 <= high:
         return "the interval includes 0, so there is no evidence of a depth shift"
@@ -121,21 +121,20 @@ def _verdict(data: xr.Dataset, *, value: float, low: float, high: float) -> str:
     trimmed = wording.scalar(data, "headline_trimmed")
     if not math.isnan(trimmed) and not low <= trimmed <= high:
         return "a few rows of large norm carry the shift, so no claim of depth is made"
-    direction = "later" if value > 0 else "earlier"
     beyond = (
         ", with no residual before the first read to serve as a control"
         if not data["pre_memory"].values.any()
         else ", beyond what residuals before the first memory read show"
     )
     return (
-        f"by similarity (function was not tested) Engram layers resemble {direction} baseline layers than "
+        f"by similarity (function was not tested) Engram layers resemble later baseline layers than "
         f"the baseline's own layers do{beyond}"
     )
 
 
 def _earlier(data: xr.Dataset, *, low: float, high: float) -> str:
     """A negative shift is evidence against depth, whatever the control does."""
-    also = "" if _beyond_control(data, low=low, high=high) else ", though the control moves as much"
+    also = "" if _beyond_control(data, low=low, high=high) else ", though the control may move as much"
     return f"layers resemble earlier baseline layers, not later ones{also}, so there is no evidence of depth"
 
 

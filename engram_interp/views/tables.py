@@ -108,12 +108,14 @@ def _cell(value: Cell, digits: int, *, right: bool) -> Html:
 
 
 def measured(data: xr.DataArray, *, change: bool = False) -> Cell:
-    """A scalar of a dataset as a cell; NaN becomes `Missing` with the variable's own reason."""
+    """A scalar of a dataset as a cell: counts whole, NaN `Missing` with the variable's own reason."""
     value = data.item()
     if isinstance(value, float) and np.isnan(value):
         return Missing(reason=str(data.attrs.get("missing", "")) or NO_REASON)
     if change:
         return Change(value=float(value))
+    if data.attrs.get("units") == "occurrences":
+        return int(value)
     return value if isinstance(value, str | int) else float(value)
 
 
@@ -266,6 +268,6 @@ def slot_table(data: xr.Dataset, *, token: int, layer: int) -> Html:
         "address (row)",
         "row norm",
         "share of |value|²",
-        "hits",
+        "hits in training",
     ]
     return table(headers, rows, caption=caption)

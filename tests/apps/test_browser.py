@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from engram_interp import pairs
@@ -66,6 +67,12 @@ def link(page: Page) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
 
 
+def accessible(page: Page) -> None:
+    """No rule of axe is broken, the strip's shadow tree included."""
+    found = [f"{rule['id']}: {rule['nodes'][0]['target']}" for rule in Axe().run(page).response["violations"]]
+    assert not found, found
+
+
 def loads_torch(pid: int) -> bool:
     return "libtorch" in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
 
@@ -80,6 +87,7 @@ def test_the_map_comes_first_and_without_torch(
     print(f"first map after {seconds:.2f} s")  # noqa: T201 - shown with -s, and in the report of a failure
     assert seconds < 60
     expect(page.get_by_text("What you can ask")).to_be_visible()
+    accessible(page)
     page.get_by_role("link", name="3 · Which slot").click()
     expect(page.locator(".strip .chip").first).to_be_visible()
     if Path("/proc").is_dir():
@@ -115,6 +123,7 @@ def test_tokens_are_picked_by_pointer_and_by_keyboard(visit: Callable[[str], Pag
     expect(chips.nth(5)).to_have_attribute("aria-selected", "true")
     page.keyboard.press("Home")
     expect(chips.nth(0)).to_be_focused()
+    accessible(page)
 
 
 def test_a_link_restores_what_was_chosen(visit: Callable[[str], Page]) -> None:
@@ -147,3 +156,4 @@ def test_a_typed_phrase_is_looked_up_and_switched_off(visit: Callable[[str], Pag
     assert intact != ablated
     page.get_by_text("Every number, and the effect by token").click()
     expect(page.get_by_text("Top predictions with rows_zero")).to_be_visible()
+    accessible(page)

@@ -1,5 +1,6 @@
 """Typing a text, looking its slots up, switching the memory off: on a tiny model, in this process."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -32,8 +33,7 @@ def typed(app: AppTest, text: str) -> AppTest:
 
 
 def choose(app: AppTest, key: str, value: object) -> AppTest:
-    group = next(group for group in app.get("button_group") if group.key == key)
-    group.set_value(value).run()
+    next(group for group in app.button_group if group.key == key).set_value(value).run()
     return settle(app)
 
 
@@ -69,7 +69,7 @@ def test_only_the_chosen_orders_are_switched_off(tokens: AppTest) -> None:
 def test_whole_reads_are_switched_off_without_asking_for_orders(tokens: AppTest, kind: str) -> None:
     app = choose(typed(tokens, "Only Kalo saw the mi"), "switch", kind)
     assert kind in written(app)
-    assert all(group.key != "orders" for group in app.get("button_group"))
+    assert all(group.key != "orders" for group in app.button_group)
 
 
 def test_everywhere_is_not_only_here(tokens: AppTest) -> None:
@@ -102,3 +102,26 @@ def test_a_prompt_of_the_bundle_can_be_run_live(start: Start, bundle: Path, tiny
 def test_other_model_than_the_bundles_is_said(start: Start, bundle: Path, tiny_model: Path) -> None:
     page = written(start(bundle, "--model", tiny_model, page="tokens", prompt="0"))
     assert "These results are of with-memory; the switches run tiny." in page
+
+
+def test_a_stopped_run_says_so_and_can_be_run_again(tokens: AppTest) -> None:
+    text = "Kalo met the ren"
+    job = sys.modules["explorer.live"].live().read(text)
+    job.stop = True
+    app = typed(tokens, text)
+    assert "The run was stopped." in written(app)
+    app.button(key="run again").click().run()
+    assert "run now by tiny" in written(settle(app))
+
+
+def test_a_failing_run_leaves_the_page_alive(tokens: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr("engram_interp.gates.read", fail)
+    app = typed(tokens, "Kalo met the dor")
+    page = written(app)
+    assert "The run failed." in page
+    assert "RuntimeError: the disk is on fire. This is a defect of the tool" in page
+    app.selectbox(key="bar prompt").set_value("0").run()
+    assert "Memory read at token" in written(app)

@@ -51,7 +51,7 @@ def test_layers_offers_the_log_scale_where_it_makes_sense(start: Start, bundle: 
     assert not app.toggle(key="log scale").disabled
     app.toggle(key="log scale").set_value(True).run()
     assert not app.exception
-    next(group for group in app.get("button_group") if group.key == "quantity").set_value("agreement").run()
+    next(group for group in app.button_group if group.key == "quantity").set_value("agreement").run()
     assert app.toggle(key="log scale").disabled
 
 

@@ -154,10 +154,10 @@ class Live:
         return self._submit(("compare", text, *spec), run, steps=3)
 
     def _submit(self, key: Hashable, run: Callable[[Job[T]], T], *, steps: int) -> Job[T]:
-        """The job for `key`, begun if there is none or the last one was stopped."""
+        """The job for `key`, begun if there is none."""
         with self._lock:
             known = self._jobs.get(key)
-            if known is not None and not known.stop:
+            if known is not None:
                 self._jobs.move_to_end(key)
                 return known
             job: Job[T] = Job(steps=steps)
@@ -166,6 +166,12 @@ class Live:
             while len(self._jobs) > _KEPT:
                 self._jobs.popitem(last=False)
             return job
+
+    def drop(self, job: Job[T]) -> None:
+        """Forget a job, so that it is begun anew when it is asked for again."""
+        with self._lock:
+            for key in [key for key, kept in self._jobs.items() if kept is job]:
+                del self._jobs[key]
 
     def _loaded(self, job: Job[T]) -> "SubjectModel":
         """The model; called in the worker alone."""

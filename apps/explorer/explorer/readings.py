@@ -41,10 +41,10 @@ class Present:
 
 
 def present(prompt: Prompt) -> Present | State | None:
-    """What there is of `prompt`; None while a live run is under way and its progress is shown."""
+    """What there is of `prompt`; None where the progress of a live run, or its failure, is shown instead."""
     if prompt.typed or prompt.name in st.session_state.get(_RUN_LIVE, set()):
         found = result_of(live().read(prompt.text), what=f"Running {live().name}")
-        return _of_reading(found) if isinstance(found, Reading) else found
+        return None if found is None else _of_reading(found)
     return _of_bundle(bar.scene(), prompt)
 
 

@@ -33,7 +33,7 @@ def show(state: State) -> None:
     role = "alert" if state.tone == "error" else "note"
     st.html(element("div", lines, class_=f"engram-state {state.tone}", role=role))
     if state.command:
-        st.code(state.command, language="bash")
+        st.code(state.command, language=None)
 
 
 def say(*lines: str) -> None:

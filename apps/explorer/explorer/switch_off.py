@@ -78,9 +78,7 @@ def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[
         seed=int(st.session_state.get(_DRAW, 0)),
     )
     found = result_of(job, what="Switching off")
-    if isinstance(found, states.State):
-        states.show(found)
-    elif isinstance(found, AblationComparison):
+    if found is not None:
         _compared(found)
 
 

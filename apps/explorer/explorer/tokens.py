@@ -161,7 +161,10 @@ def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
         return
     length = len(present.tokens)
     start = 0 if length <= WINDOW else int(np.clip(token - WINDOW // 2, 0, length - WINDOW))
-    style.html(strips.lens_window(present.lens.data, start=start, stop=min(length, start + WINDOW)))
+    column = f"#lens-window .lens :is(td, th):nth-child({token - start + 2})"
+    mark = Html(f"{column}{{box-shadow:inset 2px 0 var(--engram),inset -2px 0 var(--engram)}}")
+    table = strips.lens_window(present.lens.data, start=start, stop=min(length, start + WINDOW))
+    style.html(element("style", mark), element("div", table, id="lens-window"))
     if length > WINDOW:
         states.say(f"The window follows the chosen token {token}.")
     bundle = None if present.live else scene.bundle

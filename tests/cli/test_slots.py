@@ -1,0 +1,66 @@
+"""`slots`: the table, the JSON, and inputs that cannot be used."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engram_interp import slots
+from engram_interp.checkpoints import load_model
+from tests import support
+from tests.cli.harness import one_line, run
+
+
+def test_json_says_what_the_look_up_gives(folder: Path) -> None:
+    result = run("slots", folder / "engram", "--text", "The Kalo of Dor", "--json")
+    found = json.loads(result.stdout, parse_constant=pytest.fail)
+    wanted = slots.lookup(load_model(folder / "engram"), "The Kalo of Dor").data
+    assert found["address"] == wanted["address"].values.tolist()
+    assert found["hits"][0][0] == [None] * wanted.sizes["column"]
+    assert found["token_ids"] == wanted["token_id"].values.tolist()
+    assert len(found["records"]) == wanted["address"].size
+    last = found["records"][-1]
+    assert (last["layer"], last["order"], last["head"]) == (2, 3, 2)
+    assert last["address"] == int(wanted["address"][-1, -1, -1])
+    assert last["ngram"] == str(wanted["ngram"][-1, -1].item())
+
+
+def test_ids_are_taken_as_they_are(folder: Path) -> None:
+    found = json.loads(run("slots", folder / "engram", "--ids", "0,3", "--json").stdout)
+    assert found["token_ids"] == [0, 3]
+
+
+def test_the_table_is_for_reading(folder: Path) -> None:
+    lines = run("slots", folder / "engram", "--text", "Kalo").stdout.splitlines()
+    header = next(line for line in lines if line.startswith("token"))
+    assert header.split()[-4:] == ["address", "norm", "hits", "share"]
+    assert sum(line.lstrip()[:1].isdigit() for line in lines[1:]) % 12 == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["--text", "a", "--ids", "1"], ["--ids", "1,x"]])
+def test_bad_usage(folder: Path, arguments: list[str]) -> None:
+    result = run("slots", folder / "engram", *arguments)
+    assert result.exit_code == 2
+    assert "--ids" in result.stderr
+
+
+def test_an_empty_prompt(folder: Path) -> None:
+    one_line(run("slots", folder / "engram", "--text", ""), "prompt is empty", "at least one")
+
+
+def test_ids_out_of_range(folder: Path) -> None:
+    one_line(run("slots", folder / "engram", "--ids", "0,99999"), "0 … 330")
+
+
+def test_a_prompt_longer_than_the_context_says_what_was_analysed(folder: Path) -> None:
+    result = run("slots", folder / "engram", "--text", "Kalo " * 60)
+    assert result.exit_code == 0
+    assert f"its first {support.N_CTX} were analysed" in result.stderr
+
+
+def test_a_model_without_memory(folder: Path) -> None:
+    one_line(run("slots", folder / "baseline", "--text", "a"), "no memory")
+
+
+def test_no_such_model(tmp_path: Path) -> None:
+    one_line(run("slots", tmp_path / "nothing", "--text", "a"), "No model directory at")
