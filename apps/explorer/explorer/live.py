@@ -186,7 +186,7 @@ class Live:
                     1
                 )  # on layers this small, waiting for each other costs more than it gives
             job.next("reading the model")
-            self._model = pairs.load(PAIR).engram if self.path is None else load_model(self.path)
+            self._model = load_model(PAIR if self.path is None else self.path)
         else:
             job.done_steps = 1
         return self._model
