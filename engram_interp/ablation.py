@@ -84,12 +84,14 @@ def _log_p(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     with intervene(model, changed):
         [(output, seen)] = run_batches(model, batch, sites, batch_size=len(batch))
-    return output.float().log_softmax(-1), seen
+    # On the CPU, where the numbers end up: the changes themselves ran on the model's device.
+    return output.float().cpu().log_softmax(-1), seen
 
 
 def _moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[int, Tensor]:
     return {
-        int(site.split(".")[1]): (after[site] - before[site]).norm(dim=-1, keepdim=True) for site in before
+        int(site.split(".")[1]): (after[site].float() - before[site].float()).norm(dim=-1, keepdim=True)
+        for site in before
     }
 
 
@@ -124,6 +126,8 @@ def effect(
     encoded = encode(model, texts)
     if encoded.tokens.shape[1] < 2:
         raise InputError("An effect on the next-token loss wants prompts of at least two tokens.")
+    if isinstance(kinds, str) or not kinds:
+        raise InputError(f"kinds wants a list of ablations ({', '.join(KINDS)}), got {kinds!r}.")
     targets = {kind: target_of(model, kind, layers=layers) for kind in kinds}
     sites = [f"blocks.{layer}.hook_engram_out" for layer in model.memory_layers]
     found = {(kind, arm): list[np.ndarray]() for kind in kinds for arm in _ARMS}
@@ -131,8 +135,8 @@ def effect(
     for start in range(0, len(encoded), batch_size):
         batch = _rows(encoded, slice(start, start + batch_size))
         before, written = _log_p(model, batch, {}, sites)
-        intact.append(_loss(before, batch)[batch.mask[:, 1:]].double().numpy())
-        documents.append(batch.mask[:, 1:].nonzero()[:, 0].numpy() + start)
+        intact.append(_loss(before, batch)[batch.mask[:, 1:].cpu()].double().numpy())
+        documents.append(batch.mask[:, 1:].nonzero()[:, 0].cpu().numpy() + start)
         for kind, target in targets.items():
             chosen = _write_sites(model, target)
             after, moved = _log_p(model, batch, changes(model, kind, target, seed=seed + start), chosen)
@@ -158,7 +162,7 @@ def effect(
         coords={"kind": list(kinds)},
         variables=variables,
         provenance=facts | {"n_samples": len(owner)},
-        missing=too_few(len(encoded), [v for v in variables if v.endswith(("_low", "_high"))]),
+        missing=too_few(len(np.unique(owner)), [v for v in variables if v.endswith(("_low", "_high"))]),
     )
 
 
@@ -166,11 +170,11 @@ def _moves(before: Tensor, after: Tensor, batch: Encoded) -> np.ndarray:
     """Change of loss and KL(intact ‖ changed) at every predicted token `[token, 2]`, nats."""
     delta = _loss(after, batch) - _loss(before, batch)
     kl = (before.exp() * (before - after)).sum(-1)[:, :-1]
-    return torch.stack([delta, kl], dim=-1)[batch.mask[:, 1:]].double().numpy()
+    return torch.stack([delta, kl], dim=-1)[batch.mask[:, 1:].cpu()].double().numpy()
 
 
 def _loss(log_p: Tensor, batch: Encoded) -> Tensor:
-    return -log_p[:, :-1].gather(-1, batch.tokens[:, 1:, None]).squeeze(-1)
+    return -log_p[:, :-1].gather(-1, batch.tokens[:, 1:, None].cpu()).squeeze(-1)
 
 
 def _rows(encoded: Encoded, rows: slice) -> Encoded:
@@ -223,6 +227,8 @@ def compare(
         raise InputError(
             f"Token {token} lies outside the prompt, which has {length} tokens (0 … {length - 1})."
         )
+    if not 1 <= top <= model.d_vocab:
+        raise InputError(f"top wants to lie in 1 … {model.d_vocab}, got {top}.")
     position = token % length
     tokens = None if everywhere else [position]
     target = target_of(model, kind, layers=layers, orders=orders, heads=heads, tokens=tokens)

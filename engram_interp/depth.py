@@ -65,7 +65,8 @@ def compare(
         InputError: If fewer than 4 samples are left, or the models share no tokens to compare at.
     """
     models = [engram, baseline] + ([reference] if reference is not None else [])
-    encodings = [encode(model, texts) for model in models]
+    limit = min((m.n_ctx for m in models if m.n_ctx is not None), default=None)
+    encodings = [encode(model, texts, limit=limit) for model in models]
     samples = choose(encodings, seed=seed)
     if len(samples) < _FEWEST_SAMPLES:
         raise InputError(
@@ -96,6 +97,7 @@ def compare(
         "reported_layer": np.arange(max(len(xs), len(ys))),
     }
     facts = _facts(models, encodings, samples, point, reference)
+    facts["trimmed_share"] = 1 - len(kept) / len(samples)
     facts |= {"estimator": estimator, "top_k": top_k, "streams": str(streams), "n_boot": n_boot, "seed": seed}
     return DepthResult.from_arrays(
         coords=coords, variables=variables, provenance=facts, missing=_missing(point, variables)
@@ -253,8 +255,13 @@ class _Measured:
 
     def _drop_plateaus(self, out: dict[str, Any], draws: dict[str, np.ndarray]) -> None:
         flat = alignment.plateau(draws["cka"])
-        for name in ("peak", "peak_shift", "peak_shift_low", "peak_shift_high"):
-            out[name] = np.where(flat, np.nan, out[name])
+        flat_self = np.ones_like(flat)
+        own = alignment.plateau(draws["cka_self"])[: len(flat)]
+        flat_self[: len(own)] = own
+        out["peak"] = np.where(flat, np.nan, out["peak"])
+        out["peak_self"] = np.where(flat_self, np.nan, out["peak_self"])
+        for end in ("", "_low", "_high"):
+            out[f"peak_shift{end}"] = np.where(flat | flat_self, np.nan, out[f"peak_shift{end}"])
 
     def _draws(self, n_boot: int, seed: int) -> dict[str, np.ndarray]:
         assert self.terms is not None
@@ -262,7 +269,7 @@ class _Measured:
         similarity, own = (hsic.cka_from_terms(terms, weights) for terms in self.terms)
         draws = self.measure(similarity, own)
         draws["headline"], draws["control_shift"] = self.headline(draws)
-        return draws | {"cka": similarity}
+        return draws | {"cka": similarity, "cka_self": own}
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

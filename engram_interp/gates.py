@@ -4,6 +4,7 @@ An untrained gate already varies: its mean is about .50, its standard deviation 
 signed square root leaves a hole around .5. So no statistic of a gate stands alone (SCIENCE section 3).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def statistics(
         },
         variables=variables,
         provenance=describe(model, encoded, seed=seed) | {"n_boot": n_boot, "n_samples": int(mask.sum())},
-        missing=reasons | too_few(len(encoded), bounds),
+        missing=reasons | too_few(len(np.unique(documents)), bounds),
     )
 
 
@@ -130,14 +131,33 @@ def _null_gates(model: SubjectModel, encoded: Encoded, *, seed: int) -> tuple[di
     if model.rebuild is None:
         missing.append(f"untrained: {model.name} came without rebuild=…")
     else:
-        fresh = model.rebuild()
-        assert isinstance(fresh, HookedEngramTransformer)
-        nulls["untrained"] = _gates(subject_of(fresh, model.tokenizer, name="untrained"), encoded)[0]
-    if all(s in model.sites for s in [*_sites(model, "key_normed"), *_sites(model, "query_normed")]):
+        nulls["untrained"] = _gates(_untrained(model), encoded)[0]
+    if not isinstance(_memory(model, model.memory_layers[0]), Engram):
+        missing.append(
+            f"permutations: the memory of {model.name} is not of a kind whose gate can be recomputed"
+        )
+    elif all(s in model.sites for s in [*_sites(model, "key_normed"), *_sites(model, "query_normed")]):
         nulls |= _permuted(model, encoded, seed=seed)
     else:
         missing.append(f"permutations: {model.name} has no sites for the normalised key and query")
     return nulls, "; ".join(missing)
+
+
+def _untrained(model: SubjectModel) -> SubjectModel:
+    assert model.rebuild is not None
+    fresh = model.rebuild().to(model.device)
+    if isinstance(fresh, HookedEngramTransformer):
+        return subject_of(fresh, model.tokenizer, name="untrained")
+    if model.forward is not None:
+        raise InputError(
+            f"{model.name} runs through forward=…, which would run the trained module; wrap it anew."
+        )
+    return replace(model, module=fresh, name="untrained")
+
+
+def _memory(model: SubjectModel, layer: int) -> Any:
+    path = model.sites[f"blocks.{layer}.engram.hook_gate"].rpartition(".")[0]
+    return model.module.get_submodule(path) if path else model.module
 
 
 def _permuted(model: SubjectModel, encoded: Encoded, *, seed: int) -> dict[str, np.ndarray]:
@@ -155,7 +175,7 @@ def _permuted(model: SubjectModel, encoded: Encoded, *, seed: int) -> dict[str, 
     out: dict[str, list[Tensor]] = {name: [] for name in NULLS[1:]}
     for key_site, query_site in zip(keys, queries, strict=True):
         key, query = rec[key_site], rec[query_site]
-        module = model.module.get_submodule(model.sites[key_site].rsplit(".", 1)[0])
+        module = _memory(model, int(key_site.split(".")[1]))
         assert isinstance(module, Engram)
         out["rows permuted"].append(module.gate_of(query, key.flatten(0, 1)[within]))
         moved = query.flatten(0, 1)[anywhere].view_as(query)

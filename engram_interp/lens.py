@@ -16,7 +16,7 @@ from engram_interp.capture.encode import encode
 from engram_interp.capture.record import run_batches
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
-from engram_interp.metrics.bootstrap import mean_interval
+from engram_interp.metrics.bootstrap import Estimate, mean_interval
 from engram_interp.provenance import describe, too_few
 from engram_interp.results import ConvergenceResult, LensTable
 
@@ -78,9 +78,14 @@ def convergence(
         )
         if model.separator_id is not None:
             counted &= tokens != model.separator_id
+        if not counted.any():
+            row += len(output)
+            continue
         values.append(_by_token(model, [seen[s] for s in sites], output, tokens, counted))
         document.append(counted.nonzero()[:, 0].cpu().numpy() + row)
         row += len(output)
+    if not document:
+        raise InputError("No token counts: the prompts hold nothing but separators; give prompts with text.")
     found = mean_interval(np.concatenate(values), np.concatenate(document), n_boot=n_boot, seed=seed)
     variables: dict[str, Any] = {"agreement": found.value[:, _NAMES.index("agreement")]}
     for index, name in enumerate(_NAMES[:-1]):
@@ -97,8 +102,16 @@ def convergence(
         coords={"layer": np.arange(model.n_layers)},
         variables=variables,
         provenance=describe(model, encoded, seed=seed) | facts,
-        missing=too_few(len(encoded), [v for v in variables if v.endswith(("_low", "_high"))]),
+        missing=_missing(found, variables),
     )
+
+
+def _missing(found: Estimate, variables: dict[str, Any]) -> dict[str, str]:
+    reasons = {"next_loss": "no token follows another in these prompts"}
+    for index, name in enumerate(_NAMES):
+        ends = [v for v in (f"{name}_low", f"{name}_high") if v in variables]
+        reasons |= too_few(int(found.n_documents[:, index].min()), ends)
+    return reasons
 
 
 def _by_token(

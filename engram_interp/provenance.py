@@ -29,7 +29,7 @@ def describe(model: SubjectModel, encoded: Encoded, *, seed: int | None = None) 
         "n_samples": int(encoded.mask.sum()),
         "text_digest": prompts_digest(encoded),
         "torch": str(torch.__version__),
-        "dtype": "float32",
+        "dtype": str(next(model.module.parameters()).dtype).removeprefix("torch."),
         "notes": " ".join((*model.notes, *encoded.notes)),
     }
     return facts if seed is None else facts | {"seed": seed}

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engram_interp.capture.encode import Encoded
+from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
@@ -20,6 +20,8 @@ __all__ = ["lookup", "value_shares"]
 
 _GAP = "∅"
 """Shown in a canonical n-gram where the window looks before the start of the text."""
+_NOTHING = -2
+"""No canonical id: the window may not look there. (-1 is a dead position.)"""
 _JOIN = "|"
 """Between the tokens of a canonical n-gram: compression strips the spaces that would tell words apart."""
 
@@ -53,7 +55,7 @@ def value_shares(
     return shares.numpy(), constant.numpy()
 
 
-def lookup(model: SubjectModel, text: str) -> SlotLookup:
+def lookup(model: SubjectModel, text: Any) -> SlotLookup:
     """For every token of a text: the canonical n-grams, their table addresses, and what they gave.
 
     Args:
@@ -65,19 +67,21 @@ def lookup(model: SubjectModel, text: str) -> SlotLookup:
         norm, its signed share of the value vector, and its hits in training where the checkpoint tells.
 
     Raises:
-        InputError: If the model has no memory, or no hash layout is known.
+        InputError: If the model has no memory, no hash layout is known, or the rows it read are not those
+            that the layout, token map and boundary give.
     """
     if not model.memory_layers or model.layout is None or model.token_map is None:
         raise InputError(
             f"{model.name} has no memory whose addresses are known; give the model with Engram, or "
             "wrap(…, layout=…)."
         )
-    if not isinstance(text, str) and len(text) > 1 and not isinstance(text[0], int):
-        raise InputError(f"lookup reads one prompt at a time, got {len(text)}; call it for each.")
+    encoded = encode(model, text)
+    if len(encoded) != 1:
+        raise InputError(f"lookup reads one prompt at a time, got {len(encoded)}; call it for each.")
     sites = [
         f"blocks.{layer}.engram.hook_{s}" for layer in model.memory_layers for s in ("rows", "memory", "gate")
     ]
-    rec = record(model, text, sites=sites, logits=False)
+    rec = record(model, encoded, sites=sites, logits=False)
 
     def stacked(name: str) -> Tensor:
         return torch.stack(
@@ -88,6 +92,7 @@ def lookup(model: SubjectModel, text: str) -> SlotLookup:
     shares, constants = zip(
         *(_shares(model, layer, memory[:, i]) for i, layer in enumerate(model.memory_layers)), strict=True
     )
+    _check_addresses(model, rec.encoded, rows)
     hits = _hits(model, rows.numpy())
     return SlotLookup.from_arrays(
         coords={"layer": list(model.memory_layers), "order_index": np.arange(2, model.layout.max_order + 1)},
@@ -124,23 +129,46 @@ def _hits(model: SubjectModel, rows: np.ndarray) -> np.ndarray:
     return out
 
 
-def _ngrams(model: SubjectModel, encoded: Encoded) -> np.ndarray:
+def _lagged(model: SubjectModel, encoded: Encoded) -> Tensor:
+    """Canonical id by lag and token, `_NOTHING` where the window may not look `[lag, token]`."""
     assert model.layout is not None and model.token_map is not None
-    ids = encoded.tokens[0].cpu()
-    canonical = torch.from_numpy(model.token_map)[ids][None]
-    segments = hashing.segments(ids[None], separator_id=model.separator_id, boundary=model.boundary)
-    nothing = -2
-    lagged = [
-        hashing.lagged_ids(canonical, lag, pad_id=nothing, segment_ids=segments)[0].tolist()
-        for lag in range(model.layout.max_order)
-    ]
+    ids = encoded.tokens.cpu()
+    canonical = torch.from_numpy(model.token_map)[ids]
+    segments = hashing.segments(ids, separator_id=model.separator_id, boundary=model.boundary)
+    lags = range(model.layout.max_order)
+    return torch.cat(
+        [hashing.lagged_ids(canonical, lag, pad_id=_NOTHING, segment_ids=segments) for lag in lags]
+    )
+
+
+def _check_addresses(model: SubjectModel, encoded: Encoded, rows: Tensor) -> None:
+    """Refuse to name n-grams that the model did not look up.
+
+    Only windows that reach no boundary are compared: what stands for "nothing there" is not known of
+    every model.
+    """
+    assert model.layout is not None
+    lagged = _lagged(model, encoded)
+    whole = (lagged != _NOTHING).all(0)
+    expected = hashing.addresses(lagged.flip(0).T.clamp_min(0), model.layout, pad_id=0)[:, -1]
+    layers = [model.layout.layer_ids.index(layer) for layer in model.memory_layers]
+    if not bool((expected[:, layers] == rows)[whole].all()):
+        raise InputError(
+            f"{model.name} did not read the rows that its layout, token map and boundary give, so n-grams "
+            "shown beside them would be false; give wrap the layout=, token_map= and boundary= it has."
+        )
+
+
+def _ngrams(model: SubjectModel, encoded: Encoded) -> np.ndarray:
+    assert model.token_map is not None
+    lagged = _lagged(model, encoded).tolist()
     keys = canonical_keys(model.tokenizer)
     names = {int(c): keys[i] for i, c in reversed(list(enumerate(model.token_map)))}
     grams = [
         [
             _JOIN.join(names.get(lagged[lag][t], _GAP) for lag in reversed(range(order)))
-            for order in range(2, model.layout.max_order + 1)
+            for order in range(2, len(lagged) + 1)
         ]
-        for t in range(len(ids))
+        for t in range(len(lagged[0]))
     ]
     return np.asarray(grams, dtype=object)

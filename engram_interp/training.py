@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 import engram_interp
-from engram_interp.checkpoints.files import load_tokenizer, read_json
-from engram_interp.checkpoints.native import save_native
+from engram_interp.checkpoints.files import load_tokenizer, read_json, save_tokenizer, write_json, write_text
+from engram_interp.checkpoints.native import refuse_foreign, save_native
 from engram_interp.data.documents import SEPARATOR, check_text, documents, text_digest
 from engram_interp.data.packing import Windows, encode_stream
 from engram_interp.data.tokenizer import train_tokenizer
-from engram_interp.errors import InputError
+from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory import hashing
 from engram_interp.model.training.evaluate import held_out_loss
 from engram_interp.model.training.loop import Progress, Trainer
@@ -80,28 +80,17 @@ def train(
         on_step: Called after every step.
 
     Raises:
-        InputError: If an input is missing, or `out` exists and is not this run's.
+        InputError: If an input is missing or too short, or `out` exists and is not this run's; nothing is
+            written then.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     for path in (*texts, *valid):
-        check_text(path)  # before anything is written
-    out = _prepare(Path(out), recipe, resume=resume)
+        check_text(path)
+    out, cfg = Path(out), recipe.model_config()
+    _check(out, recipe, resume=resume)
     vocabulary = _tokenizer(recipe, texts, out, tokenizer)
-    separator = vocabulary.token_to_id(SEPARATOR)
-    if separator is None:
-        raise InputError(f"The tokenizer has no token {SEPARATOR!r} to open documents with; train one.")
-    cfg = recipe.model_config()
-    stream = encode_stream(
-        documents(texts),
-        vocabulary,
-        separator_id=separator,
-        limit=recipe.schedule.tokens + 2 * _HELD_OUT_TOKENS,
-    )
-    if valid:
-        held_out = encode_stream(documents(valid), vocabulary, separator_id=separator)
-    else:
-        stream, held_out = stream[:-_HELD_OUT_TOKENS], stream[-_HELD_OUT_TOKENS:]
+    stream, held_out = _streams(recipe, texts, valid, vocabulary)
     token_map = hashing.token_map(vocabulary)[0]
     canonical = cfg.engram is not None and cfg.engram.compression == "canonical"
     model = HookedEngramTransformer(cfg, token_map=token_map if canonical else None, tokenizer=vocabulary)
@@ -109,6 +98,7 @@ def train(
     trainer = Trainer(model, windows, recipe.schedule, valid=held_out)
     if resume and (out / "state" / "state.safetensors").is_file():
         trainer.load_state(out / "state")
+    _begin(out, recipe, vocabulary)  # nothing is written before: what is wrong has been said by now
     _run(trainer, out, on_step)
     final = held_out_loss(model, held_out)
     save_native(out, model, tokenizer=vocabulary, hits=trainer.hits)
@@ -117,27 +107,31 @@ def train(
         "valid_tokens": final.tokens,
         "finished": True,
     }
-    (out / _MARK).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    write_json(out / _MARK, facts)
     return out
 
 
-def _prepare(out: Path, recipe: Recipe, *, resume: bool) -> Path:
-    mark = out / _MARK
+def _check(out: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Let only a directory pass that is new, empty, or (with `resume`) of a run of this recipe."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give the name of a directory as --out.")
     if out.exists() and any(out.iterdir()):
-        if _recipe_in(mark) != json.loads(json.dumps(recipe.to_dict())):
+        if _recipe_in(out / _MARK) != json.loads(json.dumps(recipe.to_dict())):
             raise InputError(
                 f"{out} exists and does not hold a run of this recipe; nothing was changed. Give a new "
                 "directory as --out."
             )
         if not resume:
             raise InputError(f"{out} already holds a run of this recipe; add --resume or give a new --out.")
+    refuse_foreign(out)
+
+
+def _begin(out: Path, recipe: Recipe, vocabulary: Any) -> None:
+    """Make the directory and mark it as this run's."""
     out.mkdir(parents=True, exist_ok=True)
-    if not mark.is_file():
-        start = {"recipe": recipe.to_dict(), "finished": False}
-        mark.write_text(json.dumps(start, indent=1), encoding="utf-8")
-    return out
+    if not (out / _MARK).is_file():
+        write_json(out / _MARK, {"recipe": recipe.to_dict(), "finished": False})
+    save_tokenizer(out / "tokenizer.json", vocabulary)
 
 
 def _recipe_in(mark: Path) -> Any:
@@ -158,16 +152,35 @@ def _tokenizer(recipe: Recipe, texts: Sequence[str | Path], out: Path, given: st
             f"The recipe wants {recipe.d_vocab} token ids and the tokenizer has "
             f"{vocabulary.get_vocab_size()}; give more text or change d_vocab."
         )
-    vocabulary.save(str(kept))
+    if vocabulary.token_to_id(SEPARATOR) is None:
+        raise InputError(f"The tokenizer has no token {SEPARATOR!r} to open documents with; train one.")
     return vocabulary
+
+
+def _streams(
+    recipe: Recipe, texts: Sequence[str | Path], valid: Sequence[str | Path], vocabulary: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens to train on, and tokens held out."""
+    schedule, separator = recipe.schedule, vocabulary.token_to_id(SEPARATOR)
+    limit = schedule.tokens + 2 * _HELD_OUT_TOKENS
+    stream = encode_stream(documents(texts), vocabulary, separator_id=separator, limit=limit)
+    if valid:
+        return stream, encode_stream(documents(valid), vocabulary, separator_id=separator)
+    step = schedule.batch * recipe.model_config().n_ctx
+    wanted, left = max(schedule.tokens // step, 1) * step + 1, max(len(stream) - _HELD_OUT_TOKENS, 0)
+    if left < wanted:
+        raise InputError(
+            f"The text has {len(stream):,} tokens, of which the last {_HELD_OUT_TOKENS:,} are held out where "
+            f"no --valid is given; {left:,} remain and the recipe wants {wanted:,}. Give --valid or more text."
+        )
+    return stream[:-_HELD_OUT_TOKENS], stream[-_HELD_OUT_TOKENS:]
 
 
 def _run(trainer: Trainer, out: Path, on_step: Callable[[Progress], None]) -> None:
     log = out / "log.jsonl"
-    kept = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     # Lines written after the state that a resumed run starts from are written again.
-    kept = [line for line in kept if json.loads(line)["step"] <= trainer.done]
-    log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    kept = [line for line, step in _logged(log) if step <= trainer.done]
+    write_text(log, "".join(f"{line}\n" for line in kept))
     recent: list[float] = []
     for progress in trainer.run(save=lambda: trainer.save_state(out / "state")):
         recent.append(progress.loss)
@@ -178,6 +191,25 @@ def _run(trainer: Trainer, out: Path, on_step: Callable[[Progress], None]) -> No
             recent = []
         on_step(progress)
     trainer.save_state(out / "state")
+
+
+def _logged(log: Path) -> list[tuple[str, int]]:
+    """Lines of a log and their steps, without a last line that a kill cut short.
+
+    Raises:
+        DamagedFileError: If an earlier line cannot be read.
+    """
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    found: list[tuple[str, int]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append((line, int(json.loads(line)["step"])))
+        except (ValueError, TypeError, KeyError) as cause:
+            if number < len(lines):
+                raise DamagedFileError(
+                    f"Line {number} of {log} cannot be read; delete that line and resume again."
+                ) from cause
+    return found
 
 
 def _facts(

@@ -90,5 +90,17 @@ def test_what_cannot_be_ablated_says_why() -> None:
         ablation.compare(model, TEXTS[0], token=400)
     with pytest.raises(InputError, match="at least two tokens"):
         ablation.effect(model, torch.tensor([[0]]))
+    with pytest.raises(InputError, match="kinds wants a list of ablations"):
+        ablation.effect(model, TEXTS, kinds="gate_zero")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="top wants to lie in 1"):
+        ablation.compare(model, TEXTS[0], top=0)
     with pytest.raises(InputError, match="No ablation 'rows_off'"):
         ablation.effect(model, TEXTS, kinds=["rows_off"])  # type: ignore[list-item]
+
+
+def test_a_model_in_bfloat16_runs_and_says_so() -> None:
+    model = support.subject()
+    model.module.to(torch.bfloat16)
+    data = ablation.effect(model, TEXTS[:3], kinds=["gate_zero"], n_boot=3).data
+    assert data.attrs["dtype"] == "bfloat16"
+    assert bool(np.isfinite(data["control_kl"]).all())

@@ -122,3 +122,9 @@ def test_models_that_cut_texts_differently_are_refused_without_entities() -> Non
 def test_too_few_samples_are_refused() -> None:
     with pytest.raises(InputError, match="CKA wants at least 4 samples"):
         depth.compare(support.subject(), baseline(), torch.tensor([[0, 5, 6]]))
+
+
+def test_models_of_different_contexts_are_compared_on_what_both_hold() -> None:
+    short = baseline(n_ctx=11)
+    result = depth.compare(support.subject(), short, texts(12), estimator="unbiased")
+    assert "the context holds 11" in result.data.attrs["notes"]

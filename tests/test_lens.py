@@ -88,3 +88,18 @@ def test_looking_changes_nothing() -> None:
     before = model.logits(ids)
     lens.convergence(model, ids, n_boot=2)
     assert torch.equal(model.logits(ids), before)
+
+
+def test_texts_without_a_next_token_have_no_loss_and_say_why() -> None:
+    data = lens.convergence(support.subject(), torch.tensor([[0, 5], [0, 9]]), n_boot=5).data
+    assert np.isnan(data["next_loss"]).all() and not np.isnan(data["kl"]).any()
+    assert "no token follows another" in data["next_loss"].attrs["missing"]
+    with pytest.raises(InputError, match="nothing but separators"):
+        lens.convergence(support.subject(), torch.tensor([[0]]))
+
+
+def test_documents_without_a_value_do_not_count() -> None:
+    texts = [*support.documents(19, seed=5), "k"]
+    data = lens.convergence(support.subject(), texts, n_boot=5).data
+    assert np.isnan(data["next_loss_low"]).all()
+    assert "got 19" in data["next_loss_low"].attrs["missing"]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from engram_interp import slots
+from engram_interp.checkpoints import wrap
 from engram_interp.errors import InputError
 from engram_interp.memory import hashing
 from engram_interp.memory.module import Engram
@@ -75,6 +76,42 @@ def test_what_cannot_be_looked_up_says_why() -> None:
     with pytest.raises(InputError, match="no memory whose addresses are known"):
         slots.lookup(support.subject(support.model_config()), TEXT)
     with pytest.raises(InputError, match="one prompt at a time, got 2"):
-        slots.lookup(support.subject(), [TEXT, TEXT])  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="Text 0 is empty"):
+        slots.lookup(support.subject(), [TEXT, TEXT])
+    with pytest.raises(InputError, match="The prompt is empty"):
         slots.lookup(support.subject(), "")
+
+
+def test_a_false_token_map_is_noticed() -> None:
+    inner = support.model()
+    names = {site: site for site in inner.hook_dict}
+    sized = {"d_model": 20, "n_ctx": support.N_CTX, "separator": 0, "boundary": "separator_starts"}
+
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.inner(ids)
+            return logits
+
+    sites = {site: f"inner.{path}" for site, path in names.items() if site.startswith("blocks.")}
+    right = wrap(Plain(), support.tokenizer(), sites=sites, layout=inner.layout, **sized)  # type: ignore[arg-type]
+    expected = slots.lookup(support.subject(), TEXT).data
+    np.testing.assert_array_equal(slots.lookup(right, TEXT).data["ngram"], expected["ngram"])
+    raw = np.arange(support.D_VOCAB)
+    wrong = wrap(Plain(), support.tokenizer(), sites=sites, layout=inner.layout, token_map=raw, **sized)  # type: ignore[arg-type]
+    with pytest.raises(
+        InputError, match="did not read the rows that its layout, token map and boundary give"
+    ):
+        slots.lookup(wrong, TEXT)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "row", "array", "list"])
+def test_token_ids_of_any_kind_are_one_prompt(kind: str) -> None:
+    model = support.subject()
+    ids = model.to_tokens(TEXT)
+    given = {"tensor": ids, "row": ids[0], "array": ids[0].numpy(), "list": list(ids[0].numpy())}[kind]
+    np.testing.assert_array_equal(
+        slots.lookup(model, given).data["address"], slots.lookup(model, TEXT).data["address"]
+    )

@@ -64,12 +64,15 @@ def target_of(model: SubjectModel, kind: str, **parts: Sequence[int] | None) -> 
     wrong = sorted(set(target.layers or ()) - set(model.memory_layers))
     if wrong:
         raise InputError(f"Layers {wrong} have no memory; layers that have one: {list(model.memory_layers)}.")
+    empty = [name for name, values in vars(target).items() if values == ()]
+    if empty:
+        raise InputError(f"{', '.join(empty)} name nothing to ablate; leave them out to mean all of them.")
     by_rows = kind.startswith("rows_")
-    if not by_rows and (target.orders or target.heads):
+    if not by_rows and (target.orders is not None or target.heads is not None):
         raise InputError(
             f"{kind} acts on whole tokens, not on orders or heads; use rows_zero or rows_random."
         )
-    if by_rows and target.streams:
+    if by_rows and target.streams is not None:
         raise InputError(f"{kind} acts on the rows, which all streams share; use gate_zero or output_off.")
     layout = model.layout
     if layout is not None:
@@ -127,8 +130,13 @@ def _where(x: Tensor, target: Target, *, stream_axis: int | None = None) -> Tens
     """True where the target's tokens and streams are; broadcasts against x `[batch, token, …]`."""
     token = torch.ones(x.shape[1], dtype=torch.bool, device=x.device)
     if target.tokens is not None:
+        beyond = [t for t in target.tokens if t >= len(token)]
+        if beyond:
+            raise InputError(
+                f"Tokens {beyond} lie outside the prompt, whose tokens run from 0 to {len(token) - 1}."
+            )
         token = torch.zeros_like(token)
-        token[[t for t in target.tokens if t < len(token)]] = True
+        token[list(target.tokens)] = True
     where = token.view(1, -1, *[1] * (x.ndim - 2))
     if stream_axis is not None and target.streams is not None:
         stream = torch.zeros(x.shape[stream_axis], dtype=torch.bool, device=x.device)
@@ -173,8 +181,8 @@ def same_size_changes(
 
         def move(x: Tensor) -> Tensor:
             direction = torch.randn(x.shape, generator=generator).to(x.device)
-            moved: Tensor = x + sizes[layer] * direction / direction.norm(dim=-1, keepdim=True)
-            return moved
+            moved: Tensor = x.float() + sizes[layer] * direction / direction.norm(dim=-1, keepdim=True)
+            return moved.to(x.dtype)
 
         return move
 

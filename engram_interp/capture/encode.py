@@ -40,26 +40,28 @@ class Encoded:
         return len(self.tokens)
 
 
-def encode(model: SubjectModel, texts_or_ids: Any) -> Encoded:
+def encode(model: SubjectModel, texts_or_ids: Any, *, limit: int | None = None) -> Encoded:
     """Token ids of texts (or given ids), padded to one rectangle.
 
     Args:
         model: Gives the tokenizer, the separator that opens every text, and the context length.
         texts_or_ids: A text, texts, a `PromptSet`, or token ids: an integer tensor or array
             `[batch, token]` or `[token]`, or a list of lists of ids.
+        limit: Most tokens a prompt, where that is less than the model's context: two models are compared
+            on what both can hold.
 
     Raises:
         InputError: If there is nothing to encode, or ids are out of range.
     """
     if _is_ids(texts_or_ids):
-        return _from_ids(model, texts_or_ids)
+        return _from_ids(model, texts_or_ids, limit)
     prompts: PromptSet = coerce(texts_or_ids)
     sequences, ends = [], []
     offset = 0 if model.separator_id is None else 1
     for text, spans in zip(prompts.texts, prompts.entities, strict=True):
         sequences.append(model.to_tokens(text)[0].tolist())
         ends.append(_entity_ends(model, text, spans, offset))
-    tokens, mask, notes = _pad(model, sequences, prompts.ids)
+    tokens, mask, notes = _pad(model, sequences, prompts.ids, limit)
     kept = mask.sum(1).tolist()
     return Encoded(
         tokens=tokens,
@@ -82,7 +84,9 @@ def _is_ids(value: Any) -> bool:
 def _sequences(ids: Any) -> list[list[int]]:
     if not isinstance(ids, Tensor | np.ndarray):
         rows = [ids] if isinstance(ids[0], int | np.integer) else ids
-        return [[int(i) for i in row] for row in rows]
+        # A [1, token] row is what to_tokens gives.
+        flat = [row[0] if getattr(row, "ndim", 1) == 2 and len(row) == 1 else row for row in rows]
+        return [[int(i) for i in row] for row in flat]
     given = torch.as_tensor(ids)
     if given.is_floating_point() or given.ndim not in (1, 2):
         raise InputError(
@@ -91,7 +95,7 @@ def _sequences(ids: Any) -> list[list[int]]:
     return [list(map(int, row)) for row in (given[None] if given.ndim == 1 else given).tolist()]
 
 
-def _from_ids(model: SubjectModel, ids: Any) -> Encoded:
+def _from_ids(model: SubjectModel, ids: Any, limit: int | None) -> Encoded:
     sequences = _sequences(ids)
     if not sequences or not all(sequences):
         raise InputError("There are no token ids to run; give at least one id per prompt.")
@@ -101,18 +105,18 @@ def _from_ids(model: SubjectModel, ids: Any) -> Encoded:
             f"Token ids want to lie in 0 … {model.d_vocab - 1} for {model.name}, got {low} … {high}."
         )
     names = [f"ids-{i}" for i in range(len(sequences))]
-    tokens, mask, notes = _pad(model, sequences, names)
+    tokens, mask, notes = _pad(model, sequences, names, limit)
     return Encoded(
         tokens=tokens, mask=mask, entity_ends=((),) * len(sequences), names=tuple(names), notes=notes
     )
 
 
 def _pad(
-    model: SubjectModel, sequences: list[list[int]], names: Sequence[str]
+    model: SubjectModel, sequences: list[list[int]], names: Sequence[str], limit: int | None
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    limit = model.n_ctx or max(map(len, sequences))
+    limit = limit or model.n_ctx or max(map(len, sequences))
     notes = tuple(
-        f"Prompt {name!r} has {len(s):,} tokens and the context of {model.name} holds {limit}: its first "
+        f"Prompt {name!r} has {len(s):,} tokens and the context holds {limit}: its first "
         f"{limit} were analysed."
         for s, name in zip(sequences, names, strict=True)
         if len(s) > limit

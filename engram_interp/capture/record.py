@@ -1,13 +1,13 @@
 """Recording sites of a model on prompts, in memory."""
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.intervene import tensor_of
@@ -108,6 +108,21 @@ def record(
     )
 
 
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block, for every part; afterwards each part is in the mode it was in.
+
+    Looking at a model in training would otherwise count as training: dropout, expert load.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
 def run_batches(
     model: SubjectModel, encoded: Encoded, sites: Sequence[str], *, batch_size: int = 16
 ) -> Generator[tuple[Tensor, dict[str, Tensor]], None, None]:
@@ -124,7 +139,10 @@ def run_batches(
     Yields:
         Logits `[batch, token, d_vocab]` and `{site: [batch, token, …]}` for consecutive prompts.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size wants to be at least 1, got {batch_size}.")
     with ExitStack() as stack:
+        stack.enter_context(evaluating(model.module))
         seen: dict[str, Tensor] = {}
         for name in sites:
 

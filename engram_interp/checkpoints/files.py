@@ -1,7 +1,9 @@
-"""Reading the files of a checkpoint, with errors that say which and why."""
+"""Reading the files of a checkpoint, with errors that say which and why, and writing them whole."""
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +71,34 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as cause:  # tokenizers raises bare Exception
         raise DamagedFileError(f"{path} is not a tokenizer file ({cause}); fetch it again.") from cause
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`; at a clean end that file becomes `path`.
+
+    Interrupted before, `path` is what it was.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON object, whole or not at all."""
+    write_text(path, json.dumps(values, indent=1))
+
+
+def save_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
+    """Write a tokenizer.json, whole or not at all."""
+    with replacing(path) as temporary:
+        tokenizer.save(str(temporary))

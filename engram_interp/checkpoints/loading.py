@@ -44,7 +44,7 @@ def load_model(path: str | Path, *, name: str | None = None) -> SubjectModel:
             f"or a packaged model ({', '.join(known) or 'there are none'})."
         )
     family = read_json(path / "config.json").get("model_type")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise InputError(
             f"{path} is of family {family!r}, which this version does not load; it loads "
             f"{', '.join(sorted(FAMILIES))}. A module already in memory can be given to "

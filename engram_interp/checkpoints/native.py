@@ -1,7 +1,6 @@
 """Our own format: config.json, model.safetensors, tokenizer.json, and how the model was trained."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,15 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from engram_interp.checkpoints.files import file_digest, load_tokenizer, read_json, read_tensors
+from engram_interp.checkpoints.files import (
+    file_digest,
+    load_tokenizer,
+    read_json,
+    read_tensors,
+    replacing,
+    save_tokenizer,
+    write_json,
+)
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory import hashing
@@ -38,6 +45,26 @@ def _layout_digest(layout: hashing.Layout | None) -> str | None:
     return hashlib.sha256(raw).hexdigest()
 
 
+def refuse_foreign(directory: Path) -> None:
+    """Let only a directory pass whose config.json is missing or one that `save_native` wrote.
+
+    Raises:
+        InputError: If the file is another's.
+    """
+    path = directory / "config.json"
+    if not path.exists():
+        return
+    try:
+        kind = read_json(path).get("model_type")
+    except InputError:
+        kind = None
+    if kind != MODEL_TYPE:
+        raise InputError(
+            f"{path} was not written by engram-interp and was not changed; give another directory, or move "
+            "the file away."
+        )
+
+
 def save_native(
     directory: str | Path,
     model: HookedEngramTransformer,
@@ -56,19 +83,23 @@ def save_native(
         dtype: Stored precision of everything but the tables.
         tables: Stored precision of the table rows; "float8_e4m3" keeps a scale per 32 channels.
         hits: Training hits of every row, one int32 tensor per memory layer.
+
+    Raises:
+        InputError: If the directory holds another's config.json, or the hits are not one tensor per
+            memory layer.
     """
-    directory = Path(directory)
+    directory, counts = Path(directory), hits or []
+    if counts and len(counts) != len(model.cfg.memory_layers):
+        raise InputError(
+            f"Training hits want one tensor per memory layer {model.cfg.memory_layers}, or none at all; got "
+            f"{len(counts)}."
+        )
+    refuse_foreign(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {}
-    for name, value in model.state_dict().items():
-        if name.endswith(_TABLE) and tables == "float8_e4m3":
-            tensors[name], tensors[name.replace("weight", "scale")] = quantise_rows(value)
-        elif name.endswith(_TABLE):
-            tensors[name] = value.to(_DTYPES[tables])
-        else:
-            tensors[name] = value.to(_DTYPES[dtype]) if value.is_floating_point() else value
-    for layer, count in zip(model.cfg.memory_layers, hits or [], strict=False):
-        tensors[f"blocks.{layer}.engram.hits"] = count
+    tensors = _stored(model, dtype=dtype, tables=tables)
+    if counts:
+        for layer, count in zip(model.cfg.memory_layers, counts, strict=True):
+            tensors[f"blocks.{layer}.engram.hits"] = count
     config = {
         "model_type": MODEL_TYPE,
         "format": FORMAT,
@@ -80,12 +111,27 @@ def save_native(
     memory, layout = model.cfg.engram, model.layout
     if memory is not None and layout is not None and memory.hash_rule == "explicit":
         config["layout"] = {"primes": layout.primes.tolist(), "multipliers": layout.multipliers.tolist()}
-    temporary = directory / "model.safetensors.tmp"
-    save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary)
-    temporary.replace(directory / "model.safetensors")
-    tokenizer.save(str(directory / "tokenizer.json"))
-    (directory / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    with replacing(directory / "model.safetensors") as temporary:
+        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary)
+        temporary.chmod(0o644)  # safetensors lets only the owner read
+    save_tokenizer(directory / "tokenizer.json", tokenizer)
+    write_json(directory / "config.json", config)
     return directory
+
+
+def _stored(
+    model: HookedEngramTransformer, *, dtype: Literal["float32", "bfloat16"], tables: Tables
+) -> dict[str, Tensor]:
+    """The model's tensors in the types they are stored in."""
+    tensors: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        if name.endswith(_TABLE) and tables == "float8_e4m3":
+            tensors[name], tensors[name.replace("weight", "scale")] = quantise_rows(value)
+        elif name.endswith(_TABLE):
+            tensors[name] = value.to(_DTYPES[tables])
+        else:
+            tensors[name] = value.to(_DTYPES[dtype]) if value.is_floating_point() else value
+    return tensors
 
 
 def load_native(directory: str | Path, *, name: str | None = None) -> SubjectModel:

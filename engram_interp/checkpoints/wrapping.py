@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.memory import hashing
 from engram_interp.memory.compression import as_vocabulary
-from engram_interp.memory.hashing import Layout
+from engram_interp.memory.hashing import Boundary, Layout
 from engram_interp.model.transformer import HookedEngramTransformer
 
 _LAYER = re.compile(r"^blocks\.(\d+)\.")
@@ -24,6 +26,9 @@ def wrap(
     *,
     sites: Mapping[str, str] | None = None,
     layout: Layout | None = None,
+    token_map: Int64[np.ndarray, " d_vocab"] | None = None,
+    boundary: Boundary = "none",
+    hits: Mapping[int, Int64[np.ndarray, " row"]] | None = None,
     name: str = "wrapped",
     d_model: int | None = None,
     n_ctx: int | None = None,
@@ -40,7 +45,12 @@ def wrap(
         sites: Canonical site names (`blocks.0.hook_resid_post`, `blocks.1.engram.hook_gate`, …) to the
             paths of the submodules whose output they are (`model.layers.0`, …). Not needed for a
             `HookedEngramTransformer`.
-        layout: Hash layout of the memory, where there is one and slots are to be looked up.
+        layout: Hash layout of the memory, where there is one and slots are to be looked up. Its layer_ids
+            are the model's memory layers.
+        token_map: What the memory hashes in place of token ids; by default the canonical ids of the
+            tokenizer (`hashing.identity_map` for raw ids). `slots.lookup` checks it against the rows read.
+        boundary: Where n-gram windows stop (see `hashing.segments`).
+        hits: Training hits of every row by memory layer, where they were counted.
         name: What results call it.
         d_model: Width of the residual stream; by default that of the input embedding.
         n_ctx: Longest input in tokens.
@@ -50,11 +60,18 @@ def wrap(
         rebuild: Makes a freshly initialised copy, needed by the untrained-gate null.
 
     Raises:
-        InputError: If sites are missing or name submodules that the module does not have.
+        InputError: If sites are missing or name submodules that the module does not have, or the layout
+            is of other layers; for a `HookedEngramTransformer`, if anything but its name is given.
     """
     backend = as_vocabulary(tokenizer)
     assert isinstance(backend, Tokenizer)
     if isinstance(module, HookedEngramTransformer):
+        given = (sites, layout, token_map, hits, d_model, n_ctx, separator, lens_head, rebuild)
+        if any(value is not None for value in given) or (boundary, n_streams) != ("none", 1):
+            raise InputError(
+                "A HookedEngramTransformer says itself what its sites, layout and sizes are; give wrap its "
+                "tokenizer and a name alone."
+            )
         return subject_of(module, backend, name=name)
     if not sites:
         raise InputError(
@@ -78,6 +95,13 @@ def wrap(
         )
     width, d_vocab = _embedding(module, d_model)
     memory_layers = tuple(sorted({int(s.split(".")[1]) for s in sites if ".engram." in s}))
+    if layout is not None and not set(memory_layers) <= set(layout.layer_ids):
+        raise InputError(
+            f"The sites show memories on layers {list(memory_layers)} and the layout is of layers "
+            f"{list(layout.layer_ids)}; make it with Layout(…, layer_ids={memory_layers})."
+        )
+    if layout is not None and token_map is None:
+        token_map = hashing.token_map(backend)[0]
     return SubjectModel(
         module=module,
         tokenizer=backend,
@@ -92,7 +116,9 @@ def wrap(
         memory_layers=memory_layers,
         separator_id=opening,
         layout=layout,
-        token_map=None if layout is None else hashing.token_map(backend)[0],
+        token_map=token_map,
+        boundary=boundary,
+        hits=hits or {},
         lens_head=lens_head,
         rebuild=rebuild,
         notes=("a module in memory: its weights have no digest",),

@@ -176,6 +176,8 @@ def coerce(texts: str | Sequence[str] | PromptSet) -> PromptSet:
     if isinstance(texts, PromptSet):
         return texts
     if isinstance(texts, str):
+        if not texts.strip():
+            raise InputError("The prompt is empty; give at least one character of text.")
         return from_texts([texts], name="text")
     if not isinstance(texts, Sequence) or isinstance(texts, bytes | bytearray):
         raise InputError(

@@ -60,8 +60,8 @@ class EngramConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer_ids", tuple(self.layer_ids))
-        if not isinstance(self.rows, int):
-            object.__setattr__(self, "rows", tuple(self.rows))
+        one = isinstance(self.rows, int | np.integer)
+        object.__setattr__(self, "rows", int(self.rows) if one else tuple(int(r) for r in self.rows))
         if list(self.layer_ids) != sorted(set(self.layer_ids)) or any(i < 0 for i in self.layer_ids):
             raise InputError(
                 f"Memory layers want distinct layer numbers from 0 in rising order, got {self.layer_ids}."

@@ -123,15 +123,18 @@ class Layout:
             seed: The model's engram seed.
 
         Raises:
-            InputError: If the numbers of orders and budgets disagree.
+            InputError: If the numbers of orders and budgets disagree, or there are no ids.
         """
         orders = max_order - 1
-        budgets = [budget] * orders if isinstance(budget, int) else [int(b) for b in budget]
+        each = [budget] * orders if isinstance(budget, int | np.integer) else budget
+        budgets = [int(b) for b in each]  # numpy's integers would overflow in the search for primes
         if orders < 1 or len(budgets) != orders or heads < 1:
             raise InputError(
                 f"Orders 2 to {max_order} want {max(orders, 1)} budgets and at least one head, got "
                 f"{len(budgets)} budgets and {heads} heads."
             )
+        if n_canonical < 1:
+            raise InputError(f"A hash layout wants at least one canonical id, got n_canonical={n_canonical}.")
         taken: set[int] = set()
         primes = [[primes_from(b, heads, taken) for b in budgets] for _ in layer_ids]
         bound = max(1, _LARGEST // n_canonical // 2)
@@ -160,7 +163,7 @@ class Layout:
             seed: The checkpoint's seed.
         """
         orders, layers = max_order - 1, len(layer_ids)
-        primes, current = [], base - 1
+        primes, current = [], int(base) - 1
         for _ in range(layers * orders * heads):
             current = nth_prime_after(current, 1)
             primes.append(current)
@@ -263,26 +266,38 @@ def addresses(
         position gets the rows of `pad_id` there: its gate must be shut by the caller.
 
     Raises:
-        InputError: If the ids are not a two-dimensional integer array.
+        InputError: If the ids are not a two-dimensional integer array, or the segment ids of another shape.
     """
-    ids = torch.as_tensor(canonical_ids)
+    ids = _tensor(canonical_ids)
     if ids.ndim != 2 or ids.is_floating_point():
         raise InputError(
             f"addresses wants integer canonical ids [batch, token], got {ids.dtype} of shape "
             f"{tuple(ids.shape)}; add a batch axis with ids[None]."
         )
     ids = ids.to(torch.int64)
-    segments = None if segment_ids is None else torch.as_tensor(segment_ids, device=ids.device).long()
+    segments = None if segment_ids is None else _tensor(segment_ids).to(ids.device).long()
+    if segments is not None and segments.shape != ids.shape:
+        raise InputError(
+            f"addresses wants a segment id for every id, [batch, token] of shape {tuple(ids.shape)}, got "
+            f"{tuple(segments.shape)}; a batch axis is added with segment_ids[None]."
+        )
     lagged = [
         lagged_ids(ids, lag, pad_id=pad_id, segment_ids=segments)[..., None]
         for lag in range(layout.max_order)
     ]
-    multipliers = torch.from_numpy(layout.multipliers).to(ids.device)
-    primes = torch.from_numpy(layout.primes).to(ids.device)
-    offsets = torch.from_numpy(layout.offsets).to(ids.device)
+    multipliers, primes, offsets = (
+        _tensor(a).to(ids.device) for a in (layout.multipliers, layout.primes, layout.offsets)
+    )
     mixed = lagged[0] * multipliers[:, 0]
     columns = []
     for lag in range(1, layout.max_order):
         mixed = mixed ^ (lagged[lag] * multipliers[:, lag])
         columns.append(mixed[..., None] % primes[:, lag - 1])
     return torch.cat(columns, dim=-1) + offsets
+
+
+def _tensor(values: Tensor | np.ndarray) -> Tensor:
+    """The values as a tensor; torch warns of memory it may not write to, so that is copied."""
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        values = values.copy()
+    return torch.as_tensor(values)

@@ -43,7 +43,7 @@ class EngramCache(ActivationCache):
         if streams > 1:
             raise InputError(
                 f"Residual sums want one residual stream and this model has {streams}, mixed anew at every "
-                "sublayer; its parts do not simply add up. Use engram_interp.attribution."
+                "sublayer; its parts do not simply add up. Read single sublayers' outputs instead."
             )
 
     def engram_writes(

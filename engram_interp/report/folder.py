@@ -7,6 +7,7 @@ leaves what was there before.
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import engram_interp
 from engram_interp.errors import InputError
 from engram_interp.report.analyses import Findings
 from engram_interp.report.page import page
+from engram_interp.results import manifest as manifests
 from engram_interp.results import storage, write_bundle
 
 MARK = "report.json"
@@ -44,7 +46,8 @@ def check(out: str | Path) -> Path:
 def write(found: Findings, out: str | Path) -> Path:
     """Write page and bundle into a directory and return the path of the page.
 
-    An earlier report there is replaced; files that are not the report's own stay as they are.
+    An earlier report there is replaced; files that are not the report's own stay as they are, and so does
+    an earlier bundle of another name that holds such files, of which a warning tells.
 
     Raises:
         InputError: If the directory is not the report's, or its bundle holds foreign files.
@@ -58,9 +61,28 @@ def write(found: Findings, out: str | Path) -> Path:
     write_bundle(path / bundle, found.parts, meta=found.meta, overwrite=True)
     _replace(path / PAGE, html)
     earlier = path / str(before.get("bundle", bundle))
-    if earlier.name != bundle and earlier.parent == path and (earlier / "manifest.json").is_file():
-        shutil.rmtree(earlier)
+    if earlier.name != bundle and earlier.parent == path and (earlier / manifests.NAME).is_file():
+        _remove(earlier)
     return path / PAGE
+
+
+def _remove(earlier: Path) -> None:
+    """Remove the bundle of the report before, unless it holds anything but its own files."""
+    try:
+        entries = manifests.read(earlier)["parts"].items()
+        own = {manifests.NAME, *(manifests.part(name, entry).file for name, entry in entries)}
+    except InputError:
+        own = set()
+    inside = [p for p in earlier.rglob("*") if p.is_symlink() or not p.is_dir()]
+    foreign = sorted(n for p in inside if (n := p.relative_to(earlier).as_posix()) not in own)
+    if foreign or earlier.is_symlink():
+        warnings.warn(
+            f"{earlier} of the report before stays, because it is not ours alone: it holds "
+            f"{', '.join(foreign[:3]) or 'a link'}; delete it by hand if you want it gone.",
+            stacklevel=3,
+        )
+        return
+    shutil.rmtree(earlier)
 
 
 def _mark(path: Path) -> dict[str, Any] | None:

@@ -70,7 +70,8 @@ def _headline(data: xr.Dataset) -> str:
     coarse = " With so few layers it is a coarse number." if layers.size < 4 else ""
     return (
         f"The headline is the mean shift over {wording.layers(layers)}: {_interval(data, 'headline')}. "
-        f"Without the 2 % of tokens of largest norm, which can dominate CKA, it is "
+        f"Without the tokens that are among the 2 % of largest norm in some layer, which can dominate CKA, "
+        f"it is "
         f"{signed(wording.scalar(data, 'headline_trimmed'), digits=2)}.{coarse} Edge-biased layers (open "
         "marks) and those before the first read are left out of it; the table gives every layer."
     )

@@ -45,7 +45,9 @@ _SCHEMA = Schema(
         **with_interval(
             "headline", floats("", "layers", "mean path shift over interior layers after the first read")
         ),
-        "headline_trimmed": floats("", "layers", "headline without the 2 % of rows of largest norm"),
+        "headline_trimmed": floats(
+            "", "layers", "headline without rows among the 2 % of largest norm in any layer"
+        ),
         **with_interval(
             "control_shift", floats("", "layers", "mean path shift over residuals before the first read")
         ),
@@ -84,7 +86,9 @@ class DepthResult(Result):
         trimmed = wording.scalar(data, "headline_trimmed")
         said = f"after the first memory read a shift of {wording.shift(value, low, high)}"
         if not math.isnan(low + trimmed):
-            said += f", {signed(trimmed, digits=2)} without the 2 % largest-norm rows"
+            share = data.attrs.get("trimmed_share")
+            few = "the rows" if share is None else f"the {100 * float(share):.0f} % of rows"
+            said += f", {signed(trimmed, digits=2)} without {few} of largest norm in some layer"
         said += f"; {_control(data)}"
         if math.isnan(low) or math.isnan(high):
             reason = wording.why_missing(data["headline_low"])

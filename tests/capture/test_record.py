@@ -135,7 +135,7 @@ def test_prompts_longer_than_the_context_are_cut_and_noted() -> None:
     assert rec.tokens[0].tolist() == model.to_tokens(long)[0, :N_CTX].tolist()
     count = model.to_tokens(long).shape[1]
     assert rec.notes == (
-        f"Prompt 'texts-0' has {count:,} tokens and the context of tiny holds {N_CTX}: its first {N_CTX} "
+        f"Prompt 'texts-0' has {count:,} tokens and the context holds {N_CTX}: its first {N_CTX} "
         "were analysed.",
     )
     assert record(model, "the").notes == ()
@@ -271,3 +271,14 @@ def test_a_site_that_only_some_runs_pass_is_said() -> None:
     model = support.subject(support.model_config(n_experts=5, experts_per_token=1))
     with pytest.raises(InputError, match=r"tiny ran without passing \['blocks.0.mlp.experts"):
         record(model, [[0, 3]], sites=["blocks.0.mlp.experts.*.hook_post"])
+
+
+def test_looking_at_a_model_in_training_does_not_train_it() -> None:
+    model = support.subject(support.model_config(n_experts=3))
+    model.module.train()
+    model.module.get_submodule("blocks.0").eval()
+    loads = {k: v.clone() for k, v in model.module.named_buffers()}
+    record(model, support.token_ids(2, 9), sites=["blocks.*.hook_mlp_out"])
+    assert all(v.equal(loads[k]) for k, v in model.module.named_buffers())
+    assert model.module.training and model.module.get_submodule("blocks.1").training
+    assert not model.module.get_submodule("blocks.0").training

@@ -255,7 +255,7 @@ def test_coerce_takes_one_text_several_and_sets() -> None:
 @pytest.mark.parametrize(
     ("given_texts", "message"),
     [
-        ("", "Text 0 is empty"),
+        ("", "The prompt is empty"),
         (["a", "\n"], "Text 1 is empty"),
         (["a", 3], "Text 1 wants to be a string, got int"),
         ([], "There are no prompts in given texts"),

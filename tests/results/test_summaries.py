@@ -14,7 +14,7 @@ def test_a_shift_beyond_its_control_is_stated_with_everything_beside_it() -> Non
     for words in (
         "with-memory against without",
         "monotone path, minibatch CKA, 1,204 samples of 64 documents",
-        "+0.60 layers (95 % interval [0.40, 0.80]), +0.55 without the 2 % largest-norm rows",
+        "+0.60 layers (95 % interval [0.40, 0.80]), +0.55 without the rows of largest norm in some layer",
         "internal control, 2 residuals before that read, +0.05 layers (95 % interval [−0.10, 0.20])",
         "resemble later baseline layers",
         "beyond what residuals before the first memory read show",
