@@ -171,7 +171,7 @@ def _streams(
     if left < wanted:
         raise InputError(
             f"The text has {len(stream):,} tokens, of which the last {_HELD_OUT_TOKENS:,} are held out where "
-            f"no --valid is given; {left:,} remain and the recipe wants {wanted:,}. Give --valid or more text."
+            f"no --valid is given; {left:,} remain, the recipe wants {wanted:,}; give --valid or more text."
         )
     return stream[:-_HELD_OUT_TOKENS], stream[-_HELD_OUT_TOKENS:]
 

@@ -244,6 +244,17 @@ class TestFolder:
             report.write(found, written)
         assert (written / "index.html").read_bytes() == page
 
+    @pytest.mark.parametrize("foreign", ["mine.txt", "parts/mine.nc", "manifest.json"])
+    def test_an_earlier_bundle_with_foreign_files_stays_and_this_is_said(
+        self, written: Path, found: report.Findings, foreign: str
+    ) -> None:
+        earlier = written / "tiny-pair.engram"
+        (earlier / foreign).write_text('{"name": "mine"}', encoding="utf-8")
+        before = {p: p.read_bytes() for p in earlier.rglob("*") if p.is_file()}
+        with pytest.warns(UserWarning, match=rf"engram .* stays, .*not ours alone: it holds {foreign}"):
+            report.write(replace(found, name="other"), written)
+        assert {p: p.read_bytes() for p in earlier.rglob("*") if p.is_file()} == before
+
     def test_a_directory_of_somebody_else(self, tmp_path: Path, found: report.Findings) -> None:
         (tmp_path / "report.json").write_text('{"made_by": "me"}', encoding="utf-8")
         with pytest.raises(InputError, match="was not made by engram-interp report"):

@@ -60,8 +60,9 @@ class EngramConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer_ids", tuple(self.layer_ids))
-        one = isinstance(self.rows, int | np.integer)
-        object.__setattr__(self, "rows", int(self.rows) if one else tuple(int(r) for r in self.rows))
+        rows = self.rows  # numpy's integers become Python's, which JSON takes
+        plain = int(rows) if isinstance(rows, int | np.integer) else tuple(int(r) for r in rows)
+        object.__setattr__(self, "rows", plain)
         if list(self.layer_ids) != sorted(set(self.layer_ids)) or any(i < 0 for i in self.layer_ids):
             raise InputError(
                 f"Memory layers want distinct layer numbers from 0 in rising order, got {self.layer_ids}."

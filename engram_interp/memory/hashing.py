@@ -51,10 +51,7 @@ class Layout:
     layer_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        primes, multipliers = (
-            np.asarray(self.primes, np.int64),
-            np.asarray(self.multipliers, np.int64),
-        )
+        primes, multipliers = (np.asarray(a, np.int64) for a in (self.primes, self.multipliers))
         object.__setattr__(self, "primes", primes)
         object.__setattr__(self, "multipliers", multipliers)
         object.__setattr__(self, "layer_ids", tuple(self.layer_ids) or tuple(range(len(primes))))

@@ -49,6 +49,7 @@ def test_float32_comes_back_bit_identical(saved: Path) -> None:
     assert not any(p.requires_grad for p in subject.module.parameters())
     assert not subject.module.training
     assert sorted(p.name for p in saved.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert (saved / "model.safetensors").stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(
@@ -261,3 +262,37 @@ def test_a_model_in_memory_is_a_subject_too() -> None:
     with subject.hooks(fwd_hooks=[("blocks.1.engram.hook_gate", lambda gate, hook: gate * 0)]):
         changed = subject.logits(IDS)
     assert not changed.equal(subject.logits(IDS))
+
+
+@pytest.mark.parametrize("text", ['{"model_type": "llama"}', '["engram_interp"]', "not json", ""])
+def test_the_config_of_another_model_is_not_overwritten(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"config.json was not written by engram-interp and was not changed"):
+        save_native(tmp_path, support.model(), tokenizer=support.tokenizer())
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_hits_of_too_few_or_too_many_layers_are_refused(tmp_path: Path, count: int) -> None:
+    hits = [torch.zeros(3, dtype=torch.int32)] * count
+    with pytest.raises(InputError, match=rf"one tensor per memory layer \(1, 2\), or none.*got {count}"):
+        save_native(tmp_path / "new", support.model(), tokenizer=support.tokenizer(), hits=hits)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_interrupted_save_leaves_whole_files(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {p: p.read_bytes() for p in saved.iterdir()}
+    whole = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if target.name == "config.json":
+            raise KeyboardInterrupt
+        return whole(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_native(saved, wide(), tokenizer=support.tokenizer())
+    after = {p: p.read_bytes() for p in saved.iterdir()}
+    assert set(after) == set(before)
+    assert after[saved / "config.json"] == before[saved / "config.json"]

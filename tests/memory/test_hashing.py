@@ -184,12 +184,13 @@ def test_demo_sized_layout_has_its_published_rows() -> None:
         ({"budget": (10, 20, 30)}, "Orders 2 to 3 want 2 budgets and at least one head, got 3"),
         ({"heads": 0}, "got 2 budgets and 0 heads"),
         ({"max_order": 1}, "Orders 2 to 1 want 1 budgets"),
+        ({"n_canonical": 0}, "at least one canonical id, got n_canonical=0"),
     ],
 )
 def test_deepseek_layout_refuses_numbers_that_disagree(changes: dict[str, Any], message: str) -> None:
-    values: dict[str, Any] = {"budget": 10, "max_order": 3, "heads": 2}
+    values: dict[str, Any] = {"budget": 10, "max_order": 3, "heads": 2, "n_canonical": 9}
     with pytest.raises(InputError, match=message):
-        Layout.deepseek(layer_ids=(0,), n_canonical=9, **values | changes)
+        Layout.deepseek(layer_ids=(0,), **values | changes)
 
 
 @pytest.mark.parametrize(
@@ -206,3 +207,37 @@ def test_layouts_that_do_not_fit_together_are_refused(changes: dict[str, Any], m
     values: dict[str, Any] = {"primes": np.full((2, 2, 2), 5), "multipliers": np.ones((2, 3))}
     with shapes_unchecked(), pytest.raises(InputError, match=message):
         Layout(**values | changes)
+
+
+def test_numpys_integers_are_budgets_too() -> None:
+    values: dict[str, Any] = {"layer_ids": (2, 5), "max_order": 3, "heads": 2, "n_canonical": 100}
+    plain = Layout.deepseek(budget=100, **values)
+    numpys: Any = np.int64(100)
+    with shapes_unchecked():
+        one = Layout.deepseek(budget=numpys, **values)
+        several = Layout.deepseek(budget=[numpys, numpys], **values)
+    for other in (one, several):
+        assert other.primes.tolist() == plain.primes.tolist()
+        assert other.multipliers.tolist() == plain.multipliers.tolist()
+
+
+def test_segment_ids_of_another_shape_are_refused() -> None:
+    ids = torch.zeros(2, 5, dtype=torch.int64)
+    for segment_ids in (torch.zeros(5, dtype=torch.int64), torch.zeros(2, 4, dtype=torch.int64)):
+        with (
+            shapes_unchecked(),
+            pytest.raises(InputError, match=r"shape \(2, 5\), got \(.*\); .* with segment_ids\[None\]"),
+        ):
+            hashing.addresses(ids, LAYOUT, pad_id=0, segment_ids=segment_ids)
+
+
+def test_read_only_arrays_are_taken_without_a_warning() -> None:
+    """Warnings are errors in this suite."""
+    ids, segment_ids = np.arange(10).reshape(2, 5), np.zeros((2, 5), np.int64)
+    wanted = hashing.addresses(ids, LAYOUT, pad_id=3, segment_ids=segment_ids)
+    layout = Layout(
+        primes=LAYOUT.primes.copy(), multipliers=LAYOUT.multipliers.copy(), layer_ids=LAYOUT.layer_ids
+    )
+    for array in (ids, segment_ids, layout.primes, layout.multipliers):
+        array.flags.writeable = False
+    assert hashing.addresses(ids, layout, pad_id=3, segment_ids=segment_ids).equal(wanted)

@@ -1,8 +1,10 @@
 """The memory module against its equations written out one number at a time."""
 
+import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from engram_interp.memory.config import EngramConfig
 from engram_interp.memory.conv import ShortConv
 from engram_interp.memory.module import Engram, gate_logit
 from engram_interp.memory.norm import StreamRMSNorm
-from tests.support import memory_config, randomise
+from tests.support import memory_config, randomise, shapes_unchecked
 
 D_MODEL, N_ROWS, BATCH, TOKENS = 10, 37, 2, 13
 
@@ -222,3 +224,15 @@ def test_columns_are_order_major() -> None:
     assert config.column_orders().tolist() == [2, 2, 2, 3, 3, 3, 4, 4, 4]
     assert config.column_heads().tolist() == [0, 1, 2] * 3
     assert (config.orders, config.columns, config.d_memory, config.dilation) == ((2, 3, 4), 9, 45, 4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted"), [(np.int64(9), 9), (np.array([9, 12]), (9, 12)), ([9, 12], (9, 12))]
+)
+def test_rows_may_be_numpys_integers(rows: Any, wanted: Any) -> None:
+    with shapes_unchecked():
+        config = EngramConfig(layer_ids=(0,), rows=rows)
+    assert json.loads(json.dumps(config.rows)) == (wanted if isinstance(wanted, int) else list(wanted))
+    same = EngramConfig(layer_ids=(0,), rows=wanted)
+    assert config == same
+    assert config.layout(n_ids=50).primes.tolist() == same.layout(n_ids=50).primes.tolist()

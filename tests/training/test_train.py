@@ -12,7 +12,7 @@ from engram_interp import training
 from engram_interp.checkpoints import load_model
 from engram_interp.data.documents import documents
 from engram_interp.data.packing import encode_stream
-from engram_interp.errors import InputError
+from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.model.training.evaluate import held_out_loss
 from engram_interp.model.training.loop import Progress, Trainer
 from engram_interp.model.training.recipe import Recipe, Schedule
@@ -152,3 +152,76 @@ def test_tokenizers_that_do_not_fit_are_refused(tmp_path: Path, texts: list[Path
     )
     out = training.train(fitting, texts, valid=valid, out=tmp_path / "two", tokenizer=other)
     assert load_model(out).tokenizer.to_str() == support.tokenizer().to_str()
+    assert not (tmp_path / "one").exists()
+
+
+def test_too_little_text_is_said_before_anything_is_written(
+    tmp_path: Path, texts: list[Path], valid: list[Path]
+) -> None:
+    out = tmp_path / "run"
+    for _ in range(2):  # a second try says the same
+        with pytest.raises(
+            InputError,
+            match=r"the last 100,000 are held out .*; 0 remain, .* wants 1,921; give --valid or",
+        ):
+            training.train(RECIPE, texts, out=out)
+    greedy = replace(RECIPE, schedule=replace(RECIPE.schedule, tokens=10**6))
+    with pytest.raises(InputError, match="wants 1000000 tokens in steps of 64"):
+        training.train(greedy, texts, valid=valid, out=out)
+    with pytest.raises(InputError, match="one batch wants 100000"):
+        training.train(
+            replace(RECIPE, schedule=replace(RECIPE.schedule, batch=10**5)), texts, valid=valid, out=out
+        )
+    assert not out.exists()
+
+
+def test_the_last_tokens_are_held_out_where_there_is_enough_text(
+    tmp_path: Path, texts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_HELD_OUT_TOKENS", 300)
+    short = replace(RECIPE, schedule=replace(RECIPE.schedule, tokens=128))
+    out = training.train(short, texts, out=tmp_path / "run")
+    facts = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    assert facts["valid_tokens"] == 288  # whole windows of 16, with one token of context
+    assert facts["valid_sha256"] is None
+
+
+def test_a_log_that_a_kill_cut_short_is_resumed(tmp_path: Path, texts: list[Path], valid: list[Path]) -> None:
+    short = replace(RECIPE, schedule=replace(RECIPE.schedule, tokens=128))
+    out = training.train(short, texts, valid=valid, out=tmp_path / "run")
+    log = out / "log.jsonl"
+    whole = log.read_text(encoding="utf-8")
+    log.write_text(whole + '{"step": 3, "lo', encoding="utf-8")
+    training.train(short, texts, valid=valid, out=out, resume=True)
+    assert log.read_text(encoding="utf-8") == whole
+    log.write_text('{"step": 1, "lo\n' + whole, encoding="utf-8")
+    with pytest.raises(DamagedFileError, match=r"Line 1 of .*log.jsonl cannot be read; delete that line"):
+        training.train(short, texts, valid=valid, out=out, resume=True)
+
+
+def test_a_config_of_another_model_is_refused_before_training(
+    tmp_path: Path, texts: list[Path], valid: list[Path]
+) -> None:
+    short = replace(RECIPE, schedule=replace(RECIPE.schedule, tokens=128))
+    out = training.train(short, texts, valid=valid, out=tmp_path / "run")
+    (out / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    with pytest.raises(InputError, match="was not written by engram-interp"):
+        training.train(short, texts, valid=valid, out=out, resume=True)
+
+
+def test_files_are_replaced_whole(
+    tmp_path: Path, texts: list[Path], valid: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(RECIPE, schedule=replace(RECIPE.schedule, tokens=128))
+    written: list[str] = []
+    whole = Path.replace
+
+    def noted(path: Path, target: Path) -> Path:
+        written.append(target.name)
+        return whole(path, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    out = training.train(short, texts, valid=valid, out=tmp_path / "run")
+    assert {p.name for p in out.iterdir() if p.is_file()} <= set(written)
+    assert written[0] == written[-1] == "training.json"
+    assert not list(out.rglob("*.tmp"))
