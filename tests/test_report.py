@@ -154,7 +154,7 @@ def test_prompts_that_were_cut_are_named_first(found: report.Findings, html: str
     cut = [note for note in found.meta["notes"] if "were analysed" in note]
     assert cut
     assert len(cut) <= 5
-    assert all(note.count("tiny/with") == 1 for note in cut), "each prompt once, not once a model"
+    assert len(set(cut)) == len(cut), "each prompt once, not once a model"
     assert visible(html).find("were analysed") < visible(html).find("Which layers look deeper? Every")
 
 
