@@ -5,7 +5,7 @@ own collapse first) and the distribution it gives is compared with the final one
 not speak the final layer's language: a large divergence there is not evidence of ignorance.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,24 +14,28 @@ from torch import Tensor
 
 from engram_interp.capture.encode import encode
 from engram_interp.capture.record import run_batches
+from engram_interp.capture.source import batches, encoded_of, model_of
 from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.checkpoints.tuned_lens import TunedLens
 from engram_interp.errors import InputError
+from engram_interp.metrics import fused_lens
 from engram_interp.metrics.bootstrap import Estimate, mean_interval
 from engram_interp.provenance import describe, too_few
 from engram_interp.results import ConvergenceResult, LensTable
 
 __all__ = ["convergence", "table"]
 
-_NAMES = ("kl", "entropy", "next_loss", "agreement")
-_TILE = 256
-"""Tokens whose logits are held at a time; few enough to stay in the cache."""
+_NAMES = fused_lens.NAMES
+_TILE = fused_lens.ROWS
+
+Lens = Literal["raw", "tuned"] | TunedLens
 
 
 def _sites(model: SubjectModel) -> list[str]:
-    if model.lens_head is None:
+    if model.lens_head is None and (model.final_norm is None or model.unembed is None):
         raise InputError(
             f"{model.name} has no lens head; give wrap(…, lens_head=…), the map from a residual to logits "
-            "through the final norm and the unembedding."
+            "through the final norm and the unembedding, or final_norm=… and unembed=…."
         )
     sites = [f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers)]
     missing = [s for s in sites if s not in model.sites]
@@ -40,68 +44,116 @@ def _sites(model: SubjectModel) -> list[str]:
     return sites
 
 
+def _chosen(model: SubjectModel, lens: Lens) -> TunedLens | None:
+    """The tuned lens that was asked for, checked against the model; None for the raw one."""
+    if lens == "raw":
+        return None
+    if lens == "tuned":
+        if model.tuned_lens is None:
+            raise InputError(
+                f"{model.name} comes without a tuned lens; make one with lens_tuned.train and give it."
+            )
+        lens = TunedLens.load(model.tuned_lens)
+    if not isinstance(lens, TunedLens):
+        raise InputError(f'lens wants to be "raw", "tuned" or a TunedLens, got {lens!r}.')
+    lens.check(name=model.name, digest=model.digest, n_layers=model.n_layers, d_model=model.d_model)
+    return lens
+
+
 @torch.inference_mode()
-def _lens_logits(model: SubjectModel, resid: Tensor) -> Float[Tensor, "*batch d_vocab"]:
-    assert model.lens_head is not None
-    if model.readout is not None:
-        resid = model.readout(resid)
-    return model.lens_head(resid).float()
+def _rows(model: SubjectModel, tuned: TunedLens | None, resid: Tensor, layer: int, where: Tensor) -> Tensor:
+    """Collapsed, translated residuals `[row, d_model]` at the counted tokens."""
+    rows = (resid if model.readout is None else model.readout(resid))[where]
+    broken = ~rows.isfinite().all(-1)
+    if bool(broken.any()):
+        prompt, token = where.nonzero()[int(broken.nonzero()[0, 0])].tolist()
+        raise InputError(
+            f"{model.name} has NaN or infinite residuals after layer {layer}, first at token {token} of row "
+            f"{prompt} of a batch; the lens cannot read them."
+        )
+    return rows if tuned is None else tuned.translate(layer, rows)
+
+
+@torch.inference_mode()
+def _logits(model: SubjectModel, rows: Tensor) -> Float[Tensor, "*batch d_vocab"]:
+    if model.final_norm is None or model.unembed is None:
+        assert model.lens_head is not None
+        return model.lens_head(rows).float()
+    logits = model.final_norm(rows).float() @ model.unembed.weight.float().mT
+    return logits if model.unembed.bias is None else logits + model.unembed.bias.float()
 
 
 def _readout_name(model: SubjectModel) -> str:
     return "the model's own collapse" if model.n_streams > 1 else "one stream"
 
 
+def _lens_name(tuned: TunedLens | None) -> str:
+    return "raw logit lens" if tuned is None else "tuned lens"
+
+
 def convergence(
-    model: SubjectModel, texts: Any, *, n_boot: int = 1000, seed: int = 0, batch_size: int = 8
+    source: Any,
+    texts: Any = None,
+    *,
+    lens: Lens = "raw",
+    limit: int | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+    batch_size: int = 8,
 ) -> ConvergenceResult:
-    """KL(final ‖ layer), entropy, next-token loss and top-1 agreement of every layer's lens.
+    """Both divergences, entropy, next-token loss and top-1 agreement of every layer's lens.
 
     Args:
-        model: The model.
-        texts: Texts, a `PromptSet`, or token ids. Every token but the separator counts.
+        source: The model, or a capture of it.
+        texts: Texts, a `PromptSet`, or token ids; None for a capture. Every token but the separator
+            counts.
+        lens: "raw"; "tuned" for the tuned lens that comes with the model; or a `TunedLens`.
+        limit: Most tokens a prompt; two models are compared on what both can hold.
         n_boot: Bootstrap samples over documents; intervals are 95 %.
         seed: Of the bootstrap.
         batch_size: Prompts per forward pass.
 
     Returns:
         Per layer (counted from 0: the residual after that block), means over tokens in nats, with
-        intervals. With fewer than 20 documents there are no intervals.
+        intervals. With fewer than 20 documents there are no intervals. KL(final ‖ layer) is ``kl``,
+        KL(layer ‖ final) ``reverse_kl``; the sums of each document are kept beside the means.
     """
-    encoded, sites = encode(model, texts), _sites(model)
+    encoded, model = encoded_of(source, texts, limit=limit), model_of(source)
+    sites, tuned = _sites(model), _chosen(model, lens)
     values, document = list[np.ndarray](), list[np.ndarray]()
     row = 0
-    for output, seen in run_batches(model, encoded, sites, batch_size=batch_size):
-        tokens, counted = (
-            encoded.tokens[row : row + len(output)],
-            encoded.mask[row : row + len(output)].clone(),
-        )
+    for _, seen in batches(source, encoded, sites, batch_size=batch_size):
+        rows = slice(row, row + len(seen[sites[0]]))
+        tokens, counted = encoded.tokens[rows], encoded.mask[rows].clone()
         if model.separator_id is not None:
             counted &= tokens != model.separator_id
-        if not counted.any():
-            row += len(output)
-            continue
-        values.append(_by_token(model, [seen[s] for s in sites], output, tokens, counted))
-        document.append(counted.nonzero()[:, 0].cpu().numpy() + row)
-        row += len(output)
+        if counted.any():
+            values.append(_by_token(model, tuned, [seen[s] for s in sites], tokens, counted))
+            document.append(counted.nonzero()[:, 0].cpu().numpy() + row)
+        row = rows.stop
     if not document:
         raise InputError("No token counts: the prompts hold nothing but separators; give prompts with text.")
-    found = mean_interval(np.concatenate(values), np.concatenate(document), n_boot=n_boot, seed=seed)
+    every, owner = np.concatenate(values), np.concatenate(document)
+    found = mean_interval(every, owner, n_boot=n_boot, seed=seed)
     variables: dict[str, Any] = {"agreement": found.value[:, _NAMES.index("agreement")]}
     for index, name in enumerate(_NAMES[:-1]):
         variables[name] = found.value[:, index]
         variables[f"{name}_low"], variables[f"{name}_high"] = found.low[:, index], found.high[:, index]
+    variables["document_tokens"] = np.bincount(owner, minlength=len(encoded))
+    sums = np.zeros((len(encoded), *every.shape[1:]))
+    np.add.at(sums, owner, np.nan_to_num(every))
+    variables["document_kl"], variables["document_reverse_kl"] = sums[..., 0], sums[..., 1]
     facts = {
         "direction": "KL(final ‖ layer)",
-        "lens": "raw logit lens",
+        "lens": _lens_name(tuned),
         "readout": _readout_name(model),
         "n_boot": n_boot,
-        "n_samples": sum(map(len, document)),
+        "n_samples": len(owner),
     }
     return ConvergenceResult.from_arrays(
         coords={"layer": np.arange(model.n_layers)},
         variables=variables,
-        provenance=describe(model, encoded, seed=seed) | facts,
+        provenance=describe(source, encoded, seed=seed) | facts,
         missing=_missing(found, variables),
     )
 
@@ -115,69 +167,78 @@ def _missing(found: Estimate, variables: dict[str, Any]) -> dict[str, str]:
 
 
 def _by_token(
-    model: SubjectModel, residuals: list[Tensor], output: Tensor, tokens: Tensor, counted: Tensor
+    model: SubjectModel, tuned: TunedLens | None, residuals: list[Tensor], tokens: Tensor, counted: Tensor
 ) -> Float[np.ndarray, "row layer name"]:
-    """KL, entropy, next-token loss and agreement at every counted token, tile by tile.
+    """The numbers of `_NAMES` at every counted token.
 
-    The loss belongs to the token that predicts; at the last token of a text there is none: NaN.
+    The final distribution is the last layer's, through the model's own collapse and head. The loss
+    belongs to the token that predicts; at the last token of a text there is none: NaN.
     """
     follows = torch.zeros_like(counted)
     follows[:, :-1] = counted[:, 1:]
-    targets = torch.zeros_like(tokens)
-    targets[:, :-1] = tokens[:, 1:]
-    final, targets, predicts = output[counted].float(), targets[counted], follows[counted]
-    rows = [r[counted] for r in residuals]
-    parts = [
-        torch.stack(
-            [_distances(model, r[tile], final[tile], targets[tile]) for r in rows],
-            dim=1,
-        )
-        for tile in (slice(i, i + _TILE) for i in range(0, len(final), _TILE))
-    ]
-    values = torch.cat(parts).double()
+    after = torch.zeros_like(tokens)
+    after[:, :-1] = tokens[:, 1:]
+    targets, predicts = after[counted], follows[counted]
+    rows = [_rows(model, tuned, r, layer, counted) for layer, r in enumerate(residuals)]
+    # The last residual is never translated: it is the answer.
+    rows[-1] = _rows(model, None, residuals[-1], len(rows) - 1, counted)
+    if model.final_norm is not None and model.unembed is not None:
+        with torch.inference_mode():
+            normed = [model.final_norm(r).float() for r in rows]
+            head = model.unembed
+            values = fused_lens.measure(
+                normed[-1], normed, head.weight, bias=head.bias, targets=targets, want=_NAMES
+            ).double()
+    else:
+        tiles = [slice(i, i + _TILE) for i in range(0, len(targets), _TILE)]
+        values = torch.cat([_distances(model, [r[tile] for r in rows], targets[tile]) for tile in tiles])
+    values = values.clone()  # made in inference mode
     values[~predicts, :, _NAMES.index("next_loss")] = torch.nan
     return values.cpu().numpy()
 
 
 @torch.inference_mode()
-def _distances(
-    model: SubjectModel, resid: Tensor, final: Float[Tensor, "row d_vocab"], targets: Tensor
-) -> Float[Tensor, "row name"]:
-    """The four numbers of `_NAMES` for rows of one layer; no log-probabilities are materialised."""
-    weight = final.softmax(-1)
-    own = torch.linalg.vecdot(weight, final) - final.logsumexp(-1)
-    logits = _lens_logits(model, resid)
-    highest, best = logits.max(-1)
-    mass = (logits - highest[:, None]).exp_()
-    total = mass.sum(-1)
-    normaliser = highest + total.log()
-    kl = own - torch.linalg.vecdot(weight, logits) + normaliser
-    entropy = normaliser - torch.linalg.vecdot(mass, logits) / total
-    loss = normaliser - logits.gather(-1, targets[:, None]).squeeze(-1)
-    return torch.stack([kl, entropy, loss, (best == final.argmax(-1)).float()], dim=-1)
+def _distances(model: SubjectModel, rows: list[Tensor], targets: Tensor) -> Float[Tensor, "row layer name"]:
+    """The numbers of `_NAMES` from logits, for a model that gives only its head as a whole."""
+    log_p = _logits(model, rows[-1]).double().log_softmax(-1)
+    found = []
+    for layer in rows:
+        log_q = _logits(model, layer).double().log_softmax(-1)
+        kl = (log_p.exp() * (log_p - log_q)).sum(-1).clamp_(min=0)
+        reverse = (log_q.exp() * (log_q - log_p)).sum(-1).clamp_(min=0)
+        entropy = -(log_q.exp() * log_q).sum(-1)
+        loss = -log_q.gather(-1, targets[:, None])[:, 0]
+        same = (log_q.argmax(-1) == log_p.argmax(-1)).double()
+        found.append(torch.stack([kl, reverse, entropy, loss, same], dim=-1))
+    return torch.stack(found, dim=1)
 
 
-def table(model: SubjectModel, text: Any, *, top: int = 5) -> LensTable:
+def table(model: SubjectModel, text: Any, *, top: int = 5, lens: Lens = "raw") -> LensTable:
     """What every layer would say at every token of one prompt.
 
     Args:
         model: The model.
         text: One prompt.
         top: Tokens kept per cell.
+        lens: As in `convergence`.
 
     Returns:
         By layer and token: the top tokens with log-probabilities (nats), KL(final ‖ layer), entropy, the
         rank the final top-1 has at that layer (0 is first), and how many places it gained since the
         layer before.
     """
-    encoded, sites = encode(model, text), _sites(model)
+    encoded, sites, tuned = encode(model, text), _sites(model), _chosen(model, lens)
     if len(encoded) != 1:
         raise InputError(f"A lens table shows one prompt, got {len(encoded)}; call it for each.")
     if not 1 <= top <= model.d_vocab:
         raise InputError(f"top wants to lie in 1 … {model.d_vocab}, got {top}.")
     [(output, seen)] = run_batches(model, encoded, sites)
     final = output[0].float().log_softmax(-1)
-    log_p = torch.stack([_lens_logits(model, seen[s])[0].log_softmax(-1) for s in sites])
+    last, every = model.n_layers - 1, torch.ones_like(encoded.mask)
+    rows = [
+        _rows(model, tuned if layer < last else None, seen[s], layer, every) for layer, s in enumerate(sites)
+    ]
+    log_p = torch.stack([_logits(model, r).log_softmax(-1) for r in rows])
     best = log_p.topk(top, dim=-1)
     answer = final.argmax(-1)
     own = log_p.gather(-1, answer.expand(len(sites), -1)[..., None])
@@ -202,6 +263,6 @@ def table(model: SubjectModel, text: Any, *, top: int = 5) -> LensTable:
             "token_text": vocabulary[encoded.tokens[0].cpu().numpy()],
         },
         provenance=describe(model, encoded)
-        | {"direction": "KL(final ‖ layer)", "lens": "raw logit lens", "readout": _readout_name(model)},
+        | {"direction": "KL(final ‖ layer)", "lens": _lens_name(tuned), "readout": _readout_name(model)},
         missing={"rank_move": "the first layer has none before it"},
     )

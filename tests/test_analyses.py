@@ -34,23 +34,35 @@ def test_a_notebook_uses_the_public_interface_alone(script: Path) -> None:
     assert not private
 
 
+def test_known_answers_in_the_reduced_setting(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = _run("00_known_answers.py", out, tmp_path)
+    assert done.returncode == 0, done.stderr
+    verdict = done.stdout.splitlines()[-1]
+    assert "Over 3 exchangeable pairs" in verdict and "held 1 in" in verdict
+    assert {path.name for path in out.iterdir()} == {"known_answers.json", "known_answers.html"}
+
+
+def _run(name: str, out: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    settings = {"ENGRAM_INTERP_QUICK": "1", "ENGRAM_INTERP_OUT": str(out)}
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", str(REPOSITORY / "analyses" / name)],
+        cwd=folder,
+        env={**os.environ, **settings, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_there_are_ten_cells() -> None:
     text = (REPOSITORY / "analyses" / "01_depth_and_gates.py").read_text(encoding="utf-8")
     assert [int(n) for n in re.findall(r"^# %% (\d+) ", text, flags=re.MULTILINE)] == list(range(1, 11))
 
 
 def test_depth_and_gates_in_the_reduced_setting(tmp_path: Path) -> None:
-    script = REPOSITORY / "analyses" / "01_depth_and_gates.py"
-    settings = {"ENGRAM_INTERP_QUICK": "1", "ENGRAM_INTERP_OUT": str(tmp_path / "out")}
-    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", str(script)],
-        cwd=tmp_path,
-        env={**os.environ, **settings, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _run("01_depth_and_gates.py", tmp_path / "out", tmp_path)
     assert done.returncode == 0, done.stderr
     verdict = done.stdout.splitlines()[-1]
     assert "not resolved at this scale" in verdict

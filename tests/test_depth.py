@@ -128,3 +128,65 @@ def test_models_of_different_contexts_are_compared_on_what_both_hold() -> None:
     short = baseline(n_ctx=11)
     result = depth.compare(support.subject(), short, texts(12), estimator="unbiased")
     assert "the context holds 11" in result.data.attrs["notes"]
+
+
+def test_activations_at_hand_give_what_models_give() -> None:
+    model, base, some = support.subject(), baseline(n_layers=3), texts()
+    whole = depth.compare(model, base, some, n_boot=40, top_k=2)
+    encoded = [encode(m, some) for m in (model, base)]
+    samples = choose(encoded, seed=0)
+    both = [residuals(m, e, samples, i) for i, (m, e) in enumerate(zip((model, base), encoded, strict=True))]
+    same = depth.from_activations(
+        both[0], both[1], samples.document, first_memory_layer=1, n_boot=40, top_k=2
+    )
+    for name in whole.data.data_vars:
+        np.testing.assert_array_equal(whole.data[name], same.data[name], err_msg=str(name))
+
+
+def test_intervals_come_again_from_the_stored_terms() -> None:
+    model, base, some = support.subject(), baseline(), texts()
+    first = depth.compare(model, base, some, n_boot=30, seed=0, top_k=2)
+    again = depth.resample(first, n_boot=30, seed=0)
+    other = depth.resample(first, n_boot=60, seed=9)
+    for name in first.data.data_vars:
+        np.testing.assert_array_equal(first.data[name], again.data[name], err_msg=str(name))
+    np.testing.assert_array_equal(first.data["headline"], other.data["headline"])
+    assert float(first.data["detectable"]) != float(other.data["detectable"])
+    assert other.data.attrs["n_boot"] == 60
+    without = depth.compare(model, base, some, estimator="unbiased", top_k=2)
+    with pytest.raises(InputError, match="holds no HSIC terms"):
+        depth.resample(without)
+
+
+def test_another_seed_of_the_baseline_is_the_reference_and_the_null() -> None:
+    other = support.subject(support.model_config(), seed=7, name="other seed")
+    result = depth.compare(support.subject(), baseline(), texts(), reference=other, n_boot=40, top_k=2)
+    data = result.data
+    assert data.attrs["reference"] == "other seed"
+    assert data["null_headline_low"] <= data["null_headline_high"]
+    alone = depth.compare(support.subject(), baseline(), texts(), n_boot=40, top_k=2).data
+    assert np.isnan(alone["null_headline"])
+    assert "no other seed" in alone["null_headline"].attrs["missing"]
+
+
+def test_the_shift_that_could_have_been_seen_is_said() -> None:
+    result = depth.compare(support.subject(), baseline(), texts(), n_boot=50, top_k=2)
+    assert float(result.data["detectable"]) > 0
+    assert "would have been told from 0 in 80 % of cases" in result.summary()
+
+
+def test_activations_that_are_no_numbers_are_named() -> None:
+    broken = baseline(n_layers=3)
+    hook = broken.module.get_submodule(broken.sites["blocks.1.hook_resid_post"])
+    handle = hook.register_forward_hook(lambda _m, _i, out: out.index_fill(1, torch.tensor([2]), torch.nan))
+    with handle, pytest.raises(InputError, match=r"base has NaN in the residual after layer 1 at token 2 of"):
+        depth.compare(support.subject(), broken, texts(12))
+
+
+def test_a_layer_that_does_not_vary_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    xs = [rng.normal(size=(800, 6)), np.ones((800, 3))]
+    with pytest.raises(InputError, match="Layer 1 of the model does not vary"):
+        depth.from_activations(xs, [rng.normal(size=(800, 5))] * 3, np.repeat(np.arange(100), 8))
+    with pytest.raises(InputError, match="row i must belong"):
+        depth.from_activations([xs[0][:700]], [xs[0]], np.repeat(np.arange(100), 8))

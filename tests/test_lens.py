@@ -1,12 +1,13 @@
 """Tests of `engram_interp.lens` against log-probabilities written out in full."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from engram_interp import lens
+from engram_interp import lens, lens_tuned
 from engram_interp.capture import record
 from engram_interp.errors import InputError
 from tests import support
@@ -79,7 +80,7 @@ def test_a_table_shows_one_prompt() -> None:
 
 def test_a_model_without_a_lens_head_says_what_to_give() -> None:
     with pytest.raises(InputError, match="no lens head; give wrap"):
-        lens.convergence(replace(support.subject(), lens_head=None), TEXTS[:2])
+        lens.convergence(replace(support.subject(), lens_head=None, final_norm=None), TEXTS[:2])
 
 
 def test_looking_changes_nothing() -> None:
@@ -103,3 +104,36 @@ def test_documents_without_a_value_do_not_count() -> None:
     data = lens.convergence(support.subject(), texts, n_boot=5).data
     assert np.isnan(data["next_loss_low"]).all()
     assert "got 19" in data["next_loss_low"].attrs["missing"]
+
+
+def test_the_fused_form_gives_the_numbers_of_the_whole_head() -> None:
+    model = support.subject()
+    whole = lens.convergence(replace(model, final_norm=None, unembed=None), TEXTS, n_boot=5).data
+    fused = lens.convergence(model, TEXTS, n_boot=5).data
+    for name in ("kl", "reverse_kl", "entropy", "next_loss", "agreement", "document_kl"):
+        np.testing.assert_allclose(fused[name], whole[name], atol=2e-4, rtol=1e-5)
+    assert (fused["kl"][-1] == 0).all()
+    sums, tokens = fused["document_kl"].values, fused["document_tokens"].values
+    np.testing.assert_allclose(sums.sum(0) / tokens.sum(), fused["kl"], atol=1e-9)
+
+
+def test_a_tuned_lens_is_trained_saved_and_refused_elsewhere(tmp_path: Path) -> None:
+    model = replace(support.subject(), digest="a" * 64)
+    tuned = lens_tuned.train(model, support.documents(40, seed=1), batch_size=4)
+    assert np.mean(tuned.facts["kl_after"]) < np.mean(tuned.facts["kl_before"])
+    again = lens_tuned.TunedLens.load(tuned.save(tmp_path))
+    assert torch.equal(again.matrix, tuned.matrix) and torch.equal(again.bias, tuned.bias)
+    data = lens.convergence(replace(model, tuned_lens=tmp_path), TEXTS, lens="tuned", n_boot=5).data
+    assert data.attrs["lens"] == "tuned lens" and float(data["kl"][-1]) == 0
+    assert lens.table(model, TEXTS[0], lens=again).data.attrs["lens"] == "tuned lens"
+    with pytest.raises(InputError, match="was trained for weights aaaa"):
+        lens.convergence(replace(model, digest="b" * 64), TEXTS, lens=again)
+    with pytest.raises(InputError, match="without a tuned lens"):
+        lens.convergence(model, TEXTS, lens="tuned")
+
+
+def test_broken_residuals_name_the_layer() -> None:
+    model = support.subject()
+    broken = replace(model, readout=lambda resid: resid * torch.nan)
+    with pytest.raises(InputError, match="after layer 0, first at token 1"):
+        lens.convergence(broken, TEXTS[:2])

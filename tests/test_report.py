@@ -22,7 +22,8 @@ from engram_interp.report import layers, memory
 from engram_interp.results import open_bundle
 from tests import support
 
-PARTS = ["depth", "lens-engram", "lens-baseline", "gates", "gate-statistics", "ablation"]
+LAYERS = ["depth", "lens-engram", "lens-baseline", "lens-depth", "stitching", "second-opinions"]
+PARTS = [*LAYERS, "gates", "gate-statistics", "ablation"]
 DOCUMENTS = 26
 
 
@@ -93,7 +94,7 @@ def test_stages_are_announced_in_order(found: report.Findings, stages: list[tupl
     done = [share for share, _ in stages]
     assert done == sorted(done)
     assert (done[0], done[-1]) == (0.0, 1.0)
-    assert len(stages) == 8
+    assert len(stages) == 11
 
 
 def test_examples_point_at_entities_where_these_are_marked() -> None:

@@ -1,6 +1,7 @@
 """Our own format: config.json, model.safetensors, tokenizer.json, and how the model was trained."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,8 @@ from engram_interp.checkpoints.files import (
     save_tokenizer,
     write_json,
 )
-from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.checkpoints.subject import SubjectModel, Unembed
+from engram_interp.checkpoints.tuned_lens import FACTS
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory import hashing
 from engram_interp.memory.quantise import dequantise_rows, quantise_rows
@@ -161,13 +163,14 @@ def load_native(directory: str | Path, *, name: str | None = None) -> SubjectMod
         )
     hits = _load_weights(model, directory / "model.safetensors")
     model.eval().requires_grad_(False)
-    return subject_of(
+    subject = subject_of(
         model,
         tokenizer,
         name=name or directory.resolve().name,
         hits=hits,
         digest=file_digest(directory / "model.safetensors"),
     )
+    return replace(subject, tuned_lens=directory if (directory / FACTS).is_file() else None)
 
 
 def _model_config(directory: Path, config: dict[str, Any]) -> ModelConfig:
@@ -280,6 +283,8 @@ def subject_of(
         forward=lambda ids, mask: model(ids, mask=mask),
         readout=model.readout if model.cfg.n_streams > 1 else None,
         lens_head=head,
+        final_norm=model.ln_final,
+        unembed=Unembed(weight=model.embed.weight.detach()),
         rebuild=rebuild,
         hits=hits or {},
         digest=digest,

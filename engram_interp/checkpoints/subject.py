@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,19 @@ from torch import Tensor, nn
 
 from engram_interp.errors import InputError
 from engram_interp.memory.hashing import Boundary, Layout
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unembed:
+    """Logits of a normalised residual: ``weight @ x + bias``.
+
+    Attributes:
+        weight: Unembedding.
+        bias: Its bias, or None.
+    """
+
+    weight: Float[Tensor, "d_vocab d_model"]
+    bias: Float[Tensor, " d_vocab"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +53,10 @@ class SubjectModel:
         forward: Logits of token ids and a mask; by default `module(ids)`.
         readout: Streams to the one residual that the final norm reads; None with one stream.
         lens_head: Residual to logits, through the model's own final norm and unembedding.
+        final_norm: The model's own final norm; with `unembed` it is the lens head taken apart, which
+            lets the lenses do without every layer's logits.
+        unembed: The model's own unembedding.
+        tuned_lens: Directory of the tuned lens that comes with the model; None without one.
         rebuild: A freshly initialised copy of the module, for the untrained null; None if unknown.
         hits: Training hits of every table row by layer, where the checkpoint tells.
         digest: Digest of the weights, for provenance.
@@ -63,6 +81,9 @@ class SubjectModel:
     forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
     readout: Callable[[Tensor], Tensor] | None = None
     lens_head: Callable[[Tensor], Tensor] | None = None
+    final_norm: Callable[[Tensor], Tensor] | None = None
+    unembed: Unembed | None = None
+    tuned_lens: Path | None = None
     rebuild: Callable[[], nn.Module] | None = None
     hits: Mapping[int, Int64[np.ndarray, " row"]] = field(default_factory=dict)
     digest: str = ""
@@ -76,6 +97,16 @@ class SubjectModel:
     def run_with_cache(self, tokens: Any, **kwargs: Any) -> Any:
         """TransformerLens's `run_with_cache` of the module."""
         return self._hooked("run_with_cache")(tokens, **kwargs)
+
+    def run_with_hooks(self, tokens: Any, **kwargs: Any) -> Any:
+        """TransformerLens's `run_with_hooks` of the module."""
+        return self._hooked("run_with_hooks")(tokens, **kwargs)
+
+    def __call__(
+        self, tokens: Int64[Tensor, "batch token"], mask: Bool[Tensor, "batch token"] | None = None
+    ) -> Float[Tensor, "batch token d_vocab"]:
+        """Logits of token ids, as `logits`; the hooked module itself is `module`."""
+        return self.logits(tokens, mask)
 
     def _hooked(self, name: str) -> Any:
         if not hasattr(self.module, name):

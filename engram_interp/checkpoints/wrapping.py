@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from engram_interp.checkpoints.native import subject_of
-from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.checkpoints.subject import SubjectModel, Unembed
 from engram_interp.errors import InputError
 from engram_interp.memory import hashing
 from engram_interp.memory.compression import as_vocabulary
@@ -35,6 +35,8 @@ def wrap(
     separator: str | int | None = None,
     n_streams: int = 1,
     lens_head: Callable[[Tensor], Tensor] | None = None,
+    final_norm: Callable[[Tensor], Tensor] | None = None,
+    unembed: Unembed | None = None,
     rebuild: Callable[[], nn.Module] | None = None,
 ) -> SubjectModel:
     """Study a model that is in memory, for example in the middle of its own training.
@@ -56,7 +58,10 @@ def wrap(
         n_ctx: Longest input in tokens.
         separator: Token, or its id, put before every text; None for none.
         n_streams: Residual streams M.
-        lens_head: Residual to logits, needed by the lenses.
+        lens_head: Residual to logits, needed by the lenses unless
+            final_norm and unembed are given.
+        final_norm: The model's final norm; with `unembed` the lenses are faster and can be tuned.
+        unembed: The model's unembedding.
         rebuild: Makes a freshly initialised copy, needed by the untrained-gate null.
 
     Raises:
@@ -66,7 +71,19 @@ def wrap(
     backend = as_vocabulary(tokenizer)
     assert isinstance(backend, Tokenizer)
     if isinstance(module, HookedEngramTransformer):
-        given = (sites, layout, token_map, hits, d_model, n_ctx, separator, lens_head, rebuild)
+        given = (
+            sites,
+            layout,
+            token_map,
+            hits,
+            d_model,
+            n_ctx,
+            separator,
+            lens_head,
+            rebuild,
+            final_norm,
+            unembed,
+        )
         if any(value is not None for value in given) or (boundary, n_streams) != ("none", 1):
             raise InputError(
                 "A HookedEngramTransformer says itself what its sites, layout and sizes are; give wrap its "
@@ -120,6 +137,8 @@ def wrap(
         boundary=boundary,
         hits=hits or {},
         lens_head=lens_head,
+        final_norm=final_norm,
+        unembed=unembed,
         rebuild=rebuild,
         notes=("a module in memory: its weights have no digest",),
     )

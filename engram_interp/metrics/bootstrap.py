@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, Shaped
+from scipy import stats
 
 from engram_interp.errors import InputError
 from engram_interp.metrics.arrays import Array, Floats, to_float64
@@ -67,6 +68,9 @@ def interval(
 ) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
     """Percentile interval of bootstrap resamples.
 
+    With `n_groups` the percentiles lie a little further out (Hesterberg 2015, the expanded percentile
+    interval): the plain ones are too narrow by √((n−1)/n) and by normal instead of t quantiles.
+
     Args:
         samples: the statistic in each resample, first axis the resamples.
         level: coverage aimed at, between 0 and 1.
@@ -90,8 +94,15 @@ def interval(
         undefined = np.ones_like(undefined)
     usable = np.where(undefined, 0.0, values)
     take = np.nanquantile if missing.any() else np.quantile
-    low, high = take(usable, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    tail = (1 - level) / 2 if n_groups is None or n_groups < MIN_GROUPS else _expanded(level, n_groups)
+    low, high = take(usable, [tail, 1 - tail], axis=0)
     return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
+
+
+def _expanded(level: float, n_groups: int) -> float:
+    """Share of resamples on either side of an expanded percentile interval."""
+    reach = math.sqrt(n_groups / (n_groups - 1)) * stats.t.ppf((1 + level) / 2, n_groups - 1)
+    return float(stats.norm.cdf(-reach))
 
 
 def mean_interval(

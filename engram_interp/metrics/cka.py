@@ -18,13 +18,14 @@ not do. Sums are float64.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 
 from engram_interp.errors import InputError
-from engram_interp.metrics import exact, gram, hsic
+from engram_interp.metrics import exact, gram, hsic, streaming
 from engram_interp.metrics.arrays import MIN_SAMPLES, Array, Floats, check_finite, check_layers, take
 
 Estimator = Literal["minibatch", "biased", "unbiased"]
@@ -33,8 +34,8 @@ Estimator = Literal["minibatch", "biased", "unbiased"]
 def matrix(
     xs: Sequence[Float[Array, "_sample _d_model"]],
     ys: Sequence[Float[Array, "_sample _d_model"]],
-    *,
     estimator: Estimator = "minibatch",
+    *,
     batch_size: int = 256,
 ) -> Float[np.ndarray, "layer baseline_layer"]:
     """CKA of every layer of one model with every layer of another.
@@ -62,12 +63,16 @@ def matrix(
             and sample), a layer that does not vary.
     """
     n_samples = check_layers(xs, ys, caller="cka.matrix")
-    if estimator not in get_args(Estimator):
-        raise InputError(f"estimator must be one of {', '.join(get_args(Estimator))}, got {estimator!r}.")
+    _check_estimator(estimator)
     if estimator == "minibatch":
         return _minibatch(xs, ys, n_samples, batch_size)
     found = exact.traces(xs, ys, diagonal="kept" if estimator == "biased" else "dropped")
     return _ratio(hsic.Terms(xy=found.xy[None], xx=found.xx[None], yy=found.yy[None]))
+
+
+def _check_estimator(estimator: str) -> None:
+    if estimator not in get_args(Estimator):
+        raise InputError(f"estimator must be one of {', '.join(get_args(Estimator))}, got {estimator!r}.")
 
 
 def _minibatch(xs: Sequence[Array], ys: Sequence[Array], n_samples: int, batch_size: int) -> Floats:
@@ -104,11 +109,12 @@ def _ratio(sums: hsic.Terms) -> Floats:
 
 
 class Accumulator:
-    """Minibatch CKA from batches that come one at a time; constant memory.
+    """CKA from batches that come one at a time; memory does not grow with the samples.
 
-    One `update` is one minibatch. Batches must have equal size, so that each term estimates the
-    same. `merge` adds another accumulator's batches; the order of updates and merges does not
-    matter.
+    ``minibatch``: one `update` is one minibatch, and batches must have equal size, so that each term
+    estimates the same. ``biased`` and ``unbiased`` give what `matrix` gives over all samples at once, from
+    batches of any size, and hold 8 bytes · (Σd·Σd' + Σd² + Σd'²), sums over the layers of both models.
+    `merge` adds another accumulator's batches; the order of updates and merges does not matter.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -120,14 +126,16 @@ class Accumulator:
     (1, 2)
     """
 
-    def __init__(self, n_x: int, n_y: int) -> None:
+    def __init__(self, n_x: int, n_y: int, *, estimator: Estimator = "minibatch") -> None:
         if n_x < 1 or n_y < 1:
             raise InputError(f"Accumulator needs at least one layer on each side, got {n_x} and {n_y}.")
+        _check_estimator(estimator)
         self.n_x = n_x
         self.n_y = n_y
+        self.estimator = estimator
         self.batch_size: int | None = None
         self.n_batches = 0
-        self._sums: hsic.Terms | None = None
+        self._sums: hsic.Terms | streaming.Sums | None = None
         self._rooms = (gram.Workspace(), gram.Workspace())
 
     def update(
@@ -135,41 +143,50 @@ class Accumulator:
         xs: Sequence[Float[Array, "_sample _d_model"]],
         ys: Sequence[Float[Array, "_sample _d_model"]],
     ) -> None:
-        """Add one minibatch.
+        """Add one batch.
 
         Args:
             xs: n_x layers [sample, d].
             ys: n_y layers [sample, d], the same samples.
 
         Raises:
-            InputError: another number of layers, a batch size that differs from the first, fewer
-                than 4 samples, NaN or infinity. The sums are then as before.
+            InputError: another number of layers, NaN or infinity; for ``minibatch`` a batch size that
+                differs from the first or fewer than 4 samples; else another width than the first batch's.
+                The sums are then as before.
         """
         if (len(xs), len(ys)) != (self.n_x, self.n_y):
             raise InputError(
                 f"this Accumulator takes {self.n_x} and {self.n_y} layers, got {len(xs)} and {len(ys)}."
             )
-        size = check_layers(xs, ys, caller="Accumulator.update")
-        self._check_size(size)
-        self._sums = _add(self._sums, hsic.batch_terms(xs, ys, range(size), self._rooms))
-        self.batch_size = size
+        if self.estimator == "minibatch":
+            size = check_layers(xs, ys, caller="Accumulator.update")
+            self._check_size(size)
+            self._add(hsic.batch_terms(xs, ys, range(size), self._rooms))
+            self.batch_size = size
+        elif isinstance(self._sums, streaming.Sums):
+            self._sums.absorb(xs, ys)
+        else:
+            self._sums = streaming.Sums.of(xs, ys)
         self.n_batches += 1
 
     def merge(self, other: "Accumulator") -> None:
         """Add the batches of another accumulator, which stays as it is.
 
         Raises:
-            InputError: another number of layers or another batch size.
+            InputError: another estimator, number of layers, batch size or width.
         """
+        if other.estimator != self.estimator:
+            raise InputError(f"cannot merge {other.estimator} sums into {self.estimator} ones.")
         if (other.n_x, other.n_y) != (self.n_x, self.n_y):
             raise InputError(
                 f"cannot merge an Accumulator of {other.n_x} and {other.n_y} layers into one of "
                 f"{self.n_x} and {self.n_y}."
             )
-        if other._sums is None or other.batch_size is None:
+        if other._sums is None:
             return
-        self._check_size(other.batch_size)
-        self._sums = _add(self._sums, other._sums)
+        if other.batch_size is not None:
+            self._check_size(other.batch_size)
+        self._add(other._sums)
         self.batch_size = other.batch_size
         self.n_batches += other.n_batches
 
@@ -177,11 +194,26 @@ class Accumulator:
         """CKA over all batches so far, float64 [layer, baseline_layer].
 
         Raises:
-            InputError: no batch yet, or a layer that does not vary.
+            InputError: no batch yet, fewer than 4 samples, or a layer that does not vary.
         """
         if self._sums is None:
             raise InputError("this Accumulator has seen no batch; call update first.")
-        return _ratio(self._sums)
+        if isinstance(self._sums, hsic.Terms):
+            return _ratio(self._sums)
+        if self._sums.n < MIN_SAMPLES:
+            raise InputError(
+                f"CKA needs at least {MIN_SAMPLES} samples, this Accumulator has seen {self._sums.n}; "
+                "add more."
+            )
+        xy, xx, yy = self._sums.traces(unbiased=self.estimator == "unbiased")
+        return _ratio(hsic.Terms(xy=xy[None], xx=xx[None], yy=yy[None]))
+
+    def _add(self, more: hsic.Terms | streaming.Sums) -> None:
+        if isinstance(more, streaming.Sums):
+            mine = self._sums
+            self._sums = mine.plus(more) if isinstance(mine, streaming.Sums) else deepcopy(more)
+        else:
+            self._sums = _add(self._sums if isinstance(self._sums, hsic.Terms) else None, more)
 
     def _check_size(self, size: int) -> None:
         if self.batch_size not in (None, size):

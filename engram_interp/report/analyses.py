@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engram_interp import ablation, depth, gates, lens, slots
+from engram_interp import ablation, depth, gates, lens, lens_depth, opinions, slots, stitching
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.data.prompts import PromptSet
 from engram_interp.errors import InputError
-from engram_interp.results import Result, wording
+from engram_interp.results import ConvergenceResult, Result, wording
 from engram_interp.results.provenance import now
 
 EXAMPLES = 6
@@ -78,8 +78,11 @@ def analyse(
         )
     encoded = encode(engram, prompts)
     examples = _examples(prompts, encoded)
-    stages = _stages(engram, baseline, prompts, examples, n_boot=n_boot, seed=seed)
     parts: dict[str, Result] = {}
+    left_out: list[str] = []
+    stages = _stages(
+        engram, baseline, prompts, examples, parts=parts, left_out=left_out, n_boot=n_boot, seed=seed
+    )
     total = sum(stage.share for stage in stages)
     done = 0.0
     for stage in stages:
@@ -105,7 +108,7 @@ def analyse(
         "n_boot": n_boot,
         "examples": examples,
         "ablations": {kind: ablation.MEANING[kind] for kind in ablation.KINDS},
-        "notes": _notes(engram, baseline, prompts, encoded, parts),
+        "notes": [*_notes(engram, baseline, prompts, encoded, parts), *left_out],
     }
     return Findings(name=safe_name(name), parts=parts, meta=meta, created=now())
 
@@ -125,10 +128,16 @@ def _stages(
     prompts: PromptSet,
     examples: list[dict[str, Any]],
     *,
+    parts: Mapping[str, Result],
+    left_out: list[str],
     n_boot: int,
     seed: int,
 ) -> list[_Stage]:
-    """The analyses in order; the shares are seconds measured on two cores with the packaged pair."""
+    """The analyses in order; the shares are seconds measured on two cores with the packaged pair.
+
+    `parts` holds what the stages before a stage have found. Some want more documents than others: what
+    cannot be worked out is named in `left_out`.
+    """
     drawn: dict[str, Any] = {"n_boot": n_boot, "seed": seed}
 
     def tables() -> dict[str, Result]:
@@ -139,13 +148,44 @@ def _stages(
             found[f"slots:{name}"] = slots.lookup(engram, text)
         return found
 
+    def across() -> Result:
+        one, other = parts["lens-engram"], parts["lens-baseline"]
+        assert isinstance(one, ConvergenceResult) and isinstance(other, ConvergenceResult)
+        return lens_depth.from_convergence(one, other, **drawn)
+
     def stage(title: str, share: float, name: str, work: Callable[[], Result]) -> _Stage:
         return _Stage(name=title, share=share, work=lambda: {name: work()})
+
+    def tuned() -> Result:
+        return lens_depth.compare(engram, baseline, prompts, lens="tuned", **drawn)
+
+    both_tuned = engram.tuned_lens is not None and baseline.tuned_lens is not None
+
+    def where_possible(title: str, share: float, name: str, work: Callable[[], Result]) -> _Stage:
+        def tried() -> dict[str, Result]:
+            try:
+                return {name: work()}
+            except InputError as reason:
+                left_out.append(f"The report is without {title}: {reason}")
+                return {}
+
+        return _Stage(name=title, share=share, work=tried)
 
     return [
         stage("depth map", 10, "depth", lambda: depth.compare(engram, baseline, prompts, **drawn)),
         stage("lens, Engram", 7, "lens-engram", lambda: lens.convergence(engram, prompts, **drawn)),
         stage("lens, baseline", 7, "lens-baseline", lambda: lens.convergence(baseline, prompts, **drawn)),
+        where_possible("lens depth", 1, "lens-depth", across),
+        *([where_possible("tuned lens depth", 14, "lens-depth-tuned", tuned)] if both_tuned else []),
+        where_possible(
+            "stitching", 60, "stitching", lambda: stitching.compare(engram, baseline, prompts, **drawn)
+        ),
+        where_possible(
+            "other measures",
+            20,
+            "second-opinions",
+            lambda: opinions.compare(engram, baseline, prompts, **drawn),
+        ),
         stage("gates", 2, "gates", lambda: gates.read(engram, prompts)),
         stage("gate nulls", 7, "gate-statistics", lambda: gates.statistics(engram, prompts, **drawn)),
         stage("ablations", 20, "ablation", lambda: ablation.effect(engram, prompts, **drawn)),

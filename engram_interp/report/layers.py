@@ -16,8 +16,9 @@ _HOW = (
     "Every layer's residual in the model with memory is compared with every layer's in the baseline by "
     "linear CKA, at the same tokens of the same documents. The depth of a layer is the place along the "
     "baseline's layers that it resembles most, read as a monotone path through the map. Such a reading "
-    "drifts towards the middle at both ends even for two identical models. So the same reading of "
-    "the {reference} against the baseline is subtracted: what is left is the shift, in layers."
+    "drifts towards the middle at both ends even for two identical models. So each reading is looked up in "
+    "the same reading of the {reference} against the baseline: how many layers further on that has it "
+    "is the shift."
 )
 _SOFT = (
     "The paper aligns layers by a weighted mean over the {k} most similar baseline layers (eq. 9). It "

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import engram_interp
 from engram_interp.errors import InputError
-from engram_interp.report import layers, memory
+from engram_interp.report import agreement, layers, memory
 from engram_interp.report.analyses import Findings
 from engram_interp.results import (
     AblationEffect,
@@ -18,9 +18,12 @@ from engram_interp.results import (
     DepthResult,
     GateReading,
     GateStatistics,
+    LensDepthResult,
     LensTable,
     Result,
+    SecondOpinions,
     SlotLookup,
+    StitchingResult,
     wording,
 )
 from engram_interp.results.provenance import package_versions
@@ -33,7 +36,7 @@ R = TypeVar("R", bound=Result)
 
 _CAVEATS = (
     "Similarity is not function. CKA says that two layers hold similar geometry, not that they do the same "
-    "work; nothing here replaces a layer of one model by a layer of the other.",
+    "work; only stitching puts a layer of one model in the place of a layer of the other.",
     "CKA is moved by a few tokens of large norm. The headline is given with and without them; the share they "
     "hold by layer is in the bundle (outlier_share).",
     "The soft index of the paper is biased at the first and last layers, and the other readings have few "
@@ -63,6 +66,13 @@ def page(found: Findings) -> str:
         *_notes(found.meta["notes"]),
         _compared(found.meta, depth, engram, baseline),
         *layers.depth_sections(depth),
+        *agreement.agreement_sections(
+            depth,
+            _part_if_there(found, "lens-depth", LensDepthResult),
+            _part_if_there(found, "stitching", StitchingResult),
+            _part_if_there(found, "second-opinions", SecondOpinions),
+            tuned=_part_if_there(found, "lens-depth-tuned", LensDepthResult),
+        ),
         *layers.lens_sections(engram, baseline),
         *memory.gate_sections(
             _part(found, "gate-statistics", GateStatistics), _part(found, "gates", GateReading), examples
@@ -111,6 +121,10 @@ def _part(found: Findings, name: str, kind: type[R]) -> R:
     if not isinstance(part, kind):
         raise InputError(f"The report wants the part {name!r} ({kind.__name__}); it is not there.")
     return part
+
+
+def _part_if_there(found: Findings, name: str, kind: type[R]) -> R | None:
+    return _part(found, name, kind) if name in found.parts else None
 
 
 def _notes(notes: list[str]) -> list[Section]:

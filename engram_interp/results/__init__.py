@@ -14,7 +14,10 @@ from engram_interp.results.bundle_writer import write_bundle
 from engram_interp.results.depth import DepthResult
 from engram_interp.results.gates import GateReading, GateStatistics
 from engram_interp.results.lens import ConvergenceResult, LensTable
+from engram_interp.results.lens_depth import LensDepthResult
+from engram_interp.results.opinions import SecondOpinions
 from engram_interp.results.slots import SlotLookup
+from engram_interp.results.stitching import StitchingResult
 
 __all__ = [
     "AblationComparison",
@@ -24,9 +27,12 @@ __all__ = [
     "DepthResult",
     "GateReading",
     "GateStatistics",
+    "LensDepthResult",
     "LensTable",
     "Result",
+    "SecondOpinions",
     "SlotLookup",
+    "StitchingResult",
     "open_bundle",
     "write_bundle",
 ]

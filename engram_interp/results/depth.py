@@ -1,7 +1,7 @@
 """Depth: which baseline layers the layers of a model with memory resemble."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import plotly.graph_objects as go
@@ -10,15 +10,23 @@ import xarray as xr
 from engram_interp.results import wording
 from engram_interp.results.base import Result
 from engram_interp.results.registry import register
-from engram_interp.results.schema import Schema, flags, floats, ints, texts, with_interval
+from engram_interp.results.schema import Schema, counted, flags, floats, ints, texts, with_interval
 from engram_interp.views import shift, similarity
-from engram_interp.views.theme import Theme, signed
+from engram_interp.views.theme import Theme, number, signed
 
+_ENDS = ("", "_low", "_high")
 _NO_CONTROL = "no evidence of depth beyond what residuals before the first memory read show too"
 
-_SCHEMA = Schema(
+_ADDED = (
+    *(f"{name}{end}" for name in ("headline_trimmed", "soft_headline", "null_headline") for end in _ENDS),
+    *("detectable", "interior", "hsic", "hsic_engram", "hsic_baseline", "hsic_self", "hsic_reference"),
+)
+"""Variables that results of earlier versions lack."""
+
+_ALL = Schema(
     coords={
         "layer": ints("layer", "layer", "layer of the model with memory, counted from 0"),
+        "group": replace(counted("group", "group", "group of whole documents"), optional=True),
         "baseline_layer": ints("baseline_layer", "layer", "layer of the baseline, counted from 0"),
         "reference_layer": ints("reference_layer", "layer", "layer of the self-reference, counted from 0"),
         "reported_layer": ints("reported_layer", "layer", "layer whose rows were weighed, counted from 0"),
@@ -39,21 +47,49 @@ _SCHEMA = Schema(
         **with_interval("peak_shift", floats("layer", "layers", "peak minus that of the self-reference")),
         "path": floats("layer", "layers", "monotone path through the similarity"),
         "path_self": floats("layer", "layers", "monotone path of the self-reference"),
-        **with_interval("path_shift", floats("layer", "layers", "path minus that of the self-reference")),
+        **with_interval(
+            "path_shift",
+            floats("layer", "layers", "path on the scale of the self-reference's own path, minus the layer"),
+        ),
         "edge": flags("layer", "first or last ⌊k/2⌋ layers, where the soft index is biased"),
         "pre_memory": flags("layer", "residual before the first memory read: internal control"),
         **with_interval(
             "headline", floats("", "layers", "mean path shift over interior layers after the first read")
         ),
-        "headline_trimmed": floats(
-            "", "layers", "headline without rows among the 2 % of largest norm in any layer"
+        **with_interval(
+            "headline_trimmed",
+            floats("", "layers", "headline without rows among the 2 % of largest norm in any layer"),
         ),
+        **with_interval("soft_headline", floats("", "layers", "mean shift of the soft index, same layers")),
+        **with_interval(
+            "null_headline",
+            floats("", "layers", "headline with the reference, another seed of the baseline, as the model"),
+        ),
+        "detectable": floats(
+            "", "layers", "smallest true headline seen at 5 % in 80 % of samples as large as this one"
+        ),
+        "interior": flags("layer", "layers that the headline is a mean over"),
+        "hsic": floats("group layer baseline_layer", "1", "HSIC₁ by group of documents, model with baseline"),
+        "hsic_engram": floats("group layer", "1", "HSIC₁ by group, model with itself"),
+        "hsic_baseline": floats("group baseline_layer", "1", "HSIC₁ by group, baseline with itself"),
+        "hsic_self": floats(
+            "group reference_layer baseline_layer", "1", "HSIC₁ by group, reference with baseline"
+        ),
+        "hsic_reference": floats("group reference_layer", "1", "HSIC₁ by group, reference with itself"),
         **with_interval(
             "control_shift", floats("", "layers", "mean path shift over residuals before the first read")
         ),
         "outlier_share": floats(
             "model reported_layer", "1", "share of tr K held by the 1 % of rows of largest norm"
         ),
+    },
+)
+
+_SCHEMA = replace(
+    _ALL,
+    variables={
+        name: replace(variable, optional=True) if name in _ADDED else variable
+        for name, variable in _ALL.variables.items()
     },
 )
 
@@ -93,7 +129,7 @@ class DepthResult(Result):
         if math.isnan(low) or math.isnan(high):
             reason = wording.why_missing(data["headline_low"])
             return f"{said}; no interval is possible ({reason}), so no claim of depth is made"
-        return f"{said}: {_verdict(data, low=low, high=high)}"
+        return f"{said}: {_verdict(data, low=low, high=high)}{_power(data)}"
 
     def plot(
         self,
@@ -112,6 +148,16 @@ class DepthResult(Result):
         if view == "similarity":
             return similarity.heat_map(self.data, alignment=alignment, theme=theme)
         return shift.forest(self.data, estimate="path" if alignment == "none" else alignment, theme=theme)
+
+
+def _power(data: xr.Dataset) -> str:
+    """The shift that so many samples would have shown."""
+    if "detectable" not in data or math.isnan(seen := wording.scalar(data, "detectable")):
+        return ""
+    return (
+        f" (with these samples a true shift of {number(seen, digits=2)} layers would have been told from 0 "
+        "in 80 % of cases)"
+    )
 
 
 def _verdict(data: xr.Dataset, *, low: float, high: float) -> str:

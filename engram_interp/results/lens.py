@@ -1,7 +1,7 @@
 """The lens: what each layer would already predict."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -18,6 +18,12 @@ from engram_interp.views.tokens import visible
 
 _LENS = "raw logit lens"
 _LAYER = ints("layer", "layer", "layer, counted from 0")
+_LATER = {  # results made before they were kept lack them
+    **with_interval("reverse_kl", floats("layer", "nats", "KL(layer ‖ final)")),
+    "document_kl": floats("document layer", "nats", "KL(final ‖ layer) summed over a document's tokens"),
+    "document_reverse_kl": floats("document layer", "nats", "KL(layer ‖ final) summed likewise"),
+    "document_tokens": ints("document", "tokens", "tokens of a document that count"),
+}
 _FIRST = "the first layer has none before it"
 
 
@@ -34,6 +40,7 @@ class ConvergenceResult(Result):
             **with_interval("entropy", floats("layer", "nats", "entropy of the layer's prediction")),
             **with_interval("next_loss", floats("layer", "nats", "loss of the layer on the true next token")),
             "agreement": floats("layer", "1", "share of tokens whose top token is the final one"),
+            **{name: replace(variable, optional=True) for name, variable in _LATER.items()},
         },
     )
 

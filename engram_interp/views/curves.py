@@ -106,3 +106,47 @@ def _draw(
             legendgroup=dash,
         )
     )
+
+
+def lens_depth(data: xr.Dataset, *, theme: Theme = "light") -> go.Figure:
+    """KL(final ‖ layer) of both models, with the reading across from each interior Engram layer.
+
+    Args:
+        data: kl, depth, interior [layer], baseline_kl, baseline_curve [baseline_layer].
+        theme: light or dark.
+    """
+    colours = palette(theme)
+    figure = blank(
+        title="How early the prediction is ready",
+        subtitle=f"{plain_label(str(data.attrs.get('lens', 'raw logit lens')))}; lines: the reading across",
+        x=layer_title(),
+        y=f"{plain_label(str(data.attrs.get('direction', 'KL(final ‖ layer)')))} (nats)",
+        theme=theme,
+    )
+    layers, baseline = marks.layers_of(data), marks.layers_of(data, "baseline_layer")
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for index in np.flatnonzero(data["interior"].values):
+        value = float(data["kl"][index])
+        x += [float(layers[index]), float(data["depth"][index]), None]
+        y += [value, value, None]
+    if x:
+        line = {"color": colours.null, "width": 1.5}
+        figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=line, name="reading", hoverinfo="skip"))
+    for name, place, dash, colour in (
+        ("kl", layers, "solid", colours.engram),
+        ("baseline_kl", baseline, "dash", colours.baseline),
+    ):
+        figure.add_trace(
+            go.Scatter(
+                x=place,
+                y=data[name].values,
+                mode="lines+markers",
+                line={"color": colour, "width": 2.5, "dash": dash},
+                marker={"size": 6, "color": colour},
+                name="Engram" if name == "kl" else "baseline",
+                hovertemplate="layer %{x}<br>%{y:.3f} nats<extra></extra>",
+            )
+        )
+    figure.update_yaxes(rangemode="tozero")
+    return figure.update_xaxes(marks.layer_ticks(max(layers, baseline, key=len)), showgrid=False)

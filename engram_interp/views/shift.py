@@ -31,7 +31,7 @@ def forest(data: xr.Dataset, *, estimate: Estimate = "path", theme: Theme = "lig
     name, label = marks.choose(SHIFTS, estimate, what="estimate")
     figure = blank(
         title="How much deeper each layer looks",
-        subtitle=f"{label} minus the baseline's own; 95 % intervals over documents; open: edge-biased",
+        subtitle=f"{label} against the self-reference's own; 95 % intervals; open: edge-biased",
         x=layer_title("Engram"),
         y="shift (layers, relative to self-reference)",
         theme=theme,

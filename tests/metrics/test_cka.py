@@ -248,7 +248,7 @@ def test_accumulator_equals_matrix(dtype: torch.dtype) -> None:
     whole = [
         [torch.cat(layer) for layer in zip(*(part[side] for part in parts), strict=True)] for side in (0, 1)
     ]
-    np.testing.assert_allclose(total.matrix(), cka.matrix(*whole, batch_size=16), atol=1e-12)
+    np.testing.assert_allclose(total.matrix(), cka.matrix(whole[0], whole[1], batch_size=16), atol=1e-12)
 
 
 @hypothesis.given(st.permutations(range(7)), st.lists(st.integers(0, 3), min_size=7, max_size=7))

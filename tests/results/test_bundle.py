@@ -172,12 +172,12 @@ def test_a_damaged_part_fails_alone(
 
 
 def test_an_unknown_kind_is_passed_over_with_a_note(bundle_path: Path) -> None:
-    edit(bundle_path, lambda m: m["parts"]["depth"].update(kind="stitching"))
+    edit(bundle_path, lambda m: m["parts"]["depth"].update(kind="horoscope"))
     bundle = open_bundle(bundle_path)
     assert "depth" not in bundle
     assert bundle.names == ("lens-engram", "slots:a/b")
     assert bundle.notes == (
-        "Part 'depth' is of the kind 'stitching', which this version does not know; it is ignored.",
+        "Part 'depth' is of the kind 'horoscope', which this version does not know; it is ignored.",
     )
 
 

@@ -67,9 +67,9 @@ def test_load_refuses_another_kind(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_is_named(tmp_path: Path) -> None:
-    xr.Dataset(attrs={"kind": "stitching"}).to_netcdf(tmp_path / "x.nc", engine="h5netcdf")
+    xr.Dataset(attrs={"kind": "horoscope"}).to_netcdf(tmp_path / "x.nc", engine="h5netcdf")
     with pytest.raises(
-        InputError, match="kind 'stitching', which this version does not know; it knows ablation_"
+        InputError, match="kind 'horoscope', which this version does not know; it knows ablation_"
     ):
         Result.load(tmp_path / "x.nc")
 

@@ -1,0 +1,43 @@
+"""Activations that are no numbers, named by model, layer and token."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from engram_interp.capture.encode import Encoded
+from engram_interp.capture.samples import Samples
+from engram_interp.errors import InputError
+
+
+def check_finite(
+    name: str,
+    layers: Sequence[Float[np.ndarray, "_sample _d"]],
+    encoded: Encoded,
+    samples: Samples,
+    which: int,
+) -> None:
+    """Raise if a layer holds NaN or infinity at a sample.
+
+    Args:
+        name: The model's name.
+        layers: Activations at the samples, layer by layer.
+        encoded: The prompts as this model encodes them.
+        samples: Which tokens the rows are of.
+        which: The model's row in `samples.position`.
+
+    Raises:
+        InputError: Names model, layer, prompt, position and token id of the first such sample.
+    """
+    for layer, rows in enumerate(layers):
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if not len(bad):
+            continue
+        first = int(bad[0])
+        prompt, position = int(samples.document[first]), int(samples.position[which][first])
+        kind = "NaN" if np.isnan(rows[first]).any() else "infinity"
+        raise InputError(
+            f"{name} has {kind} in the residual after layer {layer} at token {position} of prompt "
+            f"{encoded.names[prompt]!r} (token id {int(encoded.tokens[prompt, position])}), and at "
+            f"{len(bad)} of {len(rows)} samples in all; mend the weights or leave those prompts out."
+        )

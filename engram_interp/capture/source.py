@@ -1,0 +1,45 @@
+"""What an analysis of layers reads from: a model that is run, or a capture that was written to disk.
+
+Both give the same prompts, the same samples and the same numbers; only a model can be changed.
+"""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from engram_interp.capture.encode import Encoded, encode
+from engram_interp.capture.record import run_batches
+from engram_interp.checkpoints.subject import SubjectModel
+
+Source = SubjectModel
+
+
+def encoded_of(source: Source, texts: Any, *, limit: int | None = None) -> Encoded:
+    """The prompts as the source encodes them: texts for a model, its own for a capture.
+
+    Args:
+        source: The model or capture.
+        texts: What `encode` takes; None for a capture, which knows its prompts.
+        limit: Most tokens a prompt.
+
+    Raises:
+        InputError: If texts are missing for a model, or given for a capture.
+    """
+    return encode(source, texts, limit=limit)
+
+
+def batches(
+    source: Source, encoded: Encoded, sites: Sequence[str], *, batch_size: int = 16
+) -> Generator[tuple[Tensor | None, dict[str, Tensor]], None, None]:
+    """Sites batch by batch, for consecutive prompts; see `run_batches`.
+
+    Yields:
+        Logits `[batch, token, d_vocab]`, None from a capture, and `{site: [batch, token, …]}`.
+    """
+    yield from run_batches(source, encoded, sites, batch_size=batch_size)
+
+
+def model_of(source: Source) -> SubjectModel:
+    """The model behind the source: for its lens head and its collapse. A capture opens it when asked."""
+    return source

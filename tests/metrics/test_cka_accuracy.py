@@ -1,0 +1,73 @@
+"""Every CKA estimator against its float64 definition on data that defeats careless arithmetic."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from engram_interp.metrics import cka
+
+Floats = npt.NDArray[np.float64]
+ESTIMATORS: list[cka.Estimator] = ["minibatch", "biased", "unbiased"]
+
+
+def layers(kind: str, n: int) -> tuple[list[Floats], list[Floats]]:
+    """One wide and one narrow layer against two of other widths."""
+    rng = np.random.default_rng(n)
+    base = rng.normal(size=(n, 40))
+    sides: tuple[list[Floats], list[Floats]] = (
+        [base[:, :17].copy(), rng.normal(size=(n, 64))],
+        [rng.normal(size=(n, 3)), rng.normal(size=(n, 40))],
+    )
+    if "correlated" in kind:
+        sides[0][1], sides[1][1] = base @ rng.normal(size=(40, 64)), base + 0.3 * sides[1][1]
+    for layer in (*sides[0], *sides[1]):
+        if "massive" in kind:
+            layer[:, 1] *= 1000
+        if "offset" in kind:
+            np.add(layer, 100, out=layer)
+    return sides
+
+
+@pytest.mark.parametrize(
+    "kind", ["random", "correlated", "massive", "correlated massive", "offset", "correlated massive offset"]
+)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("n", [5, 37, 301, 900])
+def test_error_stays_below_one_in_a_hundred_thousand(
+    textbook_cka: Callable[..., Floats], kind: str, estimator: cka.Estimator, dtype: torch.dtype, n: int
+) -> None:
+    xs, ys = ([torch.from_numpy(layer).to(dtype) for layer in side] for side in layers(kind, n))
+    exact = [[layer.double().numpy() for layer in side] for side in (xs, ys)]
+    wanted = textbook_cka(*exact, estimator=estimator, batch_size=64)
+    found = cka.matrix(xs, ys, estimator, batch_size=64)
+    assert np.max(np.abs(found - wanted) / np.maximum(np.abs(wanted), 0.1)) <= 1e-5
+
+
+def textbook_of_grams(k: Floats, l: Floats) -> dict[str, Floats]:
+    """HSIC of all samples from two centred Grams, which are changed: biased, and Song et al. 2012."""
+    n = len(k)
+    found = {"biased": np.array([np.vdot(k, l), np.vdot(k, k), np.vdot(l, l)])}
+    np.fill_diagonal(k, 0.0)
+    np.fill_diagonal(l, 0.0)
+    terms = []
+    for a, b in ((k, l), (k, k), (l, l)):
+        sums = a.sum(axis=0), b.sum(axis=0)
+        product = sums[0].sum() * sums[1].sum() / ((n - 1) * (n - 2))
+        terms.append(np.vdot(a, b) + product - 2 / (n - 2) * (sums[0] @ sums[1]))
+    return found | {"unbiased": np.array(terms)}
+
+
+def test_five_thousand_samples(textbook_cka: Callable[..., Floats]) -> None:
+    xs, ys = ([side[1].astype(np.float32)] for side in layers("correlated massive", 5000))
+    wanted = float(textbook_cka(xs, ys, estimator="minibatch")[0, 0])
+    assert cka.matrix(xs, ys)[0, 0] == pytest.approx(wanted, rel=1e-5)
+    centred = [side[0].astype(np.float64) - side[0].astype(np.float64).mean(axis=0) for side in (xs, ys)]
+    terms = textbook_of_grams(*(rows @ rows.T for rows in centred))
+    exact: list[cka.Estimator] = ["biased", "unbiased"]
+    for estimator in exact:
+        xy, xx, yy = terms[estimator]
+        assert cka.matrix(xs, ys, estimator)[0, 0] == pytest.approx(xy / np.sqrt(xx * yy), rel=1e-5)

@@ -1,0 +1,110 @@
+"""Tests of `engram_interp.stitching` on models whose answer is known."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engram_interp import stitching
+from engram_interp.capture import stitch
+from engram_interp.capture.encode import encode
+from engram_interp.checkpoints.native import subject_of
+from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.errors import InputError
+from engram_interp.model.transformer import HookedEngramTransformer
+from tests import support
+
+TEXTS = support.documents(24, seed=5)
+
+
+def plain(**changes: Any) -> SubjectModel:
+    return support.subject(support.model_config(**changes))
+
+
+def longer(model: SubjectModel, at: int) -> SubjectModel:
+    """A copy with a block that does nothing put in before block `at`."""
+    assert isinstance(model.module, HookedEngramTransformer)
+    made = HookedEngramTransformer(
+        support.model_config(n_layers=model.n_layers + 1), tokenizer=support.tokenizer()
+    )
+    for name in ("embed", "ln_final"):
+        getattr(made, name).load_state_dict(getattr(model.module, name).state_dict())
+    for number, block in enumerate(made.blocks):
+        block.load_state_dict(model.module.blocks[number - (number >= at)].state_dict())
+    with torch.no_grad():
+        for name, weight in made.blocks[at].named_parameters():
+            if weight.ndim == 2 and ("out" in name or "down" in name):
+                weight.zero_()
+    return subject_of(made.eval().requires_grad_(False), support.tokenizer(), name="longer")
+
+
+def test_a_model_against_itself_has_no_shift_and_the_intact_loss() -> None:
+    model = plain()
+    data = stitching.compare(model, model, TEXTS, steps=0, n_boot=20).data
+    np.testing.assert_array_equal(data["shift"], 0)
+    np.testing.assert_allclose(np.diag(data["loss_self"]), float(data["intact_loss"]), atol=1e-4)
+    sums = data["document_loss"].values.sum(0) / int(data["document_tokens"].sum())
+    np.testing.assert_allclose(sums, data["loss"])
+
+
+def test_an_inserted_identity_block_shows_as_one_layer() -> None:
+    model = plain()
+    data = stitching.compare(longer(model, 2), model, TEXTS, steps=0, n_boot=20).data
+    intact = float(data["intact_loss"])
+    stitched = data["loss"].values
+    for layer, same in enumerate([0, 1, 1, 2, 3]):
+        assert stitched[layer, same] == pytest.approx(intact, abs=1e-4)
+
+
+def test_steps_leave_the_model_as_it_was_even_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    engram, model = support.subject(), plain()
+    model.module.train().requires_grad_(True)
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    result = stitching.compare(engram, model, TEXTS, steps=1, n_boot=5)
+    monkeypatch.setattr(torch.autograd, "grad", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stitching.compare(engram, model, TEXTS, steps=1)
+    assert all(part.training for part in model.module.modules())
+    assert all(p.grad is None and p.requires_grad for p in model.module.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
+    assert result.plot().data and "affine" in result.summary()
+
+
+def test_the_short_way_through_native_blocks_gives_the_hooked_result() -> None:
+    model = plain()
+    encoded = encode(model, TEXTS[:5])
+    short, hooked = (stitch.Rest(model, encoded, batch_size=2) for _ in range(2))
+    hooked._native = False
+    rows = np.random.default_rng(0).normal(size=(int(encoded.mask.sum()), 20)).astype(np.float32)
+    documents = np.array([3, 0, 4])
+    for one, other in zip(
+        short.losses(rows, 1, documents, gradient=True),
+        hooked.losses(rows, 1, documents, gradient=True),
+        strict=True,
+    ):
+        assert one is not None and other is not None
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_streams_enter_side_by_side_on_one_side_only() -> None:
+    streams, model = plain(n_streams=3, n_layers=3), plain()
+    data = stitching.compare(streams, model, TEXTS[:9], steps=0).data
+    assert data["loss"].shape == (3, 4) and np.isnan(data["headline_low"])
+    with pytest.raises(InputError, match="one stream"):
+        stitching.compare(model, streams, TEXTS)
+
+
+def test_what_cannot_be_stitched_is_refused() -> None:
+    model = plain()
+    with pytest.raises(InputError, match="at least 8 documents"):
+        stitching.compare(model, model, TEXTS[:7])
+    other = replace(model, separator_id=None, name="other")
+    with pytest.raises(InputError, match="different tokens"):
+        stitching.compare(other, model, TEXTS)
+    broken = support.subject(support.model_config(), seed=3, name="broken")
+    with torch.no_grad():
+        next(broken.module.parameters()).fill_(float("nan"))
+    with pytest.raises(InputError, match="broken has values that are not finite in layer 0 at token 0"):
+        stitching.compare(broken, model, TEXTS)
