@@ -1,21 +1,20 @@
 """Where a number comes from: the facts every result carries about its models and prompts."""
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 from engram_interp.capture.encode import Encoded
-from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.capture.source import Source
 from engram_interp.metrics.bootstrap import MIN_GROUPS
 
 
-def describe(model: SubjectModel, encoded: Encoded, *, seed: int | None = None) -> dict[str, Any]:
+def describe(model: Source, encoded: Encoded, *, seed: int | None = None) -> dict[str, Any]:
     """Flat facts for a result's attributes: model, weights, prompts, seed.
 
     Args:
-        model: The model.
+        model: The model, or a capture of it.
         encoded: What it was run on.
         seed: Seed of whatever was random; None if nothing was.
     """
@@ -27,9 +26,9 @@ def describe(model: SubjectModel, encoded: Encoded, *, seed: int | None = None) 
         "n_streams": model.n_streams,
         "n_documents": len(encoded),
         "n_samples": int(encoded.mask.sum()),
-        "text_digest": prompts_digest(encoded),
+        "text_digest": encoded.digest,
         "torch": str(torch.__version__),
-        "dtype": str(next(model.module.parameters()).dtype).removeprefix("torch."),
+        "dtype": model.weights_dtype,
         "notes": " ".join((*model.notes, *encoded.notes)),
     }
     return facts if seed is None else facts | {"seed": seed}
@@ -37,9 +36,7 @@ def describe(model: SubjectModel, encoded: Encoded, *, seed: int | None = None) 
 
 def prompts_digest(encoded: Encoded) -> str:
     """SHA-256 over the token ids and the mask that were run."""
-    digest = hashlib.sha256(encoded.tokens.cpu().numpy().tobytes())
-    digest.update(encoded.mask.cpu().numpy().tobytes())
-    return digest.hexdigest()
+    return encoded.digest
 
 
 def too_few(n_documents: int, names: Iterable[str]) -> dict[str, str]:

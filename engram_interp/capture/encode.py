@@ -1,5 +1,6 @@
 """Texts as right-padded token ids, with where the entities end and what was left out."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,24 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the token ids and the mask."""
+        digest = hashlib.sha256(self.tokens.cpu().numpy().tobytes())
+        digest.update(self.mask.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def part(self, rows: slice) -> "Encoded":
+        """Some of the prompts, as wide as all of them."""
+        return Encoded(
+            tokens=self.tokens[rows],
+            mask=self.mask[rows],
+            entity_ends=self.entity_ends[rows],
+            names=self.names[rows],
+            texts=self.texts[rows],
+            notes=self.notes,
+        )
 
 
 def encode(model: SubjectModel, texts_or_ids: Any, *, limit: int | None = None) -> Encoded:

@@ -1,6 +1,6 @@
 """Recording sites of a model on prompts, in memory."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,6 +123,30 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+@contextmanager
+def watching(
+    model: SubjectModel, sites: Sequence[str], keep: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    """While the block runs, `keep(site, tensor)` is called with what passes each site.
+
+    The tensor is the model's own and detached: what outlives the call must be copied.
+
+    Args:
+        model: The model.
+        sites: Names the model has.
+        keep: What to do with a site's tensor `[batch, token, …]`.
+    """
+    with ExitStack() as stack:
+        for name in sites:
+
+            def hook(_module: Any, _inputs: Any, output: Any, name: str = name) -> None:
+                keep(name, tensor_of(output).detach())
+
+            module = model.module.get_submodule(model.sites[name])
+            stack.callback(module.register_forward_hook(hook).remove)
+        yield
+
+
 def run_batches(
     model: SubjectModel, encoded: Encoded, sites: Sequence[str], *, batch_size: int = 16
 ) -> Generator[tuple[Tensor, dict[str, Tensor]], None, None]:
@@ -141,16 +165,12 @@ def run_batches(
     """
     if batch_size < 1:
         raise InputError(f"batch_size wants to be at least 1, got {batch_size}.")
-    with ExitStack() as stack:
-        stack.enter_context(evaluating(model.module))
-        seen: dict[str, Tensor] = {}
-        for name in sites:
+    seen: dict[str, Tensor] = {}
 
-            def keep(_module: Any, _inputs: Any, output: Any, name: str = name) -> None:
-                seen[name] = tensor_of(output).detach().clone()
+    def keep(name: str, value: Tensor) -> None:
+        seen[name] = value.clone()
 
-            module = model.module.get_submodule(model.sites[name])
-            stack.callback(module.register_forward_hook(keep).remove)
+    with evaluating(model.module), watching(model, sites, keep):
         for start in range(0, len(encoded), batch_size):
             rows = slice(start, start + batch_size)
             # Not around the yield: the mode would leak into the caller's code.

@@ -11,8 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from engram_interp.capture.encode import Encoded
-from engram_interp.capture.record import run_batches
-from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.capture.source import Source, batches, check_sites, model_of
 from engram_interp.errors import InputError
 
 Streams = Literal["concat", "mean", "readout"] | int
@@ -86,7 +85,7 @@ def _counts(encoded: Encoded) -> list[int]:
 
 
 def residuals(
-    model: SubjectModel,
+    source: Source,
     encoded: Encoded,
     samples: Samples,
     which: int,
@@ -97,47 +96,46 @@ def residuals(
     """Residuals after every block at the samples, float32, one array per layer.
 
     Args:
-        model: The model.
+        source: The model, or a capture of it.
         encoded: Its encoding of the prompts.
         samples: Which tokens.
-        which: The model's row in `samples.position`.
+        which: Its row in `samples.position`.
         streams: With M > 1 streams: side by side ("concat"), their "mean", the model's own collapse
             ("readout"), or one stream by number.
         batch_size: Prompts per forward pass.
     """
-    sites = [f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers)]
-    missing = [s for s in sites if s not in model.sites]
-    if missing:
-        raise InputError(f"{model.name} has no {missing[0]}; add it to wrap's sites.")
+    sites = [f"blocks.{layer}.hook_resid_post" for layer in range(source.n_layers)]
+    check_sites(source, sites)
     parts: list[list[np.ndarray]] = [[] for _ in sites]
     row = 0
-    with closing(run_batches(model, encoded, sites, batch_size=batch_size)) as batches:
-        for output, seen in batches:
-            inside = (samples.document >= row) & (samples.document < row + len(output))
+    with closing(batches(source, encoded, sites, batch_size=batch_size)) as found:
+        for _, seen in found:
+            count = len(seen[sites[0]])
+            inside = (samples.document >= row) & (samples.document < row + count)
             index = (
                 torch.from_numpy(samples.document[inside] - row),
                 torch.from_numpy(samples.position[which][inside]),
             )
             for part, site in zip(parts, sites, strict=True):
-                part.append(_reduced(model, seen[site][index], streams).float().cpu().numpy())
-            row += len(output)
+                part.append(_reduced(source, seen[site][index], streams).float().cpu().numpy())
+            row += count
     return [np.concatenate(part) for part in parts]
 
 
 @torch.inference_mode()
-def _reduced(model: SubjectModel, x: Tensor, streams: Streams) -> Tensor:
-    if model.n_streams == 1:
+def _reduced(source: Source, x: Tensor, streams: Streams) -> Tensor:
+    if source.n_streams == 1:
         return x
     if streams == "concat":
         return x.flatten(-2)
     if streams == "mean":
         return x.mean(-2)
-    if streams == "readout" and model.readout is not None:
-        return model.readout(x[None])[0]
-    if isinstance(streams, int) and 0 <= streams < model.n_streams:
+    if streams == "readout" and (readout := model_of(source).readout) is not None:
+        return readout(x[None])[0]
+    if isinstance(streams, int) and 0 <= streams < source.n_streams:
         return x[..., streams, :]
     raise InputError(
-        f"streams wants 'concat', 'mean', 'readout' or a number below {model.n_streams}, got {streams!r}."
+        f"streams wants 'concat', 'mean', 'readout' or a number below {source.n_streams}, got {streams!r}."
     )
 
 

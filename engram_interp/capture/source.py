@@ -8,11 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
+from engram_interp.capture import captured
+from engram_interp.capture.captured import Capture
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.record import run_batches
 from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.errors import InputError
 
-Source = SubjectModel
+Source = SubjectModel | Capture
 
 
 def encoded_of(source: Source, texts: Any, *, limit: int | None = None) -> Encoded:
@@ -26,7 +29,33 @@ def encoded_of(source: Source, texts: Any, *, limit: int | None = None) -> Encod
     Raises:
         InputError: If texts are missing for a model, or given for a capture.
     """
+    if isinstance(source, Capture):
+        if texts is not None:
+            raise InputError(
+                f"The capture of {source.name} holds its own prompts; leave texts out, and give captures for "
+                "all models."
+            )
+        return captured.cropped(source.encoded, limit)
+    if texts is None:
+        raise InputError(f"{source.name} is a model and wants texts to run on; only captures do without.")
     return encode(source, texts, limit=limit)
+
+
+def check_sites(source: Source, sites: Sequence[str]) -> None:
+    """Raise unless the source has every one of the sites.
+
+    Raises:
+        InputError: Names the first that is missing, and how to get it.
+    """
+    missing = [site for site in sites if site not in source.sites]
+    if not missing:
+        return
+    if isinstance(source, Capture):
+        raise InputError(
+            f"The capture of {source.name} lacks {missing[0]}; capture again with "
+            '--sites "blocks.*.hook_resid_post".'
+        )
+    raise InputError(f"{source.name} has no {missing[0]}; add it to wrap's sites.")
 
 
 def batches(
@@ -37,9 +66,12 @@ def batches(
     Yields:
         Logits `[batch, token, d_vocab]`, None from a capture, and `{site: [batch, token, …]}`.
     """
-    yield from run_batches(source, encoded, sites, batch_size=batch_size)
+    if isinstance(source, Capture):
+        yield from captured.batches(source, encoded, sites, batch_size=batch_size)
+    else:
+        yield from run_batches(source, encoded, sites, batch_size=batch_size)
 
 
 def model_of(source: Source) -> SubjectModel:
     """The model behind the source: for its lens head and its collapse. A capture opens it when asked."""
-    return source
+    return source.model if isinstance(source, Capture) else source

@@ -170,7 +170,8 @@ def load_native(directory: str | Path, *, name: str | None = None) -> SubjectMod
         hits=hits,
         digest=file_digest(directory / "model.safetensors"),
     )
-    return replace(subject, tuned_lens=directory if (directory / FACTS).is_file() else None)
+    lens = directory if (directory / FACTS).is_file() else None
+    return replace(subject, tuned_lens=lens, folder=directory.resolve())
 
 
 def _model_config(directory: Path, config: dict[str, Any]) -> ModelConfig:

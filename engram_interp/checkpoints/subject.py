@@ -60,6 +60,7 @@ class SubjectModel:
         rebuild: A freshly initialised copy of the module, for the untrained null; None if unknown.
         hits: Training hits of every table row by layer, where the checkpoint tells.
         digest: Digest of the weights, for provenance.
+        folder: The directory it was opened from; None for a module of the user's own.
         notes: What the loader ignored or assumed.
     """
 
@@ -87,6 +88,7 @@ class SubjectModel:
     rebuild: Callable[[], nn.Module] | None = None
     hits: Mapping[int, Int64[np.ndarray, " row"]] = field(default_factory=dict)
     digest: str = ""
+    folder: Path | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -120,6 +122,11 @@ class SubjectModel:
     def device(self) -> torch.device:
         """Where the module's weights are."""
         return next(self.module.parameters()).device
+
+    @property
+    def weights_dtype(self) -> str:
+        """The type of the first of the module's weights, as torch names it."""
+        return str(next(self.module.parameters()).dtype).removeprefix("torch.")
 
     def to_tokens(self, text: str) -> Int64[Tensor, "batch token"]:
         """Token ids `[1, token]` of one text, the document separator first.

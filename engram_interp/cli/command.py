@@ -21,11 +21,11 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 
 _DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-_TAKES_SEVERAL = {"--text", "--valid"}
+_TAKES_SEVERAL = {"--text", "--valid", "--sites"}
 
 
 class Command(TyperCommand):
-    """A command whose repeatable ``--text`` and ``--valid`` also read ``--text a.txt b.txt``."""
+    """A command whose repeatable ``--text``, ``--valid`` and ``--sites`` also read ``--text a.txt b.txt``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse ``--text a b`` as ``--text a --text b`` where the option may be repeated."""

@@ -1,0 +1,254 @@
+"""A capture that was written to disk, read in the place of the model it is of."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Shaped
+from safetensors import safe_open
+from torch import Tensor
+
+from engram_interp.capture import shards
+from engram_interp.capture.encode import Encoded
+from engram_interp.capture.shards import Part, SiteShape
+from engram_interp.checkpoints.loading import load_model
+from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.errors import DamagedFileError, InputError
+
+FACTS = (
+    "name",
+    "family",
+    "digest",
+    "n_layers",
+    "d_model",
+    "d_vocab",
+    "n_streams",
+    "n_ctx",
+    "memory_layers",
+    "separator_id",
+    "weights_dtype",
+    "notes",
+)
+"""What a capture knows of its model, as `SubjectModel` names it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Capture:
+    """Sites of a model at every token of a corpus, on disk.
+
+    What the model is called and shaped is here under the names that `SubjectModel` has.
+
+    Attributes:
+        folders: The parts.
+        parts: What each holds.
+        encoded: The prompts of all parts, in order.
+        sites: What is stored of each site.
+    """
+
+    folders: tuple[Path, ...]
+    parts: tuple[Part, ...]
+    encoded: Encoded
+    sites: Mapping[str, SiteShape]
+    name: str
+    family: str
+    digest: str
+    n_layers: int
+    d_model: int
+    d_vocab: int
+    n_streams: int
+    n_ctx: int | None
+    memory_layers: tuple[int, ...]
+    separator_id: int | None
+    weights_dtype: str
+    notes: tuple[str, ...]
+    given: SubjectModel | None = None
+
+    @cached_property
+    def model(self) -> SubjectModel:
+        """The model itself: for its final norm and unembedding, which no capture holds.
+
+        Raises:
+            InputError: It cannot be opened, or is another one.
+        """
+        source = self.parts[0].source
+        if self.given is None and not source:
+            raise InputError(
+                f"The capture of {self.name} does not know where the model is; give it: "
+                "open_capture(…, model=…)."
+            )
+        found = self.given or load_model(source, name=self.name)
+        if found.digest != self.digest or found.n_layers != self.n_layers:
+            raise InputError(
+                f"{source or found.name} is not the model that was captured (its weights have another "
+                "digest); give that one: open_capture(…, model=…)."
+            )
+        return found
+
+    def read(self, site: str, rows: slice) -> Shaped[Tensor, "row ..."]:
+        """What passed a site at some tokens, in the order of tokens.parquet and of the parts.
+
+        Args:
+            site: Its name.
+            rows: Consecutive tokens, counted over all parts.
+
+        Returns:
+            The rows `[row, …]` in the type they are stored in.
+
+        Raises:
+            InputError: The site was not captured.
+            DamagedFileError: A file cannot be read.
+        """
+        if site not in self.sites:
+            raise InputError(f"{site!r} was not captured; captured were {', '.join(self.sites)}.")
+        pieces = []
+        for path, first, count in self._files:
+            start, stop = max(rows.start, first), min(rows.stop, first + count)
+            if start < stop:
+                pieces.append(_piece(path, site, slice(start - first, stop - first)))
+        shape = self.sites[site]
+        return torch.cat(pieces) if pieces else torch.empty((0, *shape.shape), dtype=shape.torch_dtype)
+
+    @cached_property
+    def _files(self) -> list[tuple[Path, int, int]]:
+        """Every shard: its file, its first token, and how many it has."""
+        files = [
+            (shards.file_of(folder, number), shard.rows)
+            for folder, part in zip(self.folders, self.parts, strict=True)
+            for number, shard in enumerate(part.shards)
+        ]
+        starts = accumulate((count for _, count in files), initial=0)
+        return [(path, start, count) for (path, count), start in zip(files, starts, strict=False)]
+
+
+def _piece(path: Path, site: str, rows: slice) -> Tensor:
+    try:
+        with safe_open(path, framework="pt") as file:
+            piece: Tensor = file.get_slice(site)[rows]
+    except Exception as cause:  # safetensors raises its own for each way to be broken
+        raise DamagedFileError(f"{path} cannot be read ({cause}); copy it again or capture again.") from cause
+    return piece
+
+
+def open_capture(path: str | Path, *, model: SubjectModel | None = None, check: str = "sizes") -> Capture:
+    """Open what `store.capture` wrote, all parts of it.
+
+    Args:
+        path: The capture's directory.
+        model: The model it is of, for the lenses; by default it is opened from where it was.
+        check: "sizes" looks whether every file is there whole, "checksums" reads every byte as well.
+
+    Raises:
+        InputError: There is no capture, a part is missing or unfinished, or parts do not belong together.
+        DamagedFileError: A file is missing, cut short or changed.
+    """
+    if check not in ("sizes", "checksums"):
+        raise InputError(f'check wants to be "sizes" or "checksums", got {check!r}.')
+    folders = shards.part_folders(Path(path))
+    parts = [Part.read(folder) for folder in folders]
+    for folder, part in zip(folders, parts, strict=True):
+        _check_alike(folder, part, parts[0])
+        lines = shards.listed(folder, part)
+        if len(lines) < len(part.shards):
+            raise InputError(
+                f"{folder} is unfinished: {len(lines)} of {len(part.shards)} shards are there; go on with "
+                "engram-interp capture … --resume."
+            )
+        for line in lines:
+            shards.check_shard(folder, line, sums=check == "checksums")
+    facts: dict[str, Any] = {name: parts[0].model[name] for name in FACTS}
+    facts |= {name: tuple(facts[name]) for name in ("memory_layers", "notes")}
+    return Capture(
+        folders=tuple(folders),
+        parts=tuple(parts),
+        encoded=_encoded(folders, parts),
+        sites=parts[0].sites,
+        given=model,
+        **facts,
+    )
+
+
+def _check_alike(folder: Path, part: Part, first: Part) -> None:
+    names = ("model", "sites", "width", "batch_size", "text_digest")
+    others = [name for name in names if getattr(part, name) != getattr(first, name)]
+    if others:
+        raise InputError(
+            f"{folder} is a part of another capture than part 1: it differs in {', '.join(others)}; capture "
+            "it again as the others were."
+        )
+
+
+def _encoded(folders: Sequence[Path], parts: Sequence[Part]) -> Encoded:
+    """The prompts of all parts, as they were encoded."""
+    width = parts[0].width
+    tokens, ends = list[Tensor](), list[tuple[int, ...]]()
+    for folder, part in zip(folders, parts, strict=True):
+        table = pq.read_table(folder / shards.TOKENS)
+        if table.num_rows != part.rows:
+            raise DamagedFileError(
+                f"{folder / shards.TOKENS} has {table.num_rows:,} tokens, {shards.HEADER} says "
+                f"{part.rows:,}; capture again."
+            )
+        prompt, position = (table[name].to_numpy().astype(np.int64) for name in ("prompt", "position"))
+        ids = torch.full((len(part.names), width), -1, dtype=torch.int64)
+        ids[prompt, position] = torch.from_numpy(table["token_id"].to_numpy().astype(np.int64))
+        tokens.append(ids)
+        marked = table["entity_end"].to_numpy()
+        cuts = np.searchsorted(prompt[marked], np.arange(1, len(part.names)))
+        ends += [tuple(part.tolist()) for part in np.split(position[marked], cuts)]
+    every = torch.cat(tokens)
+    return Encoded(
+        tokens=every.clamp_min(0),
+        mask=every >= 0,
+        entity_ends=tuple(ends),
+        names=tuple(name for part in parts for name in part.names),
+        notes=parts[0].notes,
+    )
+
+
+def cropped(encoded: Encoded, limit: int | None) -> Encoded:
+    """The prompts' first `limit` tokens; all of them for None."""
+    if limit is None or encoded.tokens.shape[1] <= limit:
+        return encoded
+    return Encoded(
+        tokens=encoded.tokens[:, :limit],
+        mask=encoded.mask[:, :limit],
+        entity_ends=tuple(tuple(e for e in ends if e < limit) for ends in encoded.entity_ends),
+        names=encoded.names,
+        texts=encoded.texts,
+        notes=encoded.notes,
+    )
+
+
+def batches(
+    capture: Capture, encoded: Encoded, sites: Sequence[str], *, batch_size: int
+) -> Generator[tuple[None, dict[str, Tensor]], None, None]:
+    """Sites of consecutive prompts, padded with 0, floating-point ones in float32.
+
+    Args:
+        capture: What to read.
+        encoded: Its prompts, perhaps cropped.
+        sites: Names.
+        batch_size: Prompts at a time.
+
+    Yields:
+        None in place of logits, and `{site: [batch, token, …]}`.
+    """
+    whole, width = capture.encoded.mask, encoded.tokens.shape[1]
+    starts = np.concatenate([[0], whole.sum(1).numpy().cumsum()])
+    for first in range(0, len(encoded), batch_size):
+        mask = whole[first : first + batch_size]
+        rows = slice(int(starts[first]), int(starts[first + len(mask)]))
+        seen = {}
+        for site in sites:
+            values = capture.read(site, rows)
+            values = values.float() if values.is_floating_point() else values
+            padded = values.new_zeros((*mask.shape, *values.shape[1:]))
+            padded[mask] = values
+            seen[site] = padded[:, :width]
+        yield None, seen

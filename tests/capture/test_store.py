@@ -1,0 +1,295 @@
+"""Captures: whole or resumable whatever happens, and the same numbers as from memory."""
+
+import json
+import multiprocessing
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from engram_interp import depth, lens, lens_depth, opinions
+from engram_interp.capture import record, store
+from engram_interp.capture.store import open_capture
+from engram_interp.checkpoints import SubjectModel, load_model
+from engram_interp.checkpoints.native import save_native
+from engram_interp.data.prompts import PromptSet
+from engram_interp.errors import DamagedFileError, InputError
+from tests import support
+
+SITES = ("blocks.*.hook_resid_post", "blocks.1.engram.hook_rows", "blocks.*.engram.hook_gate")
+SMALL: dict[str, Any] = {"batch_size": 3, "shard_bytes": 40_000}
+KILLS = 10
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def texts(count: int = 26) -> PromptSet:
+    """Some longer than the context, some with entities."""
+    made = support.documents(count, seed=4)
+    spans = tuple(((0, len(text.split()[0])),) if n % 3 else () for n, text in enumerate(made))
+    return replace(PromptSet.from_texts(made), entities=spans)
+
+
+def subject(**changes: Any) -> SubjectModel:
+    return support.subject(support.model_config(memory=support.memory_config(), **changes))
+
+
+def test_every_token_of_every_site_is_there(tmp_path: Path) -> None:
+    model = subject(n_streams=3)
+    store.capture(model, texts(), sites=SITES, out=tmp_path / "c", **SMALL)
+    found, rec = (
+        open_capture(tmp_path / "c", check="checksums"),
+        record(model, texts(), sites=SITES, batch_size=3),
+    )
+    assert set(found.sites) == set(rec.sites)
+    assert len(found.parts[0].shards) > 3
+    for site, values in rec.sites.items():
+        rows = found.read(site, slice(0, 10**9))
+        assert torch.equal(rows, values[rec.mask])
+        assert torch.equal(found.read(site, slice(7, 90)), values[rec.mask][7:90])
+    assert found.encoded.digest == rec.encoded.digest
+    assert found.encoded.entity_ends == rec.encoded.entity_ends
+    assert found.encoded.names == rec.encoded.names
+    assert found.encoded.notes == rec.encoded.notes != ()
+
+
+def test_the_token_table_says_what_a_row_is_of(tmp_path: Path) -> None:
+    store.capture(subject(), texts(), sites=SITES[:1], out=tmp_path / "c", **SMALL)
+    table = pq.read_table(tmp_path / "c" / "part-1-of-1" / "tokens.parquet").to_pandas()
+    found = open_capture(tmp_path / "c")
+    prompt, position = found.encoded.mask.nonzero().numpy().T
+    assert table["prompt"].tolist() == prompt.tolist()
+    assert table["position"].tolist() == position.tolist()
+    assert table["token_id"].tolist() == found.encoded.tokens[prompt, position].tolist()
+    assert table["entity_end"].sum() == sum(map(len, found.encoded.entity_ends)) > 0
+
+
+def test_bfloat16_is_kept_as_it_is_and_read_as_float32(tmp_path: Path) -> None:
+    model, site = subject(), "blocks.2.hook_resid_post"
+    store.capture(model, texts(), sites=[site], out=tmp_path / "c", dtype=torch.bfloat16, **SMALL)
+    found, rec = open_capture(tmp_path / "c"), record(model, texts(), sites=[site], batch_size=3)
+    rows = found.read(site, slice(0, 50))
+    assert rows.dtype == torch.bfloat16
+    assert torch.equal(rows, rec[site][rec.mask][:50].bfloat16())
+
+
+def test_a_pass_ends_at_the_last_wanted_site(tmp_path: Path) -> None:
+    model, calls = subject(), list[int]()
+    handle = model.module.get_submodule("blocks.3").register_forward_hook(lambda *_: calls.append(1))
+    store.capture(model, texts(), sites=["blocks.1.hook_resid_post"], out=tmp_path / "c", **SMALL)
+    handle.remove()
+    assert len(calls) == 1  # the run that measures shapes
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[SubjectModel, SubjectModel]:
+    """Opened from directories, so that a capture finds them again."""
+    folder = tmp_path_factory.mktemp("pair")
+    for name, memory, seed in (("engram", support.memory_config(), 0), ("baseline", None, 3)):
+        made = support.model(support.model_config(n_layers=7, memory=memory), seed=seed)
+        save_native(folder / name, made, tokenizer=support.tokenizer())
+    return load_model(folder / "engram"), load_model(folder / "baseline")
+
+
+def test_analyses_give_the_same_from_a_capture(
+    pair: tuple[SubjectModel, SubjectModel], tmp_path: Path
+) -> None:
+    prompts = PromptSet.from_texts(support.documents(60, seed=2))
+    captures = []
+    for model in pair:
+        store.capture(
+            model, prompts, sites=SITES[:1], out=tmp_path / model.name, batch_size=16, shard_bytes=90_000
+        )
+        captures.append(open_capture(tmp_path / model.name))
+    for compare in (depth.compare, opinions.compare):
+        assert compare(*captures, n_boot=20).data.equals(compare(*pair, prompts, n_boot=20).data)
+    from_disk = lens.convergence(captures[0], n_boot=20, batch_size=16)
+    assert from_disk.data.equals(lens.convergence(pair[0], prompts, n_boot=20, batch_size=16).data)
+    assert lens_depth.compare(*captures, batch_size=16).data.equals(
+        lens_depth.compare(*pair, prompts, batch_size=16).data
+    )
+
+
+def test_shares_add_up_to_the_whole(tmp_path: Path) -> None:
+    model = subject()
+    store.capture(model, texts(), sites=SITES, out=tmp_path / "whole", **SMALL)
+    for number in (3, 1, 2):
+        with pytest.raises(InputError, match=r"holds no capture|lacks part"):
+            open_capture(tmp_path / "shares")
+        store.capture(model, texts(), sites=SITES, out=tmp_path / "shares", shard=(number, 3), **SMALL)
+    whole, shares = open_capture(tmp_path / "whole"), open_capture(tmp_path / "shares")
+    assert len(shares.parts) == 3
+    assert shares.encoded.digest == whole.encoded.digest
+    assert shares.encoded.entity_ends == whole.encoded.entity_ends
+    for site in whole.sites:
+        assert torch.equal(shares.read(site, slice(0, 10**9)), whole.read(site, slice(0, 10**9)))
+
+
+def _run(out: Path, threads: int, started: Any) -> None:
+    torch.set_num_threads(threads)
+    model, prompts = subject(), texts(200)
+    started.set()
+    store.capture(model, prompts, sites=SITES, out=out, **SMALL)
+
+
+def test_killed_at_random_moments_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["engram_interp.capture.store", "tests.support"])
+
+    def killed(out: Path, seconds: float) -> int:
+        """Shards that were listed at the end; -1 if nothing was there yet."""
+        started = server.Event()
+        child = server.Process(target=_run, args=(out, torch.get_num_threads(), started))
+        child.start()
+        assert started.wait(120)
+        child.join(seconds)
+        child.kill()
+        child.join()
+        manifest = out / "part-1-of-1" / "manifest.jsonl"
+        return manifest.read_text().count("\n") if manifest.exists() else -1
+
+    model, prompts, start = subject(), texts(200), time.monotonic()
+    store.capture(model, prompts, sites=SITES, out=tmp_path / "whole", **SMALL)
+    seconds = time.monotonic() - start
+    stages = set()
+    for number, moment in enumerate(
+        np.random.default_rng().uniform(0, seconds, size=KILLS)
+    ):  # never the same
+        out = tmp_path / f"killed-{number}"
+        stages.add(killed(out, float(moment)))
+        store.capture(model, prompts, sites=SITES, out=out, resume=True, **SMALL)
+        assert contents(out) == contents(tmp_path / "whole"), f"killed after {moment:.3f} of {seconds:.3f} s"
+    assert len(stages) > 2, f"the kills came at too few stages: {stages}"
+
+
+@pytest.mark.parametrize("at", (1, 2, 3, 4, 6, 9))
+def test_any_write_may_be_the_last(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fails at the n-th sync: what is listed is whole, and the capture goes on."""
+    model, sync, calls = subject(), os.fsync, 0
+    store.capture(model, texts(), sites=SITES, out=tmp_path / "whole", **SMALL)
+
+    def failing(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(OSError, match="No space left"):
+            store.capture(model, texts(), sites=SITES, out=tmp_path / "c", **SMALL)
+    store.capture(model, texts(), sites=SITES, out=tmp_path / "c", resume=True, **SMALL)
+    assert contents(tmp_path / "c") == contents(tmp_path / "whole")
+
+
+def test_a_torn_line_of_the_manifest_is_written_again(tmp_path: Path) -> None:
+    model, out = subject(), tmp_path / "c"
+    store.capture(model, texts(), sites=SITES, out=out, **SMALL)
+    whole, manifest = contents(out), out / "part-1-of-1" / "manifest.jsonl"
+    manifest.write_bytes(manifest.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"unfinished: .* --resume"):
+        open_capture(out)
+    store.capture(model, texts(), sites=SITES, out=out, resume=True, **SMALL)
+    assert contents(out) == whole
+    store.capture(model, texts(), sites=SITES, out=out, resume=True, **SMALL)  # complete: nothing to do
+    assert contents(out) == whole
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    model, out = subject(), tmp_path / "c"
+    store.capture(model, texts(), sites=SITES, out=out, **SMALL)
+    shard = out / "part-1-of-1" / "000001.safetensors"
+    intact = shard.read_bytes()
+    shard.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+    open_capture(out)
+    with pytest.raises(DamagedFileError, match=r"000001.safetensors is not what was written"):
+        open_capture(out, check="checksums")
+    with pytest.raises(DamagedFileError, match=r"000001.safetensors is not what was written"):
+        store.capture(model, texts(), sites=SITES, out=out, resume=True, **SMALL)
+    shard.write_bytes(intact[:-9])
+    with pytest.raises(DamagedFileError, match=r"has [\d,]+ bytes, the manifest says"):
+        open_capture(out)
+    shard.unlink()
+    with pytest.raises(DamagedFileError, match="is missing"):
+        open_capture(out)
+    header = out / "part-1-of-1" / "part.json"
+    header.write_text(json.dumps(json.loads(header.read_text()) | {"format": 9}))
+    with pytest.raises(InputError, match="format 9 and this version reads 1"):
+        open_capture(out)
+
+
+def test_nothing_foreign_is_touched(tmp_path: Path) -> None:
+    model, part = subject(), tmp_path / "c" / "part-1-of-1"
+    part.mkdir(parents=True)
+    (part / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"thesis.txt, which no capture wrote"):
+        store.capture(model, texts(), sites=SITES, out=tmp_path / "c", **SMALL)
+    assert contents(tmp_path / "c") == {"part-1-of-1/thesis.txt": b"mine"}
+
+
+def test_another_capture_is_not_continued(tmp_path: Path) -> None:
+    model, out = subject(), tmp_path / "c"
+    store.capture(model, texts(), sites=SITES, out=out, **SMALL)
+    before = contents(out)
+    with pytest.raises(InputError, match="--resume"):
+        store.capture(model, texts(), sites=SITES, out=out, **SMALL)
+    with pytest.raises(InputError, match=r"differs in sites"):
+        store.capture(model, texts(), sites=SITES[:1], out=out, resume=True, **SMALL)
+    with pytest.raises(InputError, match=r"differs in .*text_digest"):
+        store.capture(model, texts(25), sites=SITES, out=out, resume=True, **SMALL)
+    assert contents(out) == before
+
+
+def test_too_small_a_disk_is_seen_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: usage)
+    with pytest.raises(InputError, match="Nothing was written"):
+        store.capture(subject(), texts(), sites=SITES, out=tmp_path / "c", **SMALL)
+    assert not (tmp_path / "c").exists()
+
+
+def test_what_is_asked_wrongly(tmp_path: Path) -> None:
+    model, out = subject(), tmp_path / "c"
+    for change, words in {
+        "sites": ([], "at least one site"),
+        "dtype": (torch.float16, "float32 or bfloat16"),
+        "shard": ((4, 3), "1 <= i <= n, got 4/3"),
+        "batch_size": (0, "at least 1, got 0"),
+    }.items():
+        given: dict[str, Any] = {"sites": SITES, "out": out} | {change: words[0]}
+        with pytest.raises(InputError, match=words[1]):
+            store.capture(model, texts(), **given)
+    with pytest.raises(InputError, match=r"too few for 30 parts"):
+        store.capture(model, texts(), sites=SITES, out=out, shard=(2, 30))
+    with pytest.raises(InputError, match=r"did you mean"):
+        store.capture(model, texts(), sites=["blocks.1.hook_resid_pots"], out=out)
+    assert not out.exists()
+
+
+def test_what_a_capture_cannot_do_is_said(tmp_path: Path) -> None:
+    model = subject()
+    store.capture(model, texts(), sites=["blocks.2.hook_resid_post"], out=tmp_path / "c", **SMALL)
+    found = open_capture(tmp_path / "c")
+    with pytest.raises(InputError, match=r"lacks blocks.0.hook_resid_post; capture again"):
+        depth.compare(found, found)
+    with pytest.raises(InputError, match="leave texts out"):
+        depth.compare(found, model, texts())
+    with pytest.raises(InputError, match="wants texts to run on"):
+        depth.compare(model, found)
+    with pytest.raises(InputError, match=r"'hook_embed' was not captured; captured were blocks.2"):
+        found.read("hook_embed", slice(0, 1))
+    with pytest.raises(InputError, match="does not know where the model is"):
+        lens.convergence(found)
+    with pytest.raises(InputError, match="another digest"):
+        lens.convergence(open_capture(tmp_path / "c", model=replace(model, digest="other")))
