@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from engram_interp.capture.encode import Encoded, encode
+from engram_interp import stitching_depth
+from engram_interp.capture.encode import Encoded
 from engram_interp.capture.samples import Samples, Streams, residuals
+from engram_interp.capture.source import Source, encoded_of
 from engram_interp.capture.stitch import Rest
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
-from engram_interp.metrics import alignment, bootstrap, ridge
+from engram_interp.metrics import bootstrap, ridge
 from engram_interp.provenance import describe
 from engram_interp.results.stitching import StitchingResult
 
@@ -32,11 +34,11 @@ _STEP_PENALTY = 1e-2
 
 
 def compare(
-    engram: SubjectModel,
+    engram: Source,
     baseline: SubjectModel,
     texts: Any,
     *,
-    reference: SubjectModel | None = None,
+    reference: Source | None = None,
     steps: int = 0,
     max_tokens: int = 64,
     streams: Streams = "concat",
@@ -63,48 +65,47 @@ def compare(
         InputError: If there are fewer than 8 documents, the models cut them into different tokens, the
             baseline has several streams, or an activation is not finite.
     """
-    models = [engram, baseline, reference or baseline]
+    models: list[Source] = [engram, baseline, reference or baseline]
     encoded = _encoded(models, texts, max_tokens)
-    fold = np.random.default_rng(seed).permutation(len(encoded)) % 2
     samples = _every_token(encoded, len(models))
-    acts = [
+    xs, ys, rs = (
         _finite(m, residuals(m, encoded, samples, n, streams=streams, batch_size=batch_size), samples)
         for n, m in enumerate(models)
-    ]
+    )
     rest = Rest(baseline, encoded, batch_size=batch_size)
+    fold = np.random.default_rng(seed).permutation(len(encoded)) % 2
     stitcher = _Stitcher(rest=rest, document=samples.document, fold=fold, steps=steps)
     shuffled = np.random.default_rng(seed + 1).permutation(len(samples))
-    sums = [stitcher.stitched(xs, acts[1]) for xs in (acts[0], acts[2])]
-    sums.append(stitcher.stitched([acts[0][-1][shuffled]], acts[1], steps=0))
-    facts = describe(engram, encoded)
-    facts["engram"], facts["engram_digest"] = facts.pop("model"), facts.pop("model_digest")
-    facts["baseline"], facts["baseline_digest"] = baseline.name, baseline.digest or "unknown"
-    facts["reference"] = "the baseline itself" if reference is None else reference.name
-    facts |= {
-        "n_documents": len(encoded),
-        "n_boot": n_boot,
-        "seed": seed,
-        "streams": str(streams),
-        "steps": steps,
-    }
-    facts["maps"] = "affine, ridge; two folds of documents, each evaluated with the other's maps"
-    first = min(engram.memory_layers, default=engram.n_layers)
-    variables, missing = _measured(sums, rest, first=first, n_boot=n_boot, seed=seed)
-    coords = {
-        "layer": np.arange(len(acts[0])),
-        "baseline_layer": np.arange(len(acts[1])),
-        "reference_layer": np.arange(len(acts[2])),
-        "document": np.arange(len(encoded)),
-    }
-    return StitchingResult.from_arrays(coords=coords, variables=variables, provenance=facts, missing=missing)
+    sums = stitching_depth.Sums(
+        engram=stitcher.stitched(xs, ys),
+        own=stitcher.stitched(rs, ys),
+        null=replace(stitcher, steps=0).stitched([xs[-1][shuffled]], ys)[:, 0],
+        intact=rest.intact(),
+        tokens=rest.tokens,
+        first=min(engram.memory_layers, default=len(xs)),
+    )
+    facts = _facts(models, encoded, reference)
+    facts |= {"n_boot": n_boot, "seed": seed, "streams": str(streams), "steps": steps}
+    return StitchingResult.from_arrays(
+        coords={
+            "layer": np.arange(len(xs)),
+            "baseline_layer": np.arange(len(ys)),
+            "reference_layer": np.arange(len(rs)),
+            "document": np.arange(len(encoded)),
+        },
+        variables=stitching_depth.variables(sums, bootstrap.group_weights(len(encoded), n_boot, seed)),
+        provenance=facts,
+        missing=stitching_depth.missing(sums),
+    )
 
 
-def _encoded(models: Sequence[SubjectModel], texts: Any, max_tokens: int) -> Encoded:
+def _encoded(models: Sequence[Source], texts: Any, max_tokens: int) -> Encoded:
+    """The first tokens of the documents, which every model has to cut alike."""
     baseline = models[1]
     if baseline.n_streams > 1:
         raise InputError(f"Stitching wants a baseline with one stream; {baseline.name} has several.")
     limit = min((m.n_ctx for m in models if m.n_ctx is not None), default=None)
-    encodings = [encode(model, texts, limit=limit) for model in models]
+    encodings = [encoded_of(model, texts, limit=limit) for model in models]
     tokens = encodings[1].tokens.cpu()
     if not all(e.tokens.shape == tokens.shape and bool((e.tokens.cpu() == tokens).all()) for e in encodings):
         raise InputError("The models cut these texts into different tokens; stitching wants the same ids.")
@@ -124,13 +125,22 @@ def _every_token(encoded: Encoded, n_models: int) -> Samples:
     return Samples(document=document, position=np.tile(position, (n_models, 1)), what="every token")
 
 
-def _finite(model: SubjectModel, acts: list[np.ndarray], samples: Samples) -> list[np.ndarray]:
+def _finite(model: Source, acts: list[np.ndarray], samples: Samples) -> list[np.ndarray]:
     for layer, rows in enumerate(acts):
         bad = np.flatnonzero(~np.isfinite(rows).all(1))
         if len(bad):
             where = f"token {samples.position[0, bad[0]]} of document {samples.document[bad[0]]}"
             raise InputError(f"{model.name} has values that are not finite in layer {layer} at {where}.")
     return acts
+
+
+def _facts(models: Sequence[Source], encoded: Encoded, reference: Source | None) -> dict[str, Any]:
+    facts = describe(models[0], encoded)
+    facts["engram"], facts["engram_digest"] = facts.pop("model"), facts.pop("model_digest")
+    facts["baseline"], facts["baseline_digest"] = models[1].name, models[1].digest or "unknown"
+    facts["reference"] = "the baseline itself" if reference is None else reference.name
+    facts["maps"] = "affine, ridge; two folds of documents, each evaluated with the other's maps"
+    return facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,66 +206,3 @@ class _Stitcher:
             else:
                 size /= 2
         return best
-
-
-def _measured(
-    sums: Sequence[np.ndarray], rest: Rest, *, first: int, n_boot: int, seed: int
-) -> tuple[dict[str, Any], dict[str, str]]:
-    n_documents, n_layers, _ = sums[0].shape
-    layer, tokens = np.arange(n_layers), rest.tokens
-    referred = layer < sums[1].shape[1]
-    pre_memory = (layer < first) & referred
-    interior = ~alignment.edge_layers(n_layers, 5) & (layer >= first) & referred
-    enough = n_documents >= bootstrap.MIN_GROUPS
-    weights = np.ones((1, n_documents))
-    if enough:
-        weights = np.concatenate([weights, bootstrap.group_weights(n_documents, n_boot, seed)])
-    losses = [np.tensordot(weights, s, 1) / (weights @ tokens)[:, None, None] for s in sums]
-    depth, own = (alignment.monotone_path(-loss, refine="parabola") for loss in losses[:2])
-    depth_self = np.full_like(depth, np.nan)
-    depth_self[:, referred] = own[:, :n_layers]
-    intact, null = float(rest.intact().sum() / tokens.sum()), losses[2][0, 0]
-    shift = np.where(referred, alignment.calibrated_shift(depth, own), np.nan)
-    variables: dict[str, Any] = {
-        "loss": losses[0][0],
-        "loss_self": losses[1][0],
-        "null_loss": null,
-        "recovered": (null - losses[0][0]) / (null - intact),
-        "document_loss": sums[0],
-        "document_loss_self": sums[1],
-        "document_tokens": tokens,
-        "intact_loss": intact,
-        "best": _settled(losses[0]),
-        "depth": depth[0],
-        "depth_self": depth_self[0],
-        "pre_memory": pre_memory,
-        "interior": interior,
-    }
-    draws = {"shift": shift, "headline": _mean(shift[:, interior])}
-    draws["control_shift"] = _mean(shift[:, pre_memory])
-    for name, values in draws.items():
-        nothing = np.full_like(values[0], np.nan)
-        low, high = bootstrap.interval(values[1:]) if enough else (nothing, nothing)
-        variables |= {name: values[0], f"{name}_low": low, f"{name}_high": high}
-    reasons = {"best": "the minimum is not settled: its interval holds three or more layers, or layers tie"}
-    reasons |= dict.fromkeys(
-        ["depth_self", "shift", "shift_low", "shift_high"], "the reference has fewer layers"
-    )
-    if not enough:
-        few = f"an interval wants at least {bootstrap.MIN_GROUPS} documents, got {n_documents}"
-        reasons |= {f"{name}{end}": few for name in draws for end in ("_low", "_high")}
-    for name, chosen in (("headline", interior), ("control_shift", pre_memory)):
-        if not chosen.any():
-            why = "no such layer: " + ("interior, after" if name == "headline" else "before")
-            reasons |= {f"{name}{e}": f"{why} the first memory read" for e in ("", "_low", "_high")}
-    return variables, reasons
-
-
-def _settled(losses: np.ndarray) -> np.ndarray:
-    """Parabolic best layer, NaN where the bootstrap does not settle it."""
-    best = alignment.peak(-losses[0])
-    return np.where(alignment.plateau(-losses[1:]), np.nan, best) if len(losses) > 1 else best
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values.mean(-1) if values.shape[-1] else np.full(values.shape[:-1], np.nan))

@@ -13,6 +13,7 @@ from engram_interp.capture.encode import encode
 from engram_interp.checkpoints.native import subject_of
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
+from engram_interp.metrics import alignment
 from engram_interp.model.transformer import HookedEngramTransformer
 from tests import support
 
@@ -94,6 +95,25 @@ def test_streams_enter_side_by_side_on_one_side_only() -> None:
     assert data["loss"].shape == (3, 4) and np.isnan(data["headline_low"])
     with pytest.raises(InputError, match="one stream"):
         stitching.compare(model, streams, TEXTS)
+
+
+def test_another_seed_of_the_baseline_is_the_scale_on_which_the_shift_is_read() -> None:
+    model, seed = plain(), support.subject(support.model_config(), seed=7, name="seed 7")
+    result = stitching.compare(seed, model, TEXTS[:9], reference=seed, n_boot=5)
+    data = result.data
+    np.testing.assert_array_equal(data["loss"], data["loss_self"])
+    np.testing.assert_array_equal(data["shift"], 0)
+    assert not np.isclose(data["loss_self"], data["intact_loss"], atol=1e-3).any()  # as its own layers would be
+    assert data.attrs["reference"] == "seed 7" and "another seed" not in result.summary()
+
+
+def test_layers_that_the_reference_lacks_have_no_shift() -> None:
+    model, seed = plain(), support.subject(support.model_config(n_layers=3), seed=7, name="seed 7")
+    data = stitching.compare(plain(n_layers=5), model, TEXTS[:9], reference=seed, n_boot=5).data
+    assert data["loss_self"].shape == (3, 4) and data["loss"].shape == (5, 4)
+    expected = alignment.calibrated_shift(data["depth"].values, data["depth_self"].values[:3])
+    np.testing.assert_allclose(data["shift"][:3], expected[:3])
+    assert np.isnan(data["shift"][3:]).all() and "fewer layers" in data["shift"].attrs["missing"]
 
 
 def test_what_cannot_be_stitched_is_refused() -> None:
