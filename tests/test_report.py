@@ -18,8 +18,8 @@ from engram_interp.data import prompts
 from engram_interp.data.prompts import PromptSet
 from engram_interp.errors import InputError
 from engram_interp.report import folder as folders
-from engram_interp.report import layers, memory
-from engram_interp.results import open_bundle
+from engram_interp.report import layers
+from engram_interp.results import AblationEffect, open_bundle
 from tests import support
 
 LAYERS = ["depth", "lens-engram", "lens-baseline", "lens-depth", "stitching", "second-opinions"]
@@ -184,12 +184,12 @@ def test_a_missing_part_is_said(found: report.Findings) -> None:
 
 
 def test_ablations_that_coincide_count_once(found: report.Findings) -> None:
-    data = found.parts["ablation"].data
-    said = " ".join(memory._alike(data))
-    assert "output_off, gate_zero and rows_zero coincide" in said
-    apart = data.copy()
+    effect = found.parts["ablation"]
+    assert isinstance(effect, AblationEffect)
+    assert "output_off, gate_zero and rows_zero coincide" in effect.coinciding()
+    apart = effect.data.copy()
     apart["delta_loss"] = apart["delta_loss"] + np.arange(apart.sizes["kind"])
-    assert not memory._alike(apart)
+    assert not AblationEffect(data=apart).coinciding()
 
 
 def test_curves_that_lie_apart_before_the_first_read_are_not_put_down_to_reading(

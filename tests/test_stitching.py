@@ -103,7 +103,9 @@ def test_another_seed_of_the_baseline_is_the_scale_on_which_the_shift_is_read() 
     data = result.data
     np.testing.assert_array_equal(data["loss"], data["loss_self"])
     np.testing.assert_array_equal(data["shift"], 0)
-    assert not np.isclose(data["loss_self"], data["intact_loss"], atol=1e-3).any()  # as its own layers would be
+    assert not np.isclose(
+        data["loss_self"], data["intact_loss"], atol=1e-3
+    ).any()  # as its own layers would be
     assert data.attrs["reference"] == "seed 7" and "another seed" not in result.summary()
 
 

@@ -3,8 +3,7 @@
 import math
 
 from engram_interp.results import DepthResult, LensDepthResult, SecondOpinions, StitchingResult, wording
-from engram_interp.results.agreement import agreement, views
-from engram_interp.views import agreement as figures
+from engram_interp.results.agreement import agreement, plot, views
 from engram_interp.views.page import Part, Section
 from engram_interp.views.tables import Cell, table
 from engram_interp.views.theme import signed
@@ -51,10 +50,7 @@ def agreement_sections(
 
     A view that could not be worked out is None; the page's notes say why.
     """
-    found = views(depth, lens_depth, stitching, tuned=tuned)
-    figure = figures.forest(
-        [view.name for view in found], [view.shift for view in found], [view.control for view in found]
-    )
+    figure = plot(views(depth, lens_depth, stitching, tuned=tuned))
     sections = [
         Section(
             title="Do similarity, prediction and function agree?",

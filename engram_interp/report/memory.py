@@ -3,18 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from engram_interp.report.layers import estimate
-from engram_interp.results import AblationEffect, GateReading, GateStatistics, LensTable, SlotLookup, wording
+from engram_interp.results import AblationEffect, GateReading, GateStatistics, LensTable, SlotLookup
 from engram_interp.views.markup import Html
 from engram_interp.views.page import Section
 from engram_interp.views.strips import gate_strip, lens_window
 from engram_interp.views.tables import Cell, measured, slot_table, table
 from engram_interp.views.theme import number, signed
-
-_SAME = 1e-4
 
 _GATES = (
     "A gate scales what the memory writes at a token: 0 shuts it out, 1 lets all of it through. A gate that "
@@ -122,7 +119,9 @@ def ablation_section(
     if baseline_loss is not None:
         parts.append(_beside_baseline(data, loss, baseline_loss))
     made = table(headers, rows, caption=caption)
-    return Section(title="Does the memory matter?", parts=[*parts, *_alike(data), made])
+    return Section(
+        title="Does the memory matter?", parts=[*parts, *filter(None, [result.coinciding()]), made]
+    )
 
 
 def _beside_baseline(data: xr.Dataset, loss: float, baseline_loss: float) -> str:
@@ -140,18 +139,6 @@ def _beside_baseline(data: xr.Dataset, loss: float, baseline_loss: float) -> str
             "the shock of losing what the network was trained around, not what the memory knows."
         )
     return said
-
-
-def _alike(data: xr.Dataset) -> list[str]:
-    """That ablations coincide, where they do, so that nobody counts them as several findings."""
-    whole = [k for k in ("output_off", "gate_zero", "rows_zero") if k in data["kind"].values]
-    effects = data["delta_loss"].sel(kind=whole).values
-    if len(whole) < 2 or float(np.ptp(effects)) > _SAME:
-        return []
-    return [
-        f"{wording.listed(whole)} coincide here: at every token of a memory without a bias, each of them "
-        "makes the memory write nothing. They count as one finding."
-    ]
 
 
 def slot_sections(lookup: SlotLookup, lens: LensTable, example: Mapping[str, Any]) -> list[Section]:

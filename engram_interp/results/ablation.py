@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
@@ -19,6 +20,8 @@ from engram_interp.views.tokens import visible
 CONDITIONS = ("intact", "ablated", "random rows", "random direction")
 """Two controls: the same reads from other rows of the same heads, and a change of the same size."""
 _LISTED_AT_MOST = 4
+_WHOLE = ("output_off", "gate_zero", "rows_zero")
+_SAME = 1e-4  # nats
 
 
 def _effects() -> dict[str, Variable]:
@@ -54,6 +57,17 @@ class AblationEffect(Result):
             f"Memory of {data.attrs.get('model', 'the model')} ablated ({wording.basis(data)}, {intact}): "
             f"{said}{more}; an ablated model is off its training distribution, which overstates how much it "
             "relies on memory."
+        )
+
+    def coinciding(self) -> str:
+        """That ablations coincide, so that nobody counts them as several findings; empty where none do."""
+        whole = [kind for kind in _WHOLE if kind in self.data["kind"].values]
+        effects = self.data["delta_loss"].sel(kind=whole).values
+        if len(whole) < 2 or not float(np.ptp(effects)) <= _SAME:
+            return ""
+        return (
+            f"{wording.listed(whole)} coincide here: at every token of a memory without a bias, each of them "
+            "makes the memory write nothing. They count as one finding."
         )
 
     def plot(self, *, theme: Theme = "light", effect: effects.Effect = "delta_loss") -> go.Figure:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import plotly.graph_objects as go
 import xarray as xr
 
 from engram_interp.results import wording
@@ -10,6 +11,8 @@ from engram_interp.results.base import Result
 from engram_interp.results.depth import DepthResult
 from engram_interp.results.lens_depth import LensDepthResult
 from engram_interp.results.stitching import StitchingResult
+from engram_interp.views import agreement as figures
+from engram_interp.views.theme import Theme
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,12 @@ def agreement(
         else ""
     )
     return f"For these two models: {'; '.join(said)}. {_verdict(found)} {control} {_conclusion(found)}{alone}"
+
+
+def plot(found: list[View], *, theme: Theme = "light") -> go.Figure:
+    """The views on one axis, each with its control."""
+    shifts, controls = [view.shift for view in found], [view.control for view in found]
+    return figures.forest([view.name for view in found], shifts, controls, theme=theme)
 
 
 def _view(name: str, how: str, data: xr.Dataset) -> View:

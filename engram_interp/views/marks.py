@@ -11,7 +11,7 @@ from engram_interp.errors import InputError
 from engram_interp.views.theme import MONO, Theme, palette
 from engram_interp.views.tokens import plain_label, visible
 
-CONTROL_NOTE = "before the first memory read: internal control"
+CONTROL_NOTE = "before the first read"
 EDGE_NOTE = "edge-biased: first and last ⌊k/2⌋ layers"
 TICKS_AT_MOST = 40
 TOKENS_AT_MOST = 48
@@ -129,8 +129,12 @@ def mark_control(figure: go.Figure, layers: Sequence[int], *, theme: Theme) -> N
         )
         line = {"width": 1.5, "color": colours.null, "dash": "dot"}
         figure.add_vline(x=last + 0.5, line=line)
-    if layers:
-        say(figure, f"▂ {CONTROL_NOTE}", theme=theme)
+
+
+def control_entry(*, theme: Theme) -> go.Scatter:
+    """What the bracket of `mark_control` means, as an entry of the legend."""
+    marker = {"symbol": "square", "size": 10, "color": palette(theme).null}
+    return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=CONTROL_NOTE)
 
 
 def say(figure: go.Figure, text: str, *, theme: Theme) -> None:
@@ -144,7 +148,7 @@ def say(figure: go.Figure, text: str, *, theme: Theme) -> None:
         yref="paper",
         y=1,
         yanchor="bottom",
-        yshift=8,
+        yshift=2,
         font={"size": 12, "color": palette(theme).muted},
     )
 

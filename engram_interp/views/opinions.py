@@ -46,5 +46,7 @@ def shifts(data: xr.Dataset, *, theme: Theme = "light") -> go.Figure:
                 "%{customdata[2]:.3f}<extra>" + name + "</extra>",
             )
         )
-    marks.mark_control(figure, marks.where(data["pre_memory"]), theme=theme)
+    if data["pre_memory"].values.any():
+        marks.mark_control(figure, marks.where(data["pre_memory"]), theme=theme)
+        figure.add_trace(marks.control_entry(theme=theme))
     return figure.update_xaxes(marks.whole_layers(layers))

@@ -42,7 +42,7 @@ def forest(data: xr.Dataset, *, estimate: Estimate = "path", theme: Theme = "lig
     edges = marks.where(data["edge"])
     if estimate == "path":
         _draw_headline(figure, data, [int(v) for v in layers if v not in (*control, *edges)], theme=theme)
-    for group, wanted in (("after the first read", False), ("control", True)):
+    for group, wanted in (("after the first read", False), (f"control: {marks.CONTROL_NOTE}", True)):
         _draw_points(figure, data, name=name, group=group, control=wanted, theme=theme)
     _draw_missing(figure, data[name], theme=theme)
     marks.mark_control(figure, control, theme=theme)

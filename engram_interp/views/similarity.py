@@ -66,8 +66,9 @@ def heat_map(
             _draw_reference(figure, data[reference], theme=theme)
         if curve in data:
             _draw_alignment(figure, data[curve], label=label, theme=theme)
-    if "pre_memory" in data:
+    if "pre_memory" in data and data["pre_memory"].values.any():
         marks.mark_control(figure, marks.where(data["pre_memory"]), theme=theme)
+        figure.add_trace(marks.control_entry(theme=theme))
     figure.update_xaxes(marks.whole_layers(marks.layers_of(data)))
     figure.update_yaxes(marks.whole_layers(marks.layers_of(data, "baseline_layer")))
     return figure

@@ -7,14 +7,18 @@ exchanging values (`exchange`), without carrying each figure twice.
 
 import math
 from dataclasses import dataclass, fields
+from textwrap import wrap
 from typing import Any, Literal
 
 import plotly.graph_objects as go
 
 Theme = Literal["light", "dark"]
 
-HEAD = 116  # pixels above the plot: title, subtitle, legend, and one line of marks
-LEGEND = 64  # pixels from the top of the figure to the legend
+HEAD = 124  # pixels above the plot: title, a line of subtitle, three rows of legend, and marks
+BELOW = 60  # pixels below it: ticks and the axis title
+LEGEND = 18  # pixels between plot and legend, for marks
+SUBTITLE = 58  # characters of a line that a narrow screen shows whole
+SUBTITLE_LINE = 16  # pixels
 LAYER_NOTE = "counted from 0; the paper counts from 1"
 SANS = 'system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif'
 MONO = 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace'
@@ -131,13 +135,12 @@ def template(theme: Theme) -> go.layout.Template:
         colorway=[colours.engram, colours.baseline, colours.gate, colours.null],
         xaxis=axis,
         yaxis=axis,
-        margin={"l": 64, "r": 24, "t": HEAD, "b": 60},
+        margin={"l": 64, "r": 24, "t": HEAD, "b": BELOW},
         legend={
             "orientation": "h",
             "x": 0.0,
             "xanchor": "left",
-            "yref": "container",
-            "yanchor": "top",
+            "yanchor": "bottom",
             "bgcolor": "rgba(0,0,0,0)",
             "font": {"size": 12},
         },
@@ -173,12 +176,19 @@ def blank(*, title: str, subtitle: str = "", x: str, y: str, theme: Theme, heigh
 
 
 def headed(figure: go.Figure, *, title: str, subtitle: str, theme: Theme, height: int) -> go.Figure:
-    """Give `figure` its template, its height in pixels, and a head: title, subtitle, legend."""
+    """Give `figure` its template, its height in pixels, and a head: title, subtitle, legend.
+
+    A subtitle of several lines makes the figure taller, so that the plot keeps its size. The legend stands
+    on the plot and grows upwards: it then has the whole width of the figure, not the plot's alone.
+    """
+    lines = wrap(subtitle, SUBTITLE, break_long_words=False, break_on_hyphens=False)
+    more = SUBTITLE_LINE * max(len(lines) - 1, 0)
     return figure.update_layout(
         template=template(theme),
-        title={"text": title, "subtitle": {"text": subtitle}},
-        legend={"y": 1 - LEGEND / height},
-        height=height,
+        title={"text": title, "subtitle": {"text": "<br>".join(lines)}},
+        margin={"t": HEAD + more},
+        legend={"y": 1 + LEGEND / (height - HEAD - BELOW)},
+        height=height + more,
     )
 
 

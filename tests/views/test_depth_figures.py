@@ -86,7 +86,7 @@ def test_edge_layers_are_hatched_and_control_layers_marked() -> None:
     assert columns == {-0.5, 0.5, 1.5, 4.5, 5.5, 6.5}
     bracket = next(shape for shape in figure.layout.shapes if shape.type == "rect")
     assert (bracket.x0, bracket.x1) == (-0.5, 1.5)
-    assert any(marks.CONTROL_NOTE in note.text for note in figure.layout.annotations)
+    assert len(traces(figure, marks.CONTROL_NOTE)) == 1  # named in the legend
 
 
 def test_without_control_nothing_is_marked() -> None:
@@ -101,7 +101,10 @@ def test_without_control_nothing_is_marked() -> None:
 def test_the_shift_keeps_values_intervals_and_groups_apart() -> None:
     data = samples.depth().data
     figure = shift.forest(data)
-    (after,), (control,) = traces(figure, "after the first read"), traces(figure, "control")
+    (after,), (control,) = (
+        traces(figure, "after the first read"),
+        traces(figure, "control: before the first read"),
+    )
     assert list(control.x) == [0, 1]
     assert list(after.x) == [2, 3, 4, 5, 6]
     np.testing.assert_allclose(after.y, data["path_shift"][2:])

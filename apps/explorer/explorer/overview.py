@@ -1,6 +1,5 @@
 """Overview: what was loaded, what it found first, what can be asked."""
 
-import math
 from collections.abc import Mapping
 
 import streamlit as st
@@ -8,8 +7,8 @@ import streamlit as st
 from engram_interp.results import DepthResult, Result
 from engram_interp.views import tables
 from engram_interp.views.markup import element
-from engram_interp.views.theme import DASH, number, signed
-from explorer import bar, export, shelf, states, style
+from engram_interp.views.theme import DASH
+from explorer import bar, export, headline, shelf, states, style
 from explorer.provenance import provenance
 from explorer.scene import Scene
 
@@ -20,6 +19,10 @@ PARTS: Mapping[str, str] = {
     "gates": "gates",
     "gate-statistics": "gate statistics with nulls",
     "ablation": "ablation effects with controls",
+    "lens-depth": "lens depth",
+    "lens-depth-tuned": "tuned lens depth",
+    "stitching": "stitching",
+    "second-opinions": "other measures",
 }
 QUESTIONS = (
     (
@@ -49,43 +52,9 @@ def page() -> None:
             states.show(depth)
     with left:
         if isinstance(depth, DepthResult):
-            _headline(depth)
+            headline.show(depth)
         _questions()
     _loaded(scene)
-
-
-def _headline(depth: DepthResult) -> None:
-    """The headline number beside its control, then the sentence that says what may be claimed."""
-    value, low, high = (float(depth.data[f"headline{end}"]) for end in ("", "_low", "_high"))
-    control, control_low, control_high = (
-        float(depth.data[f"control_shift{end}"]) for end in ("", "_low", "_high")
-    )
-    st.html(element("h2", "Does the memory make the network effectively deeper?", class_="engram-title"))
-    st.html(
-        element(
-            "div",
-            _number(value, low, high, "layers, after the first memory read", kind="engram"),
-            _number(control, control_low, control_high, "layers, before it: internal control", kind="null"),
-            class_="engram-numbers",
-        )
-    )
-    st.html(element("p", depth.summary(), class_="engram-lead"))
-
-
-def _number(value: float, low: float, high: float, what: str, *, kind: str) -> str:
-    interval = (
-        "no interval"
-        if math.isnan(low + high)
-        else f"95 % {number(low, digits=2)} to {number(high, digits=2)}"
-    )
-    shown = DASH if math.isnan(value) else signed(value, digits=2)
-    return element(
-        "div",
-        element("b", shown, class_=kind),
-        element("span", what),
-        element("span", interval),
-        class_="engram-number",
-    )
 
 
 def _questions() -> None:
@@ -118,7 +87,7 @@ def _loaded(scene: Scene) -> None:
             states.State(
                 what=f"Parts missing: {', '.join(missing)}.",
                 why="This bundle was made without them; everything else is shown.",
-                todo="The report makes every part:",
+                todo="The report makes every part that the models and prompts allow:",
                 command=states.MAKE_BUNDLE,
             )
         )

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from engram_interp.views.theme import PLOTLY_CONFIG
+from engram_interp.views.theme import BELOW, PLOTLY_CONFIG
 from explorer.style import lettered
 
 Cell = tuple[int, int]
@@ -40,7 +40,7 @@ def with_picker(figure: go.Figure, *, picked: Cell) -> go.Figure:
     cells = figure.data[0]
     columns, rows = np.meshgrid(np.asarray(cells.x), np.asarray(cells.y))
     value = np.asarray(cells.z, dtype=float)
-    height = (figure.layout.height or 450) - 164
+    height = figure.layout.height - figure.layout.margin.t - BELOW
     size = float(np.clip(0.82 * height / len(cells.y), 6, 60))
     at = np.flatnonzero((columns.ravel() == picked[0]) & (rows.ravel() == picked[1])).tolist()
     figure.update_traces(hoverinfo="skip", hovertemplate=None)

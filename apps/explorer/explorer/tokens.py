@@ -188,6 +188,6 @@ def _over_all(scene: Scene, present: readings.Present, *, token: int) -> None:
         effect = shelf.part(scene.bundle, "ablation", what="ablation effects")
         if isinstance(effect, AblationEffect):
             style.figure(effect.plot(theme=style.theme()), key="ablation effect", alt=effect.summary())
-            states.say(effect.summary())
+            states.say(effect.summary(), *filter(None, [effect.coinciding()]))
         elif isinstance(effect, states.State):
             states.show(effect)

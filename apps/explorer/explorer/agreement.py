@@ -1,0 +1,70 @@
+"""Do similarity, prediction and function agree? The views of depth on one axis, each folded below it."""
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from engram_interp.results import Bundle, DepthResult, LensDepthResult, Result, StitchingResult, wording
+from engram_interp.results import agreement as results
+from engram_interp.views.markup import element
+from explorer import export, shelf, states, style
+
+VIEWS: Mapping[str, tuple[str, str]] = {
+    "stitching": ("stitching", "Function: stitching"),
+    "lens-depth": ("lens depth", "Prediction: lens depth by the raw lens"),
+    "lens-depth-tuned": ("tuned lens depth", "Prediction: lens depth by the tuned lens"),
+    "second-opinions": ("other measures", "Other measures of similarity"),
+}
+"""By part: what the report calls it, and its title."""
+
+Found = Mapping[str, Result | states.State]
+
+
+def views_of(bundle: Bundle) -> Found:
+    """The views that the bundle holds, or why one cannot be read."""
+    return {part: shelf.part(bundle, part, what=what) for part, (what, _) in VIEWS.items() if part in bundle}
+
+
+def figure(depth: DepthResult, found: Found) -> None:
+    """Every view's shift beside its control, and the sentence that says whether they agree."""
+    raw, tuned, stitching = (found.get(part) for part in ("lens-depth", "lens-depth-tuned", "stitching"))
+    raw = raw if isinstance(raw, LensDepthResult) else None
+    tuned = tuned if isinstance(tuned, LensDepthResult) else None
+    stitching = stitching if isinstance(stitching, StitchingResult) else None
+    said = results.agreement(depth, raw, stitching, tuned=tuned)
+    drawn = results.plot(results.views(depth, raw, stitching, tuned=tuned), theme=style.theme())
+    style.figure(drawn, key="agreement", alt=said)
+    st.html(element("p", said, class_="engram-line"))
+
+
+def folded(bundle: Bundle, found: Found) -> None:
+    """Each view under its title, drawn when it is opened; then one note on those that are not there."""
+    for part, view in found.items():
+        if isinstance(view, states.State):
+            states.show(view)
+            continue
+        fold = st.expander(VIEWS[part][1], key=f"view {part}", on_change="rerun")
+        if fold.open:
+            with fold:
+                style.figure(view.plot(theme=style.theme()), key=f"figure {part}", alt=view.summary())
+                states.say(view.summary())
+                export.tools(view, bundle=bundle, part=part, call="plot()")
+    absent = [what for part, (what, _) in VIEWS.items() if part not in found]
+    if absent:
+        states.show(_absent(bundle, absent))
+
+
+def _absent(bundle: Bundle, absent: list[str]) -> states.State:
+    """Which views are missing and, where the report noted it, why."""
+    noted = bundle.meta.get("notes")
+    reasons = [
+        str(note)
+        for note in (noted if isinstance(noted, list) else [])
+        if str(note).startswith(tuple(f"The report is without {what}:" for what in absent))
+    ]
+    return states.State(
+        what=f"Not in this bundle: {wording.listed(absent)}.",
+        why=" ".join(reasons) or f"The bundle “{bundle.name}” was made without them.",
+        todo="The report makes every view that the models and prompts allow:",
+        command=states.MAKE_BUNDLE,
+    )
