@@ -112,7 +112,7 @@ def hatched(
 
 
 def mark_control(figure: go.Figure, layers: Sequence[int], *, theme: Theme) -> None:
-    """A bracket above the layers whose residual precedes the first memory read, and a line at the read."""
+    """A bar along the top over the layers whose residual precedes the first read, and a line at the read."""
     colours = palette(theme)
     for first, last in runs(layers):
         figure.add_shape(
@@ -122,17 +122,17 @@ def mark_control(figure: go.Figure, layers: Sequence[int], *, theme: Theme) -> N
             yref="paper",
             ysizemode="pixel",
             yanchor=1,
-            y0=2,
-            y1=8,
+            y0=-7,
+            y1=0,
             fillcolor=colours.null,
-            line={"width": 0},
+            line={"width": 1, "color": colours.paper},
         )
         line = {"width": 1.5, "color": colours.null, "dash": "dot"}
         figure.add_vline(x=last + 0.5, line=line)
 
 
 def control_entry(*, theme: Theme) -> go.Scatter:
-    """What the bracket of `mark_control` means, as an entry of the legend."""
+    """What the bar of `mark_control` means, as an entry of the legend."""
     marker = {"symbol": "square", "size": 10, "color": palette(theme).null}
     return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=CONTROL_NOTE)
 
@@ -148,7 +148,7 @@ def say(figure: go.Figure, text: str, *, theme: Theme) -> None:
         yref="paper",
         y=1,
         yanchor="bottom",
-        yshift=2,
+        yshift=8,
         font={"size": 12, "color": palette(theme).muted},
     )
 

@@ -10,7 +10,7 @@ from engram_interp.views.theme import CIVIDIS, COLOUR_BAR, Theme, blank, layer_t
 def heat_map(data: xr.Dataset, *, theme: Theme = "light") -> go.Figure:
     """Loss above the intact baseline's, Engram layers across and baseline layers up."""
     figure = blank(
-        title="Where an Engram layer can stand in for a baseline layer",
+        title="Which layer can stand in for which",
         subtitle="held-out loss of the stitched model minus the intact baseline's; dots mark the lowest",
         x=layer_title("Engram"),
         y=layer_title("baseline"),

@@ -14,9 +14,9 @@ import plotly.graph_objects as go
 
 Theme = Literal["light", "dark"]
 
-HEAD = 124  # pixels above the plot: title, a line of subtitle, three rows of legend, and marks
+HEAD = 116  # pixels above the plot: title, a line of subtitle, legend, and one line of marks
 BELOW = 60  # pixels below it: ticks and the axis title
-LEGEND = 18  # pixels between plot and legend, for marks
+LEGEND = 64  # pixels from the top of the figure to the legend
 SUBTITLE = 58  # characters of a line that a narrow screen shows whole
 SUBTITLE_LINE = 16  # pixels
 LAYER_NOTE = "counted from 0; the paper counts from 1"
@@ -140,7 +140,8 @@ def template(theme: Theme) -> go.layout.Template:
             "orientation": "h",
             "x": 0.0,
             "xanchor": "left",
-            "yanchor": "bottom",
+            "yref": "container",
+            "yanchor": "top",
             "bgcolor": "rgba(0,0,0,0)",
             "font": {"size": 12},
         },
@@ -178,8 +179,8 @@ def blank(*, title: str, subtitle: str = "", x: str, y: str, theme: Theme, heigh
 def headed(figure: go.Figure, *, title: str, subtitle: str, theme: Theme, height: int) -> go.Figure:
     """Give `figure` its template, its height in pixels, and a head: title, subtitle, legend.
 
-    A subtitle of several lines makes the figure taller, so that the plot keeps its size. The legend stands
-    on the plot and grows upwards: it then has the whole width of the figure, not the plot's alone.
+    A subtitle of several lines makes the figure taller, so that the plot keeps its size. A legend of more
+    rows than there is room for moves the plot down.
     """
     lines = wrap(subtitle, SUBTITLE, break_long_words=False, break_on_hyphens=False)
     more = SUBTITLE_LINE * max(len(lines) - 1, 0)
@@ -187,7 +188,7 @@ def headed(figure: go.Figure, *, title: str, subtitle: str, theme: Theme, height
         template=template(theme),
         title={"text": title, "subtitle": {"text": "<br>".join(lines)}},
         margin={"t": HEAD + more},
-        legend={"y": 1 + LEGEND / (height - HEAD - BELOW)},
+        legend={"y": 1 - (LEGEND + more) / (height + more)},
         height=height + more,
     )
 

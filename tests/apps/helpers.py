@@ -24,6 +24,10 @@ def parts() -> dict[str, Result]:
         "gates": samples.gate_reading(),
         "gate-statistics": samples.gate_statistics(),
         "ablation": samples.ablation_effect(),
+        "stitching": samples.stitching(),
+        "lens-depth": samples.lens_depth(),
+        "lens-depth-tuned": samples.lens_depth(lens="tuned lens"),
+        "second-opinions": samples.second_opinions(),
         "lens-table:0": samples.lens_table(),
         "slots:0": samples.slot_lookup(),
     }

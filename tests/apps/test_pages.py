@@ -29,7 +29,7 @@ def test_overview_says_how_the_bundle_was_made(start: Start, bundle: Path) -> No
 
 def test_layers_shows_the_cell_of_the_link(start: Start, bundle: Path) -> None:
     app = start(bundle, page="layers", cell="3.4")
-    assert figures(app) == 3
+    assert figures(app) == 4
     assert "CKA of Engram layer 3 with baseline layer 4" in written(app)
     assert app.number_input(key="cell layer").value == 3
     assert app.query_params["cell"] == "3.4"
@@ -42,8 +42,41 @@ def test_layers_number_fields_pick_a_cell(start: Start, bundle: Path) -> None:
     text = written(app)
     assert "CKA of Engram layer 1 with baseline layer 0" in text
     assert "an internal control, not evidence of depth" in text
-    assert "An edge layer (hatched)" in text
+    assert "An edge layer (hatched): the monotone path has few layers to choose from" in text
     assert app.query_params["cell"] == "1.0"
+
+
+def test_layers_names_the_bias_of_the_soft_index_only_where_that_is_drawn(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="layers", cell="1.0")
+    assert "soft index is biased" not in written(app)
+    next(group for group in app.button_group if group.key == "alignment").set_value("soft").run()
+    assert "An edge layer (hatched): the soft index is biased here" in written(app)
+
+
+def test_layers_opens_with_the_headline_and_whether_the_views_agree(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="layers")
+    text = written(app)
+    assert text.index("+0.60") < text.index("+0.05") < text.index("For these two models: similarity")
+    assert "function (stitching) +0.90 layers (95 % interval [0.70, 1.10])" in text
+    assert "They do not agree: similarity and function deeper; raw-lens prediction and tuned-lens" in text
+    assert text.index("For these two models") < text.index("Layer by layer")
+
+
+def test_layers_draws_a_view_when_it_is_opened(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="layers")
+    assert "A low loss says" not in written(app)
+    for part, said in (
+        ("stitching", "A low loss says"),
+        ("lens-depth", "by the raw logit lens"),
+        ("lens-depth-tuned", "by the tuned lens"),
+        ("second-opinions", "The measures agree in sign"),
+    ):
+        app.session_state[f"view {part}"] = True
+        shown = figures(app)
+        app.run()
+        assert not app.exception
+        assert said in written(app)
+        assert figures(app) == shown + 1
 
 
 def test_layers_offers_the_log_scale_where_it_makes_sense(start: Start, bundle: Path) -> None:

@@ -61,6 +61,30 @@ def test_a_damaged_part_leaves_the_others(start: Start, copy: Path) -> None:
     assert figures(app) == 1  # the lens curves
 
 
+def test_a_damaged_view_says_so_and_the_others_are_compared(start: Start, copy: Path) -> None:
+    (copy / "parts" / "stitching.nc").write_bytes(b"cut short")
+    text = written(start(copy, page="layers"))
+    assert "The stitching in this bundle cannot be read." in text
+    assert "tuned-lens prediction" in text and "function (stitching)" not in text
+
+
+def test_views_that_are_missing_are_named_once_with_the_reason_that_was_noted(
+    start: Start, tmp_path: Path
+) -> None:
+    kept = {name: part for name, part in parts().items() if name not in {"stitching", "second-opinions"}}
+    noted = "The report is without stitching: Stitching wants at least 8 documents, got 3; give more."
+    path = write_bundle(tmp_path / "some.engram", kept, meta={"notes": ["Something else.", noted]})
+    text = written(start(path, page="layers"))
+    assert text.count("Not in this bundle: stitching and other measures.") == 1
+    assert f"<span>{noted}</span>" in text
+    old = {name: part for name, part in parts().items() if not name.startswith(("lens-depth", "st", "se"))}
+    app = start(write_bundle(tmp_path / "old.engram", old), page="layers")
+    text = written(app)
+    assert "Not in this bundle: stitching, lens depth, tuned lens depth and other measures." in text
+    assert "was made without them" in text and "one alone is a picture" in text
+    assert any("engram-interp report" in code.value for code in app.code)
+
+
 @pytest.mark.parametrize(
     ("missing", "page", "said"),
     [

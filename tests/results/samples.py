@@ -12,9 +12,12 @@ from engram_interp.results import (
     DepthResult,
     GateReading,
     GateStatistics,
+    LensDepthResult,
     LensTable,
     Result,
+    SecondOpinions,
     SlotLookup,
+    StitchingResult,
 )
 
 TOKENS = ["", " of", "\n", "Wales", "<img src=x onerror=alert(1)>", "😀", "\u202eabc", "\udce2\udc82", "a\0b"]
@@ -68,6 +71,71 @@ def convergence(n: int = 6, *, height: float = 7.0, model: str = "with-memory") 
         variables=variables,
         provenance={"model": model, "memory_layers": "1,3", "n_samples": 5000, "n_documents": 40,
                     "direction": "KL(final || layer)", "lens": "raw logit lens"},
+    )  # fmt: skip
+
+
+def lens_depth(*, lens: str = "raw logit lens") -> LensDepthResult:
+    """Six layers against eight, memory first read at layer 1; the headline's interval holds 0."""
+    layers, rows = np.arange(6), np.arange(8)
+    estimates: dict[str, Any] = {
+        "shift": np.linspace(0, 0.3, 6), "reference_shift": np.full(6, np.nan),
+        "headline": 0.1, "control_shift": 0.05, "reference_headline": np.nan,
+    }  # fmt: skip
+    variables: dict[str, Any] = {
+        "kl": np.linspace(5, 0, 6), "baseline_kl": np.linspace(6, 0, 8),
+        "baseline_curve": np.linspace(6, 0, 8), "depth": layers + estimates["shift"],
+        "beyond": layers < 0, "pre_memory": layers < 1, "interior": (layers >= 2) & (layers < 4),
+    }  # fmt: skip
+    for name, value in estimates.items():
+        variables |= {name: value, f"{name}_low": value - 0.2, f"{name}_high": value + 0.25}
+    ends = ("", "_low", "_high")
+    names = [f"{name}{end}" for name in ("reference_shift", "reference_headline") for end in ends]
+    return LensDepthResult.from_arrays(
+        coords={"layer": layers, "baseline_layer": rows},
+        variables=variables,
+        provenance={"engram": "with-memory", "baseline": "without", "lens": lens},
+        missing=dict.fromkeys(names, "no reference was given"),
+    )
+
+
+def stitching() -> StitchingResult:
+    """Six layers against five, a reference of four, two documents; deeper by .9."""
+    layers, rows, documents = np.arange(6), np.arange(5), np.arange(2)
+    loss = 4 + 0.1 * np.abs(layers[:, None] - rows)
+    variables: dict[str, Any] = {
+        "loss": loss, "loss_self": loss[:4], "null_loss": np.full(5, 8.0), "recovered": (8 - loss) / 4,
+        "document_loss": np.stack([loss, loss]) * 7, "document_loss_self": np.stack([loss, loss])[:, :4] * 7,
+        "document_tokens": [7, 7], "intact_loss": 4.0, "best": np.minimum(layers, 4.0),
+        "depth": np.minimum(layers, 4.0), "depth_self": np.minimum(layers, 3.0),
+        "pre_memory": layers < 1, "interior": (layers >= 2) & (layers < 4),
+    }  # fmt: skip
+    for name, value in {"shift": np.full(6, 0.9), "headline": 0.9, "control_shift": 0.1}.items():
+        variables |= {name: value, f"{name}_low": value - 0.2, f"{name}_high": value + 0.2}
+    return StitchingResult.from_arrays(
+        coords={"layer": layers, "baseline_layer": rows, "reference_layer": rows[:4], "document": documents},
+        variables=variables,
+        provenance={"engram": "with-memory", "baseline": "without", "reference": "another seed"},
+    )
+
+
+def second_opinions() -> SecondOpinions:
+    """Two measures, six layers against five, a reference of four."""
+    layers, rows = np.arange(6), np.arange(5)
+    similarity = np.exp(-np.abs(layers[:, None] - rows) / 3.0)
+    shift = np.stack([np.linspace(0, 0.8, 6), np.linspace(0, 0.4, 6)])
+    variables: dict[str, Any] = {
+        "similarity": np.stack([similarity] * 2), "similarity_self": np.stack([similarity[:4]] * 2),
+        "null": np.zeros((2, 6, 5)), "chance": [0.0, 0.01], "path": shift + layers,
+        "path_self": np.stack([rows[:4] * 1.0] * 2), "pre_memory": layers < 1,
+        "interior": (layers >= 2) & (layers < 4),
+    }  # fmt: skip
+    for name, value in (("shift", shift), ("headline", shift.mean(1)), ("control_shift", shift[:, 0])):
+        variables |= {name: value, f"{name}_low": value - 0.1, f"{name}_high": value + 0.1}
+    return SecondOpinions.from_arrays(
+        coords={"measure": ["CKA", "mutual k-NN"], "layer": layers, "baseline_layer": rows,
+                "reference_layer": rows[:4]},
+        variables=variables,
+        provenance={"engram": "with-memory", "baseline": "without", "reference": "another seed"},
     )  # fmt: skip
 
 
