@@ -54,7 +54,10 @@ def compare(
         texts: Texts, a `PromptSet`, or token ids.
         reference: Another seed of the baseline; by default the baseline itself stands for it.
         steps: Steps down the loss after ridge (each costs some three runs of the baseline a layer pair);
-            the model's weights stay as they are.
+            the model's weights stay as they are. None by default: a map that follows the loss fits these
+            texts too. With 3 steps the packaged pair took 5 times as long, the baseline stitched into
+            itself fell below its intact loss (4.08 for 4.21 nats), no longer best layer for layer, and the
+            headline's interval widened from [−0.98, −0.71] to [−1.42, −0.27] on the same side of 0.
         max_tokens: Of each document its first so many tokens are used.
         streams: How M > 1 residual streams of `engram` enter.
         n_boot: Bootstrap samples over documents (the maps stay as fitted); intervals are 95 %.

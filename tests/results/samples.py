@@ -109,7 +109,8 @@ def stitching() -> StitchingResult:
         "depth": np.minimum(layers, 4.0), "depth_self": np.minimum(layers, 3.0),
         "pre_memory": layers < 1, "interior": (layers >= 2) & (layers < 4),
     }  # fmt: skip
-    for name, value in {"shift": np.full(6, 0.9), "headline": 0.9, "control_shift": 0.1}.items():
+    estimates: dict[str, Any] = {"shift": np.full(6, 0.9), "headline": 0.9, "control_shift": 0.1}
+    for name, value in estimates.items():
         variables |= {name: value, f"{name}_low": value - 0.2, f"{name}_high": value + 0.2}
     return StitchingResult.from_arrays(
         coords={"layer": layers, "baseline_layer": rows, "reference_layer": rows[:4], "document": documents},
