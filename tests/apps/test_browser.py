@@ -98,8 +98,9 @@ def test_a_click_on_a_cell_changes_the_panel(visit: Callable[[str], Page]) -> No
     page = visit("/layers?cell=1.1")
     page.wait_for_selector(MAP)
     expect(page.get_by_text("CKA of Engram layer 1 with baseline layer 1")).to_be_visible()
-    plot = page.locator(".js-plotly-plot", has=page.locator(".heatmaplayer image")).first
-    box = plot.locator(".nsewdrag").first.bounding_box()
+    plot = page.locator(".js-plotly-plot", has=page.locator(".heatmaplayer image")).locator(".nsewdrag")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
     assert box is not None
     # Six layers either way: the middle of column 4 and, counted from below, row 2.
     page.mouse.click(box["x"] + box["width"] * 4.5 / 6, box["y"] + box["height"] * (1 - 2.5 / 6))
