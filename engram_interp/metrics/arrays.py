@@ -25,6 +25,9 @@ Floats = npt.NDArray[np.float64]
 MIN_SAMPLES = 4
 """HSIC₁ divides by n(n−3)."""
 
+FEW_SAMPLES = 64
+"""Below this rounding errors do not average out and float64 costs next to nothing."""
+
 _SHARED_WITH_TORCH = (np.float16, np.float32, np.float64)
 
 
@@ -91,9 +94,10 @@ def is_double(values: Array) -> bool:
     return values.dtype.kind != "V" and values.dtype not in (np.float16, np.float32)
 
 
-def working_dtype(*layers: Array) -> torch.dtype:
-    """torch.float64 if any of the arrays asks for it, else torch.float32."""
-    return torch.float64 if any(is_double(layer) for layer in layers) else torch.float32
+def working_dtype(*layers: Array, n_samples: int) -> torch.dtype:
+    """torch.float64 if any of the arrays asks for it or the samples are few, else torch.float32."""
+    few = n_samples < FEW_SAMPLES
+    return torch.float64 if few or any(is_double(layer) for layer in layers) else torch.float32
 
 
 def check_layers(

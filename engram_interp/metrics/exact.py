@@ -4,13 +4,13 @@ A centred copy of every layer is held.
 
 Two forms give the same numbers, and the cheaper one is taken:
 
-* **tiled**: Gram tiles of 512×512 rows for every layer, U-centred from the row norms alone (centred
-  rows make Σ_j K_ij = 0), then all pairs' traces as in `gram`. About n²·Σd operations.
+* **tiled**: Gram tiles of 512×512 rows for every layer, then all pairs' traces as in `gram`; U-centring
+  needs the row norms alone (centred rows make Σ_j K_ij = 0). About n²·Σd operations.
 * **feature**: ‖XᵀY‖²_F per pair of layers, with Σk_i l_i taken off where the diagonal must not count.
   About 2n·Σd·Σd' operations.
 
-The work is float32 unless the data are float64. If rounding could show (rows hundreds of times
-longer than the rest), it is done again in float64.
+The work is float32 unless the data are float64 or the samples few. If rounding could show (rows hundreds
+of times longer than the rest), it is done again in float64, where tiles are U-centred entry by entry.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,17 @@ from torch import Tensor
 from engram_interp.metrics.arrays import Array, Floats, working_dtype
 from engram_interp.metrics.centring import CentredLayer, centre, tiles
 from engram_interp.metrics.gram import (
-    FlatGrams,
+    WORST_LOSS,
+    WORST_TRACE,
     Workspace,
-    pair_traces,
+    blocks,
+    n_entries,
+    products,
     square_sums,
     u_centre,
     u_share,
+    u_term,
+    write_blocks,
 )
 
 Diagonal = Literal["kept", "dropped"]
@@ -39,12 +44,6 @@ Form = Literal["cheaper", "tiled", "feature"]
 GRAM_TILE = 512
 FEATURE_TILE = 4096
 
-# How far what cancels may exceed what is left before rounding shows: see `_condition`.
-_WORST = {
-    ("tiled", torch.float32): 100.0,
-    ("feature", torch.float32): 4.0,
-    ("feature", torch.float64): 1e6,
-}
 _NOTHING_LEFT = 1e-12
 
 
@@ -87,12 +86,12 @@ def traces(
         right = [centre(layer, name=f"ys[{l}]", samples=samples) for l, layer in enumerate(ys)]
     if form == "cheaper":
         form = "tiled" if _tiled_cost(left, right) <= _feature_cost(left, right) else "feature"
-    dtype = working_dtype(*xs, *ys)
+    dtype = working_dtype(*xs, *ys, n_samples=len(left[0].norms))
     ways = [(form, dtype), (form, torch.float64), ("tiled", torch.float64)]
     for way, precision in ways:
         run = _tiled if way == "tiled" else _feature
         found = run(left, right, diagonal, precision)
-        if _condition(way, found, left, right) <= _WORST.get((way, precision), np.inf):
+        if _is_sound(way, precision, found, left, right):
             break
     return _in_own_units(found, left, right)
 
@@ -129,8 +128,7 @@ def _tiled(
 ) -> Traces:
     xs = [_Rows.of(layer, dtype) for layer in left]
     ys = xs if right is left else [_Rows.of(layer, dtype) for layer in right]
-    xy = np.zeros((len(xs), len(ys)))
-    xx, yy = np.zeros(len(xs)), np.zeros(len(ys))
+    total = [torch.zeros(shape, dtype=torch.float64) for shape in ((len(xs), len(ys)), len(xs), len(ys))]
     workspaces = (Workspace(), Workspace())
     pieces = list(tiles(len(left[0].norms), GRAM_TILE))
     for first, rows in enumerate(pieces):
@@ -138,26 +136,42 @@ def _tiled(
             weight = 1 if rows == columns else 2  # the Gram is symmetric
             grams = _tile_grams(xs, rows, columns, diagonal, workspaces[0])
             others = grams if ys is xs else _tile_grams(ys, rows, columns, diagonal, workspaces[1])
-            xy += weight * pair_traces(grams, others)
-            xx += weight * grams.squares
-            yy += weight * others.squares
-    return Traces(xy=xy, xx=xx, yy=yy)
+            found = products(grams, others), square_sums(grams), square_sums(others)
+            for old, more in zip(total, found, strict=True):
+                old += weight * more.cpu()  # noqa: PLW2901 (in place)
+    xy, xx, yy = total
+    if diagonal == "dropped" and dtype != torch.float64:
+        sums, others = (-torch.stack([layer.norms for layer in side]).cpu() for side in (xs, ys))
+        xy += u_term(sums, others)
+        xx += u_term(sums, sums).diagonal()
+        yy += u_term(others, others).diagonal()
+    return Traces(xy=xy.numpy(), xx=xx.numpy(), yy=yy.numpy())
 
 
 def _tile_grams(
     layers: Sequence[_Rows], rows: slice, columns: slice, diagonal: Diagonal, workspace: Workspace
-) -> FlatGrams:
+) -> Tensor:
+    """One tile of every layer's Gram [layer, chunk, entry]; in float64 it is U-centred where asked."""
     height, width = rows.stop - rows.start, columns.stop - columns.start
-    entries = workspace.room(len(layers), height * width, like=layers[0].centred)
+    like = layers[0].centred
+    if rows == columns and like.dtype != torch.float64:
+        kept = n_entries(height)
+        entries = workspace.room(len(layers), kept, like=like)
+        flat = entries.view(len(layers), -1)[:, :kept]
+        for layer, out in zip(layers, flat, strict=True):
+            write_blocks(layer.centred[rows], out=out)
+        if diagonal == "dropped":
+            blocks(flat)[0].diagonal(dim1=2, dim2=3).zero_()
+        return entries
+    entries = workspace.room(len(layers), height * width, like=like)
     room = entries.view(len(layers), -1)[:, : height * width].unflatten(1, (height, width))
     for layer, out in zip(layers, room, strict=True):
         torch.mm(layer.centred[rows], layer.centred[columns].T, out=out)
-        if diagonal == "dropped":
+        if diagonal == "dropped" and like.dtype == torch.float64:
             u_centre(out, layer.share[rows], layer.share[columns])
             if rows == columns:
                 out.diagonal().zero_()
-    exponents = np.zeros(len(layers), dtype=np.int64)
-    return FlatGrams(entries=entries, exponents=exponents, squares=square_sums(entries).cpu().numpy())
+    return entries
 
 
 def _feature(
@@ -183,25 +197,29 @@ def _feature_term(a: _Rows, b: _Rows, diagonal: Diagonal) -> float:
     return float(term)
 
 
-def _condition(
-    way: Form, found: Traces, left: Sequence[CentredLayer], right: Sequence[CentredLayer]
-) -> float:
-    """How ill-conditioned the worst layer is.
+def _is_sound(
+    way: Form, dtype: torch.dtype, found: Traces, left: Sequence[CentredLayer], right: Sequence[CentredLayer]
+) -> bool:
+    """Whether what cancels is small enough beside what is left.
 
-    Tiles are rounded relative to tr K, so there it is tr K / ‖A‖_F; the feature form takes the
-    diagonal off afterwards, so there it is Σk² / ‖A‖²_F.
+    Tiles are rounded relative to tr K, and in float32 the row sums are taken off afterwards, 2/n Σk²; the
+    feature form takes off the diagonal, Σk².
     """
-    worst = 0.0
+    n = len(left[0].norms)
     for layers, squares in ((left, found.xx), (right, found.yy)):
         for layer, square in zip(layers, squares, strict=True):
-            trace = float(layer.norms.sum())
+            trace, lost = float(layer.norms.sum()), float(layer.norms.square().sum())
             if trace == 0:
                 continue
             if square <= (_NOTHING_LEFT * trace) ** 2:
-                return np.inf
-            lost = float(layer.norms.square().sum()) / square
-            worst = max(worst, trace / square**0.5 if way == "tiled" else lost)
-    return worst
+                return False
+            if way == "tiled":
+                lost *= 2 / n
+                if trace > WORST_TRACE[dtype] * square**0.5:
+                    return False
+            if lost > WORST_LOSS[dtype] * square:
+                return False
+    return True
 
 
 def _in_own_units(found: Traces, left: Sequence[CentredLayer], right: Sequence[CentredLayer]) -> Traces:

@@ -100,7 +100,8 @@ def batch_terms(
         found = exact.traces(left, right, diagonal="dropped", samples=samples)
         xy, xx, yy = found.xy, found.xx, found.yy
     else:
-        write = partial(gram.batch_grams, samples=samples, dtype=working_dtype(*xs, *ys))
+        dtype = working_dtype(*xs, *ys, n_samples=size)
+        write = partial(gram.batch_grams, samples=samples, dtype=dtype)
         grams = write(left, side="xs", workspace=workspaces[0])
         others = grams if right is left else write(right, side="ys", workspace=workspaces[1])
         xy, xx, yy = gram.pair_traces(grams, others), grams.squares, others.squares
