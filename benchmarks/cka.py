@@ -4,8 +4,9 @@
 
 Every ratio is the median of interleaved pairs in this process. pytorch-cka (PyPI, 1.1.3) is measured
 without its hooks, data loader and models, on activations that are there already, through what its own
-loop runs for each batch: one Gram per layer by `torch.mm`, then its `hsic.hsic`, summed over batches. All
-samples at once go through its `cka_from_features`. Without the package those lines are left out.
+loop runs for each batch: one Gram per layer by `torch.mm`, then its `hsic.hsic`, summed over batches. That
+is its fastest path to these numbers: its public `CKA(...)` adds forward passes to it. All samples at once
+go through its `cka_from_features`. Without the package, or what it imports, those lines are left out.
 
 The GEMM is [2·L·n, d] × [d, b] in float32: 4·n·b·L·d operations, what minibatch CKA needs for its Grams if
 their symmetry is not used. The traces of all pairs (2·L²·n·b more) are not counted.
@@ -56,12 +57,17 @@ def activations(offset: float = 0.0, seed: int = 0) -> tuple[list[Tensor], list[
 
 
 def peer() -> Any | None:
-    """The installed pytorch-cka, None without one."""
+    """The installed pytorch-cka; None, and a line that says why, without one."""
     try:
         import cka as module  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
+    except ModuleNotFoundError as error:
+        missing = "it is not installed" if error.name == "cka" else f"it needs {error.name}, which is missing"
+        print(f"no ratios to pytorch-cka: {missing}")
         return None
-    return module if hasattr(module, "cka_from_features") else None
+    if hasattr(module, "cka_from_features"):
+        return module
+    print(f"no ratios to pytorch-cka: {module.__file__} is another package")
+    return None
 
 
 def peer_minibatch(module: Any, xs: list[Tensor], ys: list[Tensor]) -> Tensor:
@@ -103,9 +109,7 @@ def main() -> None:
     bound = paired(lambda: cka.matrix(xs, ys, batch_size=BATCH), gemm(), repeats=9)
     print(f"minibatch {BATCH} / GEMM of the same FLOPs   {bound}")
     module = peer()
-    if module is None:
-        print("pytorch-cka is not installed: the ratios to it are left out")
-    else:
+    if module is not None:
         against = paired(
             lambda: cka.matrix(xs, ys, batch_size=BATCH), lambda: peer_minibatch(module, xs, ys), repeats=9
         )

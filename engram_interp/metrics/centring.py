@@ -63,7 +63,8 @@ class CentredLayer:
         high = self.mean.to(dtype)
         piece = piece.to(dtype) - high
         piece -= (self.mean - high.double()).to(dtype)
-        return piece * scale
+        piece *= scale
+        return piece
 
     @property
     def square_norms(self) -> Floats:

@@ -19,7 +19,7 @@ of products stays a plain sum. All pairs of layers are then one matrix product o
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self._kept = torch.empty(0)
+        self._rows = torch.empty(0)
 
     def room(self, n_layers: int, n_entries: int, *, like: Tensor) -> Tensor:
         """[layer, chunk, entry] in the type and on the device of `like`, zero after `n_entries`."""
@@ -82,6 +83,14 @@ class Workspace:
             self._kept = kept = like.new_empty(shape)
         kept.view(n_layers, -1)[:, n_entries:] = 0
         return kept
+
+    def rows(self, size: int, *, like: Tensor) -> Tensor:
+        """[row, d] as wide as `like`, `size` rows filled up to a multiple of PARTS with zeros."""
+        shape = torch.Size((size + -size % PARTS, like.shape[1]))
+        if (self._rows.shape, self._rows.dtype, self._rows.device) != (shape, like.dtype, like.device):
+            self._rows = like.new_empty(shape)
+        self._rows[size:] = 0
+        return self._rows
 
 
 def n_entries(size: int) -> int:
@@ -109,17 +118,21 @@ def blocks(flat: Tensor) -> list[Tensor]:
     return views
 
 
-def write_blocks(rows: Tensor, *, out: Tensor) -> None:
-    """Write XXᵀ of [row, d] into `out` [entry] as `blocks` has it; missing rows count as zero."""
+def write_blocks(layers: Iterable[Tensor], *, out: Tensor) -> None:
+    """Write XXᵀ of each layer [row, d] into `out` [layer, entry] as `blocks` has it."""
+    for rows, diagonal, *levels in zip(layers, *blocks(out), strict=True):
+        whole = _filled(rows)
+        pieces = whole.view(PARTS, -1, whole.shape[1])
+        torch.bmm(pieces, pieces.mT, out=diagonal)
+        for level in levels:
+            pieces = whole.view(2 * len(level), -1, whole.shape[1])
+            level.baddbmm_(pieces[::2], pieces[1::2].mT, beta=0, alpha=_ROOT)
+
+
+def _filled(rows: Tensor) -> Tensor:
+    """Contiguous [row, d] with rows of zeros up to a multiple of PARTS."""
     missing = -len(rows) % PARTS
-    if missing:
-        rows = torch.nn.functional.pad(rows, (0, 0, 0, missing))
-    diagonal, *levels = blocks(out)
-    pieces = rows.unflatten(0, (PARTS, -1))
-    torch.bmm(pieces, pieces.mT, out=diagonal)
-    for level in levels:
-        pieces = rows.unflatten(0, (2 * len(level), -1))
-        level.baddbmm_(pieces[::2], pieces[1::2].mT, beta=0, alpha=_ROOT)
+    return torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows.contiguous()
 
 
 def _pack(gram: Tensor, *, out: Tensor) -> None:
@@ -204,8 +217,8 @@ def batch_grams(
     like = torch.empty(0, dtype=dtype, device=batch[0].device)
     entries = workspace.room(len(batch), kept, like=like)
     flat = entries.view(len(batch), -1)[:, :kept]
-    for rows, out in zip(batch, flat, strict=True):
-        write_blocks(_centred(rows.to(dtype)), out=out)
+    average = like.new_full((size,), 1 / size)
+    write_blocks((_centred(rows.to(dtype), average, workspace) for rows in batch), out=flat)
     diagonal = blocks(flat)[0].diagonal(dim1=2, dim2=3)
     traces = diagonal.sum((1, 2), dtype=torch.float64)
     diagonal.zero_()
@@ -225,10 +238,11 @@ def batch_grams(
     return FlatGrams(entries=entries, sums=sums, exponents=exponents, squares=own)
 
 
-def _centred(rows: Tensor) -> Tensor:
-    size = len(rows)
-    mean = torch.full((size,), 1 / size, dtype=rows.dtype, device=rows.device) @ rows
-    return rows - mean
+def _centred(rows: Tensor, average: Tensor, workspace: Workspace) -> Tensor:
+    """Rows less their mean, with rows of zeros up to a multiple of PARTS; good until the next call."""
+    out = workspace.rows(len(rows), like=rows)
+    torch.sub(rows, average @ rows, out=out[: len(rows)])
+    return out
 
 
 def _square_sums(entries: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:

@@ -71,3 +71,19 @@ def test_five_thousand_samples(textbook_cka: Callable[..., Floats]) -> None:
     for estimator in exact:
         xy, xx, yy = terms[estimator]
         assert cka.matrix(xs, ys, estimator)[0, 0] == pytest.approx(xy / np.sqrt(xx * yy), rel=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("n, batch_size", [(5, 4), (6, 5), (13, 4), (33, 8), (67, 256)])
+def test_few_samples_with_long_rows_and_more_features_than_samples(
+    textbook_cka: Callable[..., Floats], estimator: cka.Estimator, n: int, batch_size: int
+) -> None:
+    rng = np.random.default_rng(n)
+    layers = [rng.standard_t(1.5, size=(n, width)) for width in (3, 700)]
+    layers += [rng.normal(size=(n, width)) for width in (5, 300)]
+    for layer in layers[2:]:
+        layer[:: max(n // 3, 2)] *= 30
+    xs, ys = ([layers[number].astype(np.float32) for number in side] for side in ((0, 3), (1, 2)))
+    wanted = textbook_cka(xs, ys, estimator=estimator, batch_size=batch_size)
+    found = cka.matrix(xs, ys, estimator, batch_size=batch_size)
+    assert np.max(np.abs(found - wanted) / np.maximum(np.abs(wanted), 0.1)) <= 1e-6

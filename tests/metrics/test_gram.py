@@ -10,25 +10,41 @@ from engram_interp.metrics import gram
 
 
 def flat(grams: gram.FlatGrams, layer: int, size: int) -> Tensor:
-    entries = grams.entries.flatten(1)[layer]
-    assert not entries[size * size :].any()
-    return entries[: size * size].view(size, size).double() * 4.0 ** int(grams.exponents[layer])
+    """The whole Gram of one layer without its diagonal, put together from the half that is kept."""
+    kept = grams.entries.flatten(1)[layer].double()
+    assert not kept[gram.n_entries(size) :].any()
+    diagonal, *levels = gram.blocks(kept[: gram.n_entries(size)])
+    whole = torch.block_diag(*diagonal)
+    for level in levels:
+        side = level.shape[1]
+        for number, block in enumerate(level):
+            rows = slice(2 * number * side, (2 * number + 1) * side)
+            columns = slice(rows.stop, rows.stop + side)
+            whole[rows, columns] = block / 2**0.5
+            whole[columns, rows] = block.T / 2**0.5
+    assert not whole[size:].any()
+    return whole[:size, :size] * 4.0 ** int(grams.exponents[layer])
 
 
-@pytest.mark.parametrize("size", [4, 7, 50])  # 50² entries need two chunks
+def u_centred(k: Tensor) -> Tensor:
+    k = k.clone().fill_diagonal_(0)
+    size, sums = len(k), k.sum(1)
+    k = k - (sums[:, None] + sums) / (size - 2) + sums.sum() / ((size - 1) * (size - 2))
+    return k.fill_diagonal_(0)
+
+
+@pytest.mark.parametrize("size", [4, 7, 16, 50, 67])  # from 50 on more than one chunk, the last of it padded
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_grams_are_u_centred(size: int, dtype: torch.dtype) -> None:
+def test_grams_are_whole_and_their_squares_u_centred(size: int, dtype: torch.dtype) -> None:
     layers = [torch.randn(size, width) + 3 for width in (3, 8)]
     found = gram.batch_grams(layers, side="xs", samples=range(size), dtype=dtype, workspace=gram.Workspace())
     for number, layer in enumerate(layers):
-        k = layer.double() @ layer.double().T
-        k.fill_diagonal_(0)
-        sums = k.sum(1)
-        wanted = k - (sums[:, None] + sums) / (size - 2) + sums.sum() / ((size - 1) * (size - 2))
-        wanted.fill_diagonal_(0)
-        torch.testing.assert_close(flat(found, number, size), wanted, rtol=1e-4, atol=1e-4)
+        centred = layer.double() - layer.double().mean(0)
+        wanted = u_centred(centred @ centred.T)
+        whole = flat(found, number, size)
+        torch.testing.assert_close(u_centred(whole), wanted, rtol=1e-4, atol=1e-4)
         assert found.squares[number] == pytest.approx(float(wanted.square().sum()), rel=1e-4)
-        np.testing.assert_allclose(flat(found, number, size).sum(0), 0, atol=1e-4)
+        torch.testing.assert_close(found.sums[number], whole.sum(1), rtol=1e-4, atol=1e-4)
 
 
 def test_pair_traces_are_sums_of_products() -> None:
@@ -39,7 +55,7 @@ def test_pair_traces_are_sums_of_products() -> None:
     found = gram.pair_traces(left, right)
     assert found.shape == (2, 1)
     for layer in range(2):
-        wanted = (flat(left, layer, 60) * flat(right, 0, 60)).sum()
+        wanted = (u_centred(flat(left, layer, 60)) * u_centred(flat(right, 0, 60))).sum()
         assert found[layer, 0] == pytest.approx(float(wanted), rel=1e-4)
 
 
