@@ -4,7 +4,7 @@ A centred copy of every layer is held.
 
 Two forms give the same numbers, and the cheaper one is taken:
 
-* **tiled**: Gram tiles of 256×256 rows for every layer, then all pairs' traces as in `gram`; U-centring
+* **tiled**: Gram tiles of 512×512 rows for every layer, then all pairs' traces as in `gram`; U-centring
   needs the row norms alone (centred rows make Σ_j K_ij = 0). About n²·Σd operations.
 * **feature**: ‖XᵀY‖²_F per pair of layers, with Σk_i l_i taken off where the diagonal must not count.
   About 2n·Σd·Σd' operations.
@@ -41,7 +41,7 @@ from engram_interp.metrics.gram import (
 Diagonal = Literal["kept", "dropped"]
 Form = Literal["cheaper", "tiled", "feature"]
 
-GRAM_TILE = 256
+GRAM_TILE = 512
 FEATURE_TILE = 4096
 
 _NOTHING_LEFT = 1e-12

@@ -15,7 +15,7 @@ that is measured, and such a Gram is made again, U-centred entry by entry, in fl
 A Gram is symmetric: eight blocks on its diagonal are kept whole, and of every pair of blocks beside it
 one, times √2. That is 9/16 of the operations, of the memory and of the work of the traces, and a sum
 of products stays a plain sum. All pairs of layers are then one matrix product of flattened Grams
-[layer, entry] × [entry, baseline_layer]. It runs in chunks of 2,048 entries whose results are added in float64.
+[layer, entry] × [entry, baseline_layer], in chunks of 2,048 entries whose results are added in float64.
 """
 
 import math
