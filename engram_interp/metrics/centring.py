@@ -56,15 +56,18 @@ class CentredLayer:
 
     def rows(self, index: slice, dtype: torch.dtype) -> Tensor:
         """Centred, scaled rows [row, d] in `dtype`."""
-        piece = take(self.values, index)
-        scale = 2.0**-self.exponent
-        if dtype == torch.float64 or abs(self.exponent) > SAFE_EXPONENT:
-            return ((piece.double() - self.mean) * scale).to(dtype)
-        high = self.mean.to(dtype)
-        piece = piece.to(dtype) - high
-        piece -= (self.mean - high.double()).to(dtype)
-        piece *= scale
-        return piece
+        values = take(self.values, index)
+        return self.write(index, out=torch.empty(values.shape, dtype=dtype, device=values.device))
+
+    def write(self, index: slice, *, out: Tensor) -> Tensor:
+        """Write centred, scaled rows to `out` [row, d], in its type; returns it."""
+        values, scale = take(self.values, index), 2.0**-self.exponent
+        if out.dtype == torch.float64 or abs(self.exponent) > SAFE_EXPONENT:
+            return out.copy_((values.double() - self.mean) * scale)
+        high = self.mean.to(out.dtype)
+        torch.sub(values.to(out.dtype), high, out=out)
+        out -= (self.mean - high.double()).to(out.dtype)
+        return out.mul_(scale)
 
     @property
     def square_norms(self) -> Floats:

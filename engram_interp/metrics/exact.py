@@ -15,6 +15,7 @@ of times longer than the rest), it is done again in float64, where tiles are U-c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ from engram_interp.metrics.gram import (
     WORST_TRACE,
     Workspace,
     blocks,
+    filled,
     n_entries,
     products,
     square_sums,
@@ -98,17 +100,28 @@ def traces(
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """A layer's centred rows [sample, d] in working precision, and what U-centring adds to each."""
+    """Centred rows [layer, sample, d] of layers of one width, and what U-centring adds to each row."""
 
     centred: Tensor
     norms: Tensor
     share: Tensor
 
     @classmethod
-    def of(cls, layer: CentredLayer, dtype: torch.dtype) -> "_Rows":
+    def of(cls, layers: Sequence[CentredLayer], dtype: torch.dtype) -> "_Rows":
+        shape = (len(layers), len(layers[0].norms), len(layers[0].mean))
+        centred = torch.empty(shape, dtype=dtype, device=layers[0].norms.device)
+        for out, layer in zip(centred, layers, strict=True):
+            for rows in tiles(shape[1], GRAM_TILE):
+                layer.write(rows, out=out[rows])
+        norms = torch.stack([layer.norms for layer in layers])
         # Centred rows of a Gram sum to zero, so its off-diagonal rows sum to −k_i.
-        share = u_share(-layer.norms, -layer.norms.sum())
-        return cls(centred=layer.rows(slice(None), dtype), norms=layer.norms, share=share.to(dtype))
+        share = torch.stack([u_share(-norm, -norm.sum()) for norm in norms])
+        return cls(centred=centred, norms=norms, share=share.to(dtype))
+
+    @classmethod
+    def by_width(cls, layers: Sequence[CentredLayer], dtype: torch.dtype) -> "list[_Rows]":
+        """All layers in order, those of equal width together where they follow each other."""
+        return [cls.of(list(same), dtype) for _, same in groupby(layers, key=lambda layer: len(layer.mean))]
 
 
 def _tiled_cost(left: Sequence[CentredLayer], right: Sequence[CentredLayer]) -> int:
@@ -126,9 +139,10 @@ def _feature_cost(left: Sequence[CentredLayer], right: Sequence[CentredLayer]) -
 def _tiled(
     left: Sequence[CentredLayer], right: Sequence[CentredLayer], diagonal: Diagonal, dtype: torch.dtype
 ) -> Traces:
-    xs = [_Rows.of(layer, dtype) for layer in left]
-    ys = xs if right is left else [_Rows.of(layer, dtype) for layer in right]
-    total = [torch.zeros(shape, dtype=torch.float64) for shape in ((len(xs), len(ys)), len(xs), len(ys))]
+    xs = _Rows.by_width(left, dtype)
+    ys = xs if right is left else _Rows.by_width(right, dtype)
+    shapes = ((len(left), len(right)), len(left), len(right))
+    total = [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
     workspaces = (Workspace(), Workspace())
     pieces = list(tiles(len(left[0].norms), GRAM_TILE))
     for first, rows in enumerate(pieces):
@@ -141,7 +155,7 @@ def _tiled(
                 old += weight * more.cpu()  # noqa: PLW2901 (in place)
     xy, xx, yy = total
     if diagonal == "dropped" and dtype != torch.float64:
-        sums, others = (-torch.stack([layer.norms for layer in side]).cpu() for side in (xs, ys))
+        sums, others = (-torch.cat([part.norms for part in side]).cpu() for side in (xs, ys))
         xy += u_term(sums, others)
         xx += u_term(sums, sums).diagonal()
         yy += u_term(others, others).diagonal()
@@ -149,35 +163,36 @@ def _tiled(
 
 
 def _tile_grams(
-    layers: Sequence[_Rows], rows: slice, columns: slice, diagonal: Diagonal, workspace: Workspace
+    parts: Sequence[_Rows], rows: slice, columns: slice, diagonal: Diagonal, workspace: Workspace
 ) -> Tensor:
     """One tile of every layer's Gram [layer, chunk, entry]; in float64 it is U-centred where asked."""
     height, width = rows.stop - rows.start, columns.stop - columns.start
-    like = layers[0].centred
-    if rows == columns and like.dtype != torch.float64:
-        kept = n_entries(height)
-        entries = workspace.room(len(layers), kept, like=like)
-        flat = entries.view(len(layers), -1)[:, :kept]
-        write_blocks((layer.centred[rows] for layer in layers), out=flat)
-        if diagonal == "dropped":
-            blocks(flat)[0].diagonal(dim1=2, dim2=3).zero_()
-        return entries
-    entries = workspace.room(len(layers), height * width, like=like)
-    room = entries.view(len(layers), -1)[:, : height * width].unflatten(1, (height, width))
-    for layer, out in zip(layers, room, strict=True):
-        torch.mm(layer.centred[rows], layer.centred[columns].T, out=out)
+    n_layers, like = sum(len(part.centred) for part in parts), parts[0].centred
+    halved = rows == columns and like.dtype != torch.float64
+    kept = n_entries(height) if halved else height * width
+    entries = workspace.room(n_layers, kept, like=like)
+    flat = entries.view(n_layers, -1)[:, :kept].split([len(part.centred) for part in parts])
+    for part, out in zip(parts, flat, strict=True):
+        if halved:
+            write_blocks(filled(part.centred[:, rows]), out=out)
+            if diagonal == "dropped":
+                blocks(out)[0].diagonal(dim1=2, dim2=3).zero_()
+            continue
+        gram = out.unflatten(1, (height, width))
+        torch.bmm(part.centred[:, rows], part.centred[:, columns].mT, out=gram)
         if diagonal == "dropped" and like.dtype == torch.float64:
-            u_centre(out, layer.share[rows], layer.share[columns])
+            for tile, share in zip(gram, part.share, strict=True):
+                u_centre(tile, share[rows], share[columns])
             if rows == columns:
-                out.diagonal().zero_()
+                gram.diagonal(dim1=1, dim2=2).zero_()
     return entries
 
 
 def _feature(
     left: Sequence[CentredLayer], right: Sequence[CentredLayer], diagonal: Diagonal, dtype: torch.dtype
 ) -> Traces:
-    xs = [_Rows.of(layer, dtype) for layer in left]
-    ys = xs if right is left else [_Rows.of(layer, dtype) for layer in right]
+    xs = [_Rows.of([layer], dtype) for layer in left]
+    ys = xs if right is left else [_Rows.of([layer], dtype) for layer in right]
     return Traces(
         xy=np.array([[_feature_term(x, y, diagonal) for y in ys] for x in xs]),
         xx=np.array([_feature_term(x, x, diagonal) for x in xs]),
@@ -186,12 +201,12 @@ def _feature(
 
 
 def _feature_term(a: _Rows, b: _Rows, diagonal: Diagonal) -> float:
-    n = len(a.norms)
-    parts = [(a.centred[rows].T @ b.centred[rows]).double() for rows in tiles(n, FEATURE_TILE)]
+    n = a.norms.shape[1]
+    parts = [(a.centred[0, rows].T @ b.centred[0, rows]).double() for rows in tiles(n, FEATURE_TILE)]
     product = torch.stack(parts).sum(0)
     term = product.square().sum()
     if diagonal == "dropped":
-        term -= n / (n - 2) * (a.norms @ b.norms)
+        term -= n / (n - 2) * (a.norms[0] @ b.norms[0])
         term += a.norms.sum() * b.norms.sum() / ((n - 1) * (n - 2))
     return float(term)
 

@@ -12,15 +12,17 @@ A does not change when a constant row is added to X, so a mean in float32, taken
 product, is exact enough. What then cancels on the right is small unless a few rows outweigh the rest;
 that is measured, and such a Gram is made again, U-centred entry by entry, in float64.
 
-A Gram is symmetric: eight blocks on its diagonal are kept whole, and of every pair of blocks beside it
-one, times √2. That is 9/16 of the operations, of the memory and of the work of the traces, and a sum
-of products stays a plain sum. All pairs of layers are then one matrix product of flattened Grams
+A Gram is symmetric: four blocks on its diagonal are kept whole, and of every pair of blocks beside it
+one, times √2. That is 5/8 of the operations, of the memory and of the work of the traces, and a sum
+of products stays a plain sum. Layers of equal width go through one batched product, a few at a time so
+that they stay in the cache. All pairs of layers are then one matrix product of flattened Grams
 [layer, entry] × [entry, baseline_layer], in chunks of 2,048 entries whose results are added in float64.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +35,12 @@ from engram_interp.metrics.centring import centre
 CHUNK = 2048
 
 # Blocks along the diagonal; a power of two. More would mean fewer operations in smaller products.
-PARTS = 8
+PARTS = 4
 _ENTRIES = PARTS * (PARTS + 1) // 2
 _ROOT = math.sqrt(2)
+
+# Layers are stacked up to this size.
+_STACK_BYTES = 2 << 20
 
 # A rounding error of K is relative to tr K, the signal is the norm of A. Beyond these ratios (one
 # row hundreds of times longer than the rest) a Gram is made again in float64.
@@ -72,7 +77,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self._kept = torch.empty(0)
-        self._rows = torch.empty(0)
+        self._stack = torch.empty(0)
 
     def room(self, n_layers: int, n_entries: int, *, like: Tensor) -> Tensor:
         """[layer, chunk, entry] in the type and on the device of `like`, zero after `n_entries`."""
@@ -84,13 +89,11 @@ class Workspace:
         kept.view(n_layers, -1)[:, n_entries:] = 0
         return kept
 
-    def rows(self, size: int, *, like: Tensor) -> Tensor:
-        """[row, d] as wide as `like`, `size` rows filled up to a multiple of PARTS with zeros."""
-        shape = torch.Size((size + -size % PARTS, like.shape[1]))
-        if (self._rows.shape, self._rows.dtype, self._rows.device) != (shape, like.dtype, like.device):
-            self._rows = like.new_empty(shape)
-        self._rows[size:] = 0
-        return self._rows
+    def stack(self, shape: tuple[int, int, int], *, like: Tensor) -> Tensor:
+        """[layer, row, d] in the type and on the device of `like`; a stack of equal shape is the same one."""
+        if (self._stack.shape, self._stack.dtype, self._stack.device) != (shape, like.dtype, like.device):
+            self._stack = like.new_empty(shape)
+        return self._stack
 
 
 def n_entries(size: int) -> int:
@@ -118,21 +121,23 @@ def blocks(flat: Tensor) -> list[Tensor]:
     return views
 
 
-def write_blocks(layers: Iterable[Tensor], *, out: Tensor) -> None:
-    """Write XXᵀ of each layer [row, d] into `out` [layer, entry] as `blocks` has it."""
-    for rows, diagonal, *levels in zip(layers, *blocks(out), strict=True):
-        whole = _filled(rows)
-        pieces = whole.view(PARTS, -1, whole.shape[1])
-        torch.bmm(pieces, pieces.mT, out=diagonal)
-        for level in levels:
-            pieces = whole.view(2 * len(level), -1, whole.shape[1])
-            level.baddbmm_(pieces[::2], pieces[1::2].mT, beta=0, alpha=_ROOT)
+def write_blocks(stack: Tensor, *, out: Tensor) -> None:
+    """Write XXᵀ of layers [layer, row, d] into `out` [layer, entry] as `blocks` has it.
+
+    Their rows are a multiple of PARTS; rows of zeros fill up.
+    """
+    diagonal, *levels = blocks(out)
+    pieces = stack.unflatten(1, (PARTS, -1)).flatten(0, 1)
+    diagonal.copy_(torch.bmm(pieces, pieces.mT).view(diagonal.shape))
+    for level in levels:
+        pieces = stack.unflatten(1, (level.shape[1], 2, -1)).flatten(0, 1)
+        torch.mul(torch.bmm(pieces[:, 0], pieces[:, 1].mT).view(level.shape), _ROOT, out=level)
 
 
-def _filled(rows: Tensor) -> Tensor:
-    """Contiguous [row, d] with rows of zeros up to a multiple of PARTS."""
-    missing = -len(rows) % PARTS
-    return torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows.contiguous()
+def filled(stack: Tensor) -> Tensor:
+    """[layer, row, d] with rows of zeros up to a multiple of PARTS."""
+    missing = -stack.shape[1] % PARTS
+    return torch.nn.functional.pad(stack, (0, 0, 0, missing)) if missing else stack
 
 
 def _pack(gram: Tensor, *, out: Tensor) -> None:
@@ -217,8 +222,8 @@ def batch_grams(
     like = torch.empty(0, dtype=dtype, device=batch[0].device)
     entries = workspace.room(len(batch), kept, like=like)
     flat = entries.view(len(batch), -1)[:, :kept]
-    average = like.new_full((size,), 1 / size)
-    write_blocks((_centred(rows.to(dtype), average, workspace) for rows in batch), out=flat)
+    for layers in _alike(batch, like.itemsize):
+        write_blocks(_centred(batch[layers], like, workspace), out=flat[layers])
     diagonal = blocks(flat)[0].diagonal(dim1=2, dim2=3)
     traces = diagonal.sum((1, 2), dtype=torch.float64)
     diagonal.zero_()
@@ -238,10 +243,26 @@ def batch_grams(
     return FlatGrams(entries=entries, sums=sums, exponents=exponents, squares=own)
 
 
-def _centred(rows: Tensor, average: Tensor, workspace: Workspace) -> Tensor:
-    """Rows less their mean, with rows of zeros up to a multiple of PARTS; good until the next call."""
-    out = workspace.rows(len(rows), like=rows)
-    torch.sub(rows, average @ rows, out=out[: len(rows)])
+def _alike(batch: Sequence[Tensor], itemsize: int) -> Iterator[slice]:
+    """Consecutive layers of one width, few enough for one stack."""
+    start = 0
+    for _, same in groupby(batch, key=lambda rows: rows.shape[1]):
+        stop = start + len(list(same))
+        step = max(1, _STACK_BYTES // (itemsize * batch[start].numel()))
+        for first in range(start, stop, step):
+            yield slice(first, min(first + step, stop))
+        start = stop
+
+
+def _centred(layers: Sequence[Tensor], like: Tensor, workspace: Workspace) -> Tensor:
+    """Rows less their mean [layer, row, d], filled up with zeros; good until the next call."""
+    size, width = layers[0].shape
+    out = workspace.stack((len(layers), size + -size % PARTS, width), like=like)
+    rows = out[:, :size]
+    for kept, layer in zip(rows, layers, strict=True):
+        kept.copy_(layer)
+    rows -= rows.mean(1, keepdim=True)
+    out[:, size:] = 0
     return out
 
 
