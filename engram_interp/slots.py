@@ -110,8 +110,15 @@ def lookup(model: SubjectModel, text: Any) -> SlotLookup:
             "token_text": np.asarray([model.token_text(int(i)) for i in rec.tokens[0]], dtype=object),
         },
         provenance=describe(model, rec.encoded),
-        missing={"hits": "the checkpoint does not tell them"} if np.isnan(hits).any() else {},
+        missing=_reasons(hits, np.stack(constants)),
     )
+
+
+def _reasons(hits: np.ndarray, share_bias: np.ndarray) -> dict[str, str]:
+    reasons = {"hits": "the checkpoint does not tell them"} if np.isnan(hits).any() else {}
+    if np.isnan(share_bias).any():
+        reasons |= dict.fromkeys(("share", "share_bias"), "the value is zero, so nothing has a share in it")
+    return reasons
 
 
 def _shares(model: SubjectModel, layer: int, memory: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -14,13 +14,15 @@ FAMILIES: dict[str, Callable[..., SubjectModel]] = {MODEL_TYPE: load_native}
 
 
 def packaged() -> dict[str, Path]:
-    """Packaged models by name: ``wiki-nano`` (the one with memory), ``wiki-nano/baseline`` and so on."""
-    folder = Path(str(files("engram_interp") / "assets" / "pairs"))
+    """Packaged models by name: ``wiki-nano`` (the one with memory), ``wiki-nano/baseline``, ``planted``."""
+    assets = Path(str(files("engram_interp") / "assets"))
     parts = {
-        f"{p.parent.parent.name}/{p.parent.name}": p.parent for p in sorted(folder.glob("*/*/config.json"))
+        f"{p.parent.parent.name}/{p.parent.name}": p.parent
+        for p in sorted((assets / "pairs").glob("*/*/config.json"))
     }
     short = {name.removesuffix("/engram"): path for name, path in parts.items() if name.endswith("/engram")}
-    return parts | short
+    alone = {p.parent.name: p.parent for p in sorted((assets / "models").glob("*/config.json"))}
+    return parts | short | alone
 
 
 def load_model(path: str | Path, *, name: str | None = None) -> SubjectModel:
@@ -37,7 +39,10 @@ def load_model(path: str | Path, *, name: str | None = None) -> SubjectModel:
     path, known = Path(path), packaged()
     if not path.is_dir() and str(path) in known:
         folder = known[str(path)]
-        return load_model(folder, name=name or f"{folder.parent.name}/{folder.name}")
+        alone = folder.parent.name == "models"
+        return load_model(
+            folder, name=name or (folder.name if alone else f"{folder.parent.name}/{folder.name}")
+        )
     if not path.is_dir():
         raise InputError(
             f"No model directory at {path}; give a directory that holds config.json and model.safetensors, "
