@@ -12,18 +12,15 @@ from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.memory import hashing
-from engram_interp.memory.compression import canonical_keys
 from engram_interp.provenance import describe
 from engram_interp.results import SlotLookup
+from engram_interp.slots_index import canonical_names, index, name_of, open_index, refuse_without_memory
+from engram_interp.slots_occupancy import colliders, load, occupants
 
-__all__ = ["lookup", "value_shares"]
+__all__ = ["colliders", "index", "load", "lookup", "occupants", "open_index", "value_shares"]
 
-_GAP = "∅"
-"""Shown in a canonical n-gram where the window looks before the start of the text."""
 _NOTHING = -2
 """No canonical id: the window may not look there. (-1 is a dead position.)"""
-_JOIN = "|"
-"""Between the tokens of a canonical n-gram: compression strips the spaces that would tell words apart."""
 
 
 def value_shares(
@@ -70,11 +67,7 @@ def lookup(model: SubjectModel, text: Any) -> SlotLookup:
         InputError: If the model has no memory, no hash layout is known, or the rows it read are not those
             that the layout, token map and boundary give.
     """
-    if not model.memory_layers or model.layout is None or model.token_map is None:
-        raise InputError(
-            f"{model.name} has no memory whose addresses are known; give the model with Engram, or "
-            "wrap(…, layout=…)."
-        )
+    layout = refuse_without_memory(model)
     encoded = encode(model, text)
     if len(encoded) != 1:
         raise InputError(f"lookup reads one prompt at a time, got {len(encoded)}; call it for each.")
@@ -92,10 +85,11 @@ def lookup(model: SubjectModel, text: Any) -> SlotLookup:
     shares, constants = zip(
         *(_shares(model, layer, memory[:, i]) for i, layer in enumerate(model.memory_layers)), strict=True
     )
-    _check_addresses(model, rec.encoded, rows)
+    lagged = _lagged(model, rec.encoded)
+    _check_addresses(model, lagged, rows)
     hits = _hits(model, rows.numpy())
     return SlotLookup.from_arrays(
-        coords={"layer": list(model.memory_layers), "order_index": np.arange(2, model.layout.max_order + 1)},
+        coords={"layer": list(model.memory_layers), "order_index": np.arange(2, layout.max_order + 1)},
         variables={
             "address": rows.numpy(),
             "row_norm": memory.double().norm(dim=-1).numpy(),
@@ -103,36 +97,47 @@ def lookup(model: SubjectModel, text: Any) -> SlotLookup:
             "share_bias": np.stack(constants, axis=1),
             "hits": hits,
             "gate": gate.double().numpy(),
-            "order": np.repeat(np.arange(2, model.layout.max_order + 1), model.layout.heads),
-            "head": np.tile(np.arange(model.layout.heads), model.layout.max_order - 1),
-            "ngram": _ngrams(model, rec.encoded),
+            "order": np.repeat(np.arange(2, layout.max_order + 1), layout.heads),
+            "head": np.tile(np.arange(layout.heads), layout.max_order - 1),
+            "ngram": _ngrams(model, lagged),
             "token_id": rec.tokens[0].numpy(),
             "token_text": np.asarray([model.token_text(int(i)) for i in rec.tokens[0]], dtype=object),
         },
         provenance=describe(model, rec.encoded),
-        missing=_reasons(hits, np.stack(constants)),
+        missing=_reasons(model, hits, np.stack(constants)),
     )
 
 
-def _reasons(hits: np.ndarray, share_bias: np.ndarray) -> dict[str, str]:
+def _reasons(model: SubjectModel, hits: np.ndarray, share_bias: np.ndarray) -> dict[str, str]:
     reasons = {"hits": "the checkpoint does not tell them"} if np.isnan(hits).any() else {}
     if np.isnan(share_bias).any():
-        reasons |= dict.fromkeys(("share", "share_bias"), "the value is zero, so nothing has a share in it")
+        foreign = not all(hasattr(_module(model, layer), "value") for layer in model.memory_layers)
+        why = (
+            "the memory has no linear `value`" if foreign else "the value is zero: nothing has a share in it"
+        )
+        reasons |= dict.fromkeys(("share", "share_bias"), why)
     return reasons
 
 
+def _module(model: SubjectModel, layer: int) -> Any:
+    """The memory of a layer: what holds the site of its rows."""
+    path = model.sites[f"blocks.{layer}.engram.hook_memory"].rpartition(".")[0]
+    return model.module.get_submodule(path)
+
+
 def _shares(model: SubjectModel, layer: int, memory: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    path = model.sites[f"blocks.{layer}.engram.hook_memory"].rsplit(".", 1)[0]
-    value: Any = model.module.get_submodule(path).value
+    value = getattr(_module(model, layer), "value", None)
+    if value is None:
+        return np.full(memory.shape[:-1], np.nan), np.full(memory.shape[:-2], np.nan)
     bias = None if value.bias is None else value.bias.detach().cpu()
     return value_shares(memory, value.weight.detach().cpu(), bias)
 
 
 def _hits(model: SubjectModel, rows: np.ndarray) -> np.ndarray:
     out = np.full(rows.shape, np.nan)
-    for index, layer in enumerate(model.memory_layers):
+    for place, layer in enumerate(model.memory_layers):
         if layer in model.hits:
-            out[:, index] = model.hits[layer][rows[:, index]]
+            out[:, place] = model.hits[layer][rows[:, place]]
     return out
 
 
@@ -148,14 +153,13 @@ def _lagged(model: SubjectModel, encoded: Encoded) -> Tensor:
     )
 
 
-def _check_addresses(model: SubjectModel, encoded: Encoded, rows: Tensor) -> None:
+def _check_addresses(model: SubjectModel, lagged: Tensor, rows: Tensor) -> None:
     """Refuse to name n-grams that the model did not look up.
 
     Only windows that reach no boundary are compared: what stands for "nothing there" is not known of
     every model.
     """
     assert model.layout is not None
-    lagged = _lagged(model, encoded)
     whole = (lagged != _NOTHING).all(0)
     expected = hashing.addresses(lagged.flip(0).T.clamp_min(0), model.layout, pad_id=0)[:, -1]
     layers = [model.layout.layer_ids.index(layer) for layer in model.memory_layers]
@@ -166,16 +170,7 @@ def _check_addresses(model: SubjectModel, encoded: Encoded, rows: Tensor) -> Non
         )
 
 
-def _ngrams(model: SubjectModel, encoded: Encoded) -> np.ndarray:
-    assert model.token_map is not None
-    lagged = _lagged(model, encoded).tolist()
-    keys = canonical_keys(model.tokenizer)
-    names = {int(c): keys[i] for i, c in reversed(list(enumerate(model.token_map)))}
-    grams = [
-        [
-            _JOIN.join(names.get(lagged[lag][t], _GAP) for lag in reversed(range(order)))
-            for order in range(2, len(lagged) + 1)
-        ]
-        for t in range(len(lagged[0]))
-    ]
-    return np.asarray(grams, dtype=object)
+def _ngrams(model: SubjectModel, lagged: Tensor) -> np.ndarray:
+    names, oldest_first = canonical_names(model), lagged.flip(0).T.tolist()
+    orders = range(2, len(lagged) + 1)
+    return np.asarray([[name_of(ids[-order:], names) for order in orders] for ids in oldest_first], object)

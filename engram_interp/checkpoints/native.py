@@ -40,7 +40,8 @@ def map_digest(token_map: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(token_map, dtype="<i8").tobytes()).hexdigest()
 
 
-def _layout_digest(layout: hashing.Layout | None) -> str | None:
+def layout_digest(layout: hashing.Layout | None) -> str | None:
+    """SHA-256 of a hash layout's primes and multipliers as little-endian int64; None without one."""
     if layout is None:
         return None
     raw = layout.primes.astype("<i8").tobytes() + layout.multipliers.astype("<i8").tobytes()
@@ -108,7 +109,7 @@ def save_native(
         "model": model.cfg.to_dict(),
         "weights": {"dtype": dtype, "tables": tables},
         "token_map_sha256": map_digest(model.get_buffer("token_map").cpu().numpy()),
-        "layout_sha256": _layout_digest(model.layout),
+        "layout_sha256": layout_digest(model.layout),
     }
     memory, layout = model.cfg.engram, model.layout
     if memory is not None and layout is not None and memory.hash_rule == "explicit":
@@ -156,7 +157,7 @@ def load_native(directory: str | Path, *, name: str | None = None) -> SubjectMod
     token_map = _checked_map(directory, config, cfg, tokenizer)
     layout = _explicit_layout(directory, config, cfg)
     model = HookedEngramTransformer(cfg, token_map=token_map, layout=layout, tokenizer=tokenizer)
-    if _layout_digest(model.layout) != config.get("layout_sha256"):
+    if layout_digest(model.layout) != config.get("layout_sha256"):
         raise InputError(
             f"The hash layout rebuilt for {directory} differs from the one it was trained with; its rows "
             "would be read at wrong addresses. Open it with the version that made it."

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -10,12 +11,19 @@ import typer
 from engram_interp.errors import InputError
 
 if TYPE_CHECKING:
+    from engram_interp.checkpoints import SubjectModel
     from engram_interp.results import SlotLookup
+    from engram_interp.slots_index import SlotIndex
+
+Neighbours = dict[tuple[int, int], tuple[int, int, list[tuple[str, int]]]]
+"""By layer and address: distinct n-grams, reads, and the two most frequent n-grams with their counts."""
 
 EXAMPLE = """\b
 Examples:
   engram-interp slots wiki-nano --text "President of the United States"
-  engram-interp slots runs/mine --ids 0,312,77 --json > slots.json"""
+  engram-interp slots runs/mine --ids 0,312,77 --json > slots.json
+  engram-interp slots planted --text "nax yod zor vel"
+  engram-interp slots wiki-nano --text "United States" --index wiki.index"""
 
 _PER_SLOT = ("address", "row_norm", "share", "hits")
 
@@ -31,12 +39,17 @@ def slots(
     ids: Annotated[
         str | None, typer.Option(metavar="IDS", help="Token ids with commas between, taken as they are.")
     ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="An index of a text (engram-interp index): who else lives there."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> None:
     """Show what every token of a prompt reads from the memory.
 
     For each token, memory layer, order and head: the canonical n-gram, the address (absolute row of the
     layer's table), the row's norm, its hits in training, and its signed share of the value vector.
+    With --index also the row's distinct n-grams in the indexed text, and the most frequent other one.
     Layers and tokens count from 0. The JSON holds the same as arrays [token][layer][column] and as
     records, one a slot; null is what is not known.
     """
@@ -46,15 +59,18 @@ def slots(
         raise InputError("The prompt is empty; give at least one character of text.")
     prompt: Any = text if ids is None else _parsed(ids)
     from engram_interp.checkpoints import load_model
-    from engram_interp.slots import lookup
+    from engram_interp.slots import lookup, open_index
 
-    found = lookup(load_model(model), prompt)
+    subject = load_model(model)
+    opened = None if index is None else open_index(index, subject)
+    found = lookup(subject, prompt)
+    others = {} if opened is None else neighbours(subject, opened, found)
     if notes := str(found.data.attrs.get("notes", "")):
         typer.echo(notes, err=True)
     if as_json:
-        typer.echo(json.dumps(as_object(found), ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(as_object(found, others), ensure_ascii=False, allow_nan=False))
     else:
-        typer.echo("\n".join(as_lines(found)))
+        typer.echo("\n".join(as_lines(found, others)))
 
 
 def _parsed(ids: str) -> list[int]:
@@ -62,6 +78,29 @@ def _parsed(ids: str) -> list[int]:
         return [int(part) for part in ids.split(",")]
     except ValueError as cause:
         raise typer.BadParameter(f"--ids wants whole numbers with commas between, got {ids!r}.") from cause
+
+
+def neighbours(model: "SubjectModel", index: "SlotIndex", found: "SlotLookup") -> Neighbours:
+    """For every row that was read: its n-grams in the indexed text, and the most frequent ones' names."""
+    from engram_interp.slots import occupants
+
+    out: Neighbours = {}
+    for record in records(found):
+        place = (record["layer"], record["address"])
+        if place not in out:
+            data = occupants(model, index, layer=place[0], address=place[1], most=2).data
+            names = zip(data["ngram"].values.tolist(), data["count"].values.tolist(), strict=True)
+            out[place] = (int(data["ngrams"]), int(data["occurrences"]), list(names))
+    return out
+
+
+def _lives(record: dict[str, Any], others: Neighbours) -> dict[str, Any]:
+    """What an index adds to a record: n-grams and reads of its row, and the most frequent other n-gram."""
+    if not others:
+        return {}
+    ngrams, reads, names = others[record["layer"], record["address"]]
+    other = next(((name, count) for name, count in names if name != record["ngram"]), (None, None))
+    return {"row_ngrams": ngrams, "row_reads": reads, "other": other[0], "other_count": other[1]}
 
 
 def records(found: "SlotLookup") -> list[dict[str, Any]]:
@@ -84,7 +123,7 @@ def records(found: "SlotLookup") -> list[dict[str, Any]]:
     ]
 
 
-def as_object(found: "SlotLookup") -> dict[str, Any]:
+def as_object(found: "SlotLookup", others: Neighbours) -> dict[str, Any]:
     """Everything of a look-up as JSON values; NaN becomes null."""
     data = found.data
     arrays = {name: _nested(data[name].values) for name in (*_PER_SLOT, "share_bias", "gate")}
@@ -102,7 +141,7 @@ def as_object(found: "SlotLookup") -> dict[str, Any]:
             "gate": ["token", "layer", "stream"],
         },
         **arrays,
-        "records": records(found),
+        "records": [record | _lives(record, others) for record in records(found)],
     }
 
 
@@ -118,21 +157,26 @@ def _nested(values: np.ndarray) -> Any:
     return whole.tolist()
 
 
-def as_lines(found: "SlotLookup") -> list[str]:
+def as_lines(found: "SlotLookup", others: Neighbours) -> list[str]:
     """A table for reading: one row a slot, one block a token and layer."""
     from engram_interp.views.theme import number, signed
     from engram_interp.views.tokens import visible
 
     headers = ["token", "", "layer", "n", "head", "n-gram (canonical)", "address", "norm", "hits", "share"]
+    headers += ["n-grams", "most frequent other"] if others else []
     rows = []
     for r in records(found):
         hits = "—" if r["hits"] is None else f"{int(r['hits']):,}"
         share = "—" if r["share"] is None else signed(r["share"])
         ends = [str(r["address"]), number(r["row_norm"]), hits, share]
         place = [str(r["token"]), visible(r["token_text"]), str(r["layer"]), str(r["order"]), str(r["head"])]
+        lives = _lives(r, others)
+        if lives:
+            other = "—" if lives["other"] is None else f"{visible(lives['other'])} ({lives['other_count']:,})"
+            ends += [f"{lives['row_ngrams']:,}", other]
         rows.append([*place, visible(r["ngram"]), *ends])
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    left = {1, 5}
+    left = {1, 5, 11}
     lines = [
         "  ".join(
             text.ljust(w) if i in left else text.rjust(w)
@@ -140,4 +184,4 @@ def as_lines(found: "SlotLookup") -> list[str]:
         ).rstrip()
         for row in (headers, *rows)
     ]
-    return [found.summary(), "", *lines, "", "share: signed part of |value|²; — not known"]
+    return [found.summary(), "", *lines, "", "share: signed part of |value|²; — not known, or of nothing"]

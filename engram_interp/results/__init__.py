@@ -17,6 +17,7 @@ from engram_interp.results.lens import ConvergenceResult, LensTable
 from engram_interp.results.lens_depth import LensDepthResult
 from engram_interp.results.opinions import SecondOpinions
 from engram_interp.results.slots import SlotLookup
+from engram_interp.results.slots_index import SlotColliders, SlotLoad, SlotOccupants
 from engram_interp.results.stitching import StitchingResult
 
 __all__ = [
@@ -31,7 +32,10 @@ __all__ = [
     "LensTable",
     "Result",
     "SecondOpinions",
+    "SlotColliders",
+    "SlotLoad",
     "SlotLookup",
+    "SlotOccupants",
     "StitchingResult",
     "open_bundle",
     "write_bundle",
