@@ -29,7 +29,8 @@ QUESTIONS = 300
 def milliseconds(ask: Callable[[int], object]) -> str:
     """Median, 95 % quantile and largest time of the questions."""
     times = sorted(1000 * seconds(lambda i=i: ask(i)) for i in range(QUESTIONS))
-    return f"median {statistics.median(times):.2f} ms, 95 % {times[int(0.95 * QUESTIONS)]:.2f}, most {times[-1]:.2f}"
+    late = times[int(0.95 * QUESTIONS)]
+    return f"median {statistics.median(times):.2f} ms, 95 % {late:.2f}, most {times[-1]:.2f}"
 
 
 def questions(model: SubjectModel, index: SlotIndex) -> dict[str, str]:

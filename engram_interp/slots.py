@@ -121,8 +121,7 @@ def _reasons(model: SubjectModel, hits: np.ndarray, share_bias: np.ndarray) -> d
 
 def _module(model: SubjectModel, layer: int) -> Any:
     """The memory of a layer: what holds the site of its rows."""
-    path = model.sites[f"blocks.{layer}.engram.hook_memory"].rpartition(".")[0]
-    return model.module.get_submodule(path)
+    return model.module.get_submodule(model.sites[f"blocks.{layer}.engram.hook_memory"].rpartition(".")[0])
 
 
 def _shares(model: SubjectModel, layer: int, memory: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -201,11 +201,11 @@ def _column(ngrams: NgramIndex, layer: int, order: int, head: int, rows: np.ndar
         "unused_null": float(even.pmf(0)),
         "sharing": float(distinct[company].sum() / total),
         "sharing_mass": float(reads[company].sum() / reads.sum()),
-        "sharing_null": 1 - float(collisions.expected_alone(total, np.asarray(size))),
+        "sharing_null": 1 - collisions.expected_alone(total, float(size)),
         "pairs": int((distinct * (distinct - 1) // 2).sum()),
         "load": np.quantile(distinct, _QUANTILES, method="inverted_cdf").astype(float),
-        # The fullest of `size` rows: the quantile that one row in so many exceeds.
-        "load_null": even.ppf(np.minimum(_QUANTILES, 1 - 0.5 / size)),
+        # For the fullest of all rows the median of a maximum: rows are nearly independent.
+        "load_null": even.ppf([0.5 ** (1 / size) if q == 1 else q for q in _QUANTILES]),
         "norm_by_reads": [
             np.nan if norms is None or not (stratum == i).any() else float(norms[stratum == i].mean())
             for i in range(len(_STRATA))
@@ -229,6 +229,6 @@ def _in_all_heads(ngrams: NgramIndex, place: int, order: int) -> tuple[float, fl
     """Share of n-grams, and of occurrences, with company in all heads; share of n-grams if spread evenly."""
     together = collisions.shared_in_all_heads(ngrams, ngrams.layout.layer_ids[place], order)
     counts = np.asarray(ngrams.counts(order), np.int64)
-    cells = ngrams.layout.primes[place, order - 2].astype(np.float64).prod()
-    alone = collisions.expected_alone(len(counts), np.asarray(cells))
-    return float(together.mean()), float(counts[together].sum() / counts.sum()), 1 - float(alone)
+    cells = float(ngrams.layout.primes[place, order - 2].astype(np.float64).prod())
+    company = 1 - collisions.expected_alone(len(counts), cells)
+    return float(together.mean()), float(counts[together].sum() / counts.sum()), company

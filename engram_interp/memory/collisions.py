@@ -1,7 +1,9 @@
 """How n-grams share rows: load of every row, and n-grams that no head tells apart."""
 
+import math
+
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Int64
 
 from engram_interp.memory.index import NgramIndex
 
@@ -61,13 +63,13 @@ def living_with(
     return numbers, np.stack([np.isin(numbers, one, assume_unique=True) for one in found], axis=1)
 
 
-def expected_alone(n_ngrams: int, cells: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+def expected_alone(n_ngrams: int, cells: float) -> float:
     """Chance that no other of `n_ngrams` falls into an n-gram's cell if each fell anywhere alike.
 
     ``(1 - 1/cells)^(n_ngrams - 1)``: the null of every collision count.
 
     Args:
         n_ngrams: Distinct n-grams, at least 1.
-        cells: Rows of a head; for all heads together, the product of their rows.
+        cells: Rows of a head, at least 2; for all heads together, the product of their rows.
     """
-    return np.asarray(np.exp((n_ngrams - 1) * np.log1p(-1 / cells)))
+    return math.exp((n_ngrams - 1) * math.log1p(-1 / cells))

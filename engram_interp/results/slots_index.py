@@ -49,10 +49,10 @@ class SlotOccupants(Result):
         )
         if not int(data["ngrams"]):
             return f"{place} holds no n-gram of the text of {_tokens(self)}."
-        share = int(data["count"][0]) / int(data["occurrences"])
+        share = number(100 * int(data["count"][0]) / int(data["occurrences"]))
         return (
             f"{place} holds {wording.counted(int(data['ngrams']), 'distinct n-gram')} of the text of "
-            f"{_tokens(self)}; “{visible(str(data['ngram'][0].item()))}” makes {number(100 * share)} % of its "
+            f"{_tokens(self)}; “{visible(str(data['ngram'][0].item()))}” makes {share} % of its "
             f"{wording.counted(int(data['occurrences']), 'read')}."
         )
 

@@ -22,7 +22,7 @@ def counts(data: xr.Dataset, *, title: str, theme: Theme = "light") -> go.Figure
     figure = blank(
         title=title,
         subtitle=f"{len(labels)} of {data.sizes['rank']} n-grams; counts in the reference text",
-        x="occurrences in the reference text",
+        x="occurrences (in the reference text)",
         y="canonical n-gram",
         theme=theme,
         height=max(260, 150 + 20 * len(labels)),
@@ -59,7 +59,7 @@ def sharing(data: xr.Dataset, *, layer: int, theme: Theme = "light") -> go.Figur
         title=f"N-grams with company in their row, layer {layer}",
         subtitle="of a reference text; line: expected if every n-gram fell on any row alike",
         x="order n · head",
-        y="share",
+        y="share (of n-grams, of occurrences)",
         theme=theme,
     )
     bars = (
