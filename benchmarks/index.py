@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ QUESTIONS = 300
 
 def milliseconds(ask: Callable[[int], object]) -> str:
     """Median, 95 % quantile and largest time of the questions."""
-    times = sorted(1000 * seconds(lambda i=i: ask(i)) for i in range(QUESTIONS))
+    times = sorted(1000 * seconds(partial(ask, i)) for i in range(QUESTIONS))
     late = times[int(0.95 * QUESTIONS)]
     return f"median {statistics.median(times):.2f} ms, 95 % {late:.2f}, most {times[-1]:.2f}"
 

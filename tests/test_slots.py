@@ -146,7 +146,8 @@ class Otherwise(torch.nn.Module):
         addresses = self.rows(hashing.addresses(ids, self.layout, pad_id=0)[:, :, 0])
         read = self.memory(addresses).mean((-2, -1))
         gate = self.gate(torch.sigmoid(read)[..., None])
-        return gate * self.tokens(ids)
+        logits: torch.Tensor = gate * self.tokens(ids)
+        return logits
 
 
 def test_a_memory_without_a_linear_value_has_no_shares() -> None:

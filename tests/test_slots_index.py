@@ -90,7 +90,7 @@ def test_planted_collisions_are_found(model: SubjectModel, index: SlotIndex) -> 
         data = slots.colliders(model, index, " ".join(fact.ngram), layer=fact.layer, most=1000).data
         at = data["ngram"].values.tolist().index("|".join(collision.ngram))
         assert data["shared"].values[at].nonzero()[0].tolist() == [collision.column % 3]
-        ids = [model.tokenizer.token_to_id(word) for word in collision.ngram]
+        ids = model.to_tokens(" ".join(collision.ngram))[0, 1:].tolist()
         back = slots.colliders(model, index, ids, layer=fact.layer, most=1000).data
         assert "|".join(fact.ngram) in back["ngram"].values
 

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Int, Int64, Shaped, UInt8, UInt32
 
 from engram_interp.errors import DamagedFileError, InputError
-from engram_interp.memory import hashing
 from engram_interp.memory.hashing import Layout
 
 __all__ = ["NgramIndex", "Progress", "ages", "column_rows", "quiet", "read", "write"]
@@ -130,12 +129,12 @@ def column_rows(
         head: The head.
         ids: Canonical ids, the first token first.
     """
-    one = Layout(
-        primes=layout.primes[place : place + 1, : order - 1, head : head + 1],
-        multipliers=layout.multipliers[place : place + 1],
-    )
-    rows = hashing.addresses(ids, one, pad_id=0)[:, -1, 0, -1].numpy() - one.offsets[0, -1]
-    return np.asarray(rows, np.int64)
+    # As hashing.addresses, without its boundaries: an index has millions of whole n-grams to hash.
+    multipliers = layout.multipliers[place]
+    mixed = ids[:, -1] * multipliers[0]
+    for lag in range(1, order):
+        mixed ^= ids[:, -1 - lag] * multipliers[lag]
+    return np.asarray(mixed % layout.primes[place, order - 2, head], np.int64)
 
 
 def write(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engram_interp.errors import DamagedFileError, InputError
-from engram_interp.memory import collisions
+from engram_interp.memory import collisions, hashing
 from engram_interp.memory import index as memory_index
 from engram_interp.memory.hashing import Layout
 from engram_interp.memory.index import NgramIndex
@@ -120,6 +120,15 @@ def test_collisions_in_all_heads(
     assert {names[n]: s for n, s in zip(numbers, shared.tolist(), strict=True)} == {
         g: same for g, same in wanted.items() if any(same)
     }
+
+
+def test_rows_are_the_addresses_of_the_memory(made: NgramIndex) -> None:
+    ids = made.ids(3, np.arange(0, 5000, 7))
+    for order in (2, 3):
+        wanted = hashing.addresses(ids[:, -order:], layout(), pad_id=0)[:, -1].numpy() - layout().offsets
+        for place, head in ((0, 0), (1, 2)):
+            found = memory_index.column_rows(layout(), place, order, head, ids[:, -order:])
+            np.testing.assert_array_equal(found, wanted[:, place, (order - 2) * HEADS + head])
 
 
 def test_some_ngrams_do_share_all_heads(made: NgramIndex) -> None:
