@@ -27,7 +27,11 @@ def explore(
     *,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Model directory for live runs; by default the packaged pair's."),
+        typer.Option(
+            metavar="MODEL",
+            help="Model directory, or a packaged model's name, for live runs; by default the "
+            "packaged pair's.",
+        ),
     ] = None,
     port: Annotated[
         int | None,
@@ -44,14 +48,25 @@ def explore(
             "No bundle comes with this package; make one with engram-interp report, and give it."
         )
     paths = [_checked(path) for path in bundles or ()]
-    if model is not None and not (model / "config.json").is_file():
-        raise InputError(
-            f"No model at {model}; give a directory that holds config.json and model.safetensors."
-        )
-    folder = None if model is None else model.resolve()
+    folder = None if model is None else _model_folder(model)
     if port is not None:
         _check_free(port)
     _run(_launcher().command(paths, model=folder, port=port, browser=not no_browser))
+
+
+def _model_folder(model: Path) -> Path:
+    """The absolute path of a model directory, or of the packaged model of that name."""
+    if (model / "config.json").is_file():
+        return model.resolve()
+    from engram_interp.checkpoints.loading import packaged
+
+    known = packaged()
+    if str(model) not in known:
+        raise InputError(
+            f"No model at {model}; give a directory that holds config.json and model.safetensors, or a "
+            f"packaged model ({', '.join(known)})."
+        )
+    return known[str(model)]
 
 
 def _checked(path: Path) -> Path:

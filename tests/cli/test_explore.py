@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engram_interp.checkpoints.loading import packaged
 from engram_interp.cli import explore as exploring
 from tests.cli.harness import one_line, run
 
@@ -40,7 +41,9 @@ def test_the_launcher_gets_what_was_given(
         "bundles": [tmp_path.resolve()], "model": (folder / "engram").resolve(),
         "port": None, "browser": False,
     }  # fmt: skip
-    one_line(run("explore", tmp_path, "--model", tmp_path), "No model at")
+    one_line(run("explore", tmp_path, "--model", tmp_path), "No model at", "planted")
+    assert run("explore", tmp_path, "--model", "planted").exit_code == 0
+    assert given["model"] == packaged()["planted"]
 
 
 def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
