@@ -23,7 +23,8 @@ def flat(grams: gram.FlatGrams, layer: int, size: int) -> Tensor:
             whole[rows, columns] = block / 2**0.5
             whole[columns, rows] = block.T / 2**0.5
     assert not whole[size:].any()
-    return whole[:size, :size] * 4.0 ** int(grams.exponents[layer])
+    found: Tensor = whole[:size, :size] * 4.0 ** int(grams.exponents[layer])
+    return found
 
 
 def u_centred(k: Tensor) -> Tensor:
