@@ -1,6 +1,7 @@
 """Texts as right-padded token ids, with where the entities end and what was left out."""
 
 import hashlib
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,32 @@ def encode(model: SubjectModel, texts_or_ids: Any, *, limit: int | None = None) 
         texts=tuple(prompts.texts),
         notes=notes,
     )
+
+
+def single_token(model: SubjectModel, given: str | int, name: str) -> int:
+    """The id of one token, given as a text or an id.
+
+    Args:
+        model: Gives the tokenizer.
+        given: A text that is one token (a leading space counts), or an id.
+        name: What it is called in an error.
+
+    Raises:
+        InputError: If the text is several tokens (they are listed) or the id is out of range.
+    """
+    if not isinstance(given, str):
+        number = operator.index(given)
+        if not 0 <= number < model.d_vocab:
+            raise InputError(f"{name} wants an id in 0 … {model.d_vocab - 1}, got {number}.")
+        return number
+    ids: list[int] = model.tokenizer.encode(given, add_special_tokens=False).ids
+    if len(ids) != 1:
+        listed = ", ".join(f"{model.token_text(i)!r} = {i}" for i in ids) or "none"
+        raise InputError(
+            f"{name} wants one token, got {given!r}, which is {len(ids)} ({listed}); give the id of one "
+            f"token, such as {name}={ids[0] if ids else 0}, or a text that is one (a leading space counts)."
+        )
+    return ids[0]
 
 
 def _is_ids(value: Any) -> bool:

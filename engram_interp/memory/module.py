@@ -89,6 +89,8 @@ class Engram(nn.Module):
                 f"An address lies outside this memory's {self.table.num_embeddings:,} rows (got "
                 f"{int(rows.min())} … {int(rows.max())}); it was made with another hash layout."
             ) from cause
+        if torch.is_grad_enabled() and self.hook_memory.bwd_hooks:
+            read.requires_grad_()  # gradients reach the hook of a frozen table too
         memory: Tensor = self.hook_memory(read)
         return memory
 

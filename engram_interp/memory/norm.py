@@ -24,9 +24,13 @@ class StreamRMSNorm(nn.Module):
         start = torch.zeros if self.zero_centred else torch.ones
         self.weight = nn.Parameter(start(n_streams, d_model))
 
+    @property
+    def gain(self) -> Float[Tensor, "stream d_model"]:
+        """What the normalised input is multiplied by."""
+        return 1 + self.weight if self.zero_centred else self.weight
+
     def forward(
         self, x: Float[Tensor, "batch token stream d_model"]
     ) -> Float[Tensor, "batch token stream d_model"]:
         """Normalised and scaled input, same shape."""
-        weight = 1 + self.weight if self.zero_centred else self.weight
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * weight
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.gain

@@ -56,6 +56,8 @@ class ModelConfig:
     attn_only: ClassVar[bool] = False
     gated_mlp: ClassVar[bool] = True
     model_name: ClassVar[str] = "engram-interp-native"
+    n_key_value_heads: ClassVar[None] = None
+    device: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if self.d_model % self.n_heads or (self.d_model // self.n_heads) % 2:

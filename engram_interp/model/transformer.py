@@ -168,7 +168,10 @@ class HookedEngramTransformer(LensSurface):
     ) -> Float[Tensor, "batch token d_model"]:
         """The residual that the final norm reads, after the streams' collapse."""
         rows = self.memory_rows(ids, alive)
-        resid: Tensor = self.hook_embed(self.embed(ids))
+        embedded: Tensor = self.embed(ids)
+        if torch.is_grad_enabled() and any(point.bwd_hooks for point in self.hook_points()):
+            embedded.requires_grad_()  # gradients reach the hooks of frozen weights too
+        resid: Tensor = self.hook_embed(embedded)
         if self.cfg.n_streams > 1:
             resid = resid[:, :, None].expand(-1, -1, self.cfg.n_streams, -1)
         for number, block in enumerate(self.blocks):

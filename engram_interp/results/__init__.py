@@ -8,6 +8,7 @@ Opening, drawing and summarising a saved result needs neither torch nor a networ
 """
 
 from engram_interp.results.ablation import AblationComparison, AblationEffect
+from engram_interp.results.attribution import MemoryAttribution, MemoryPromotion
 from engram_interp.results.base import Result
 from engram_interp.results.bundle import Bundle, open_bundle
 from engram_interp.results.bundle_writer import write_bundle
@@ -30,6 +31,8 @@ __all__ = [
     "GateStatistics",
     "LensDepthResult",
     "LensTable",
+    "MemoryAttribution",
+    "MemoryPromotion",
     "Result",
     "SecondOpinions",
     "SlotColliders",
