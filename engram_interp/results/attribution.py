@@ -172,12 +172,12 @@ class MemoryPromotion(Result):
         token = visible(str(data["token_text"][at].item()))
         return (
             f"What the memory of {data.attrs.get('model', 'the model')} writes after token {at}, “{token}”: "
-            f"{said}. Effects are direct, on the logit minus its mean over the vocabulary; the largest of many "
-            "is large by chance too, so it is read beside that of random rows."
+            f"{said}. Effects are direct, on the logit minus its mean over the vocabulary; the largest of "
+            "many is large by chance too, so it is read beside that of random rows."
         )
 
     def plot(self, *, theme: Theme = "light", layer: int | None = None) -> go.Figure:
-        """The tokens that the whole write of a memory layer, the first by default, promotes and suppresses."""
+        """What the whole write of a memory layer (the first by default) promotes and suppresses."""
         chosen = int(self.data["layer"][0]) if layer is None else layer
         return attribution.promotion_bars(self.data, layer=chosen, theme=theme)
 
