@@ -92,7 +92,7 @@ def memory(
     rest = _rest(parts, direction, constant, shown)
     total = sum(rest.values()) + sum(float(s["by_layer"][0]) for s in splits.values())
     _check_sum(model, parts, direction, gap=float(logit) - total)
-    variables = _stacked(list(splits.values()))
+    variables: dict[str, Any] = _stacked(list(splits.values()))
     names = {"target": wanted} | ({} if other is None else {"against": other})
     return MemoryAttribution.from_arrays(
         coords={

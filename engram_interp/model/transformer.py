@@ -169,7 +169,7 @@ class HookedEngramTransformer(LensSurface):
         """The residual that the final norm reads, after the streams' collapse."""
         rows = self.memory_rows(ids, alive)
         embedded: Tensor = self.embed(ids)
-        if torch.is_grad_enabled() and any(point.bwd_hooks for point in self.hook_points()):
+        if torch.is_grad_enabled() and any(point.bwd_hooks for point in self.hook_dict.values()):
             embedded.requires_grad_()  # gradients reach the hooks of frozen weights too
         resid: Tensor = self.hook_embed(embedded)
         if self.cfg.n_streams > 1:

@@ -77,7 +77,7 @@ def logits_without(model: HookedEngramTransformer, site: str, index: Sequence[tu
             if engram.conv is not None:
                 seen = cache[f"blocks.{layer}.engram.hook_gated_value"]
                 patch.setattr(engram.conv, "forward", lambda x, e=engram, s=seen: slow_conv(e, s, x))
-        found = model.run_with_hooks(IDS.expand(len(index), -1), fwd_hooks=[*hooks, (site, drop)])
+        found: Tensor = model.run_with_hooks(IDS.expand(len(index), -1), fwd_hooks=[*hooks, (site, drop)])
     return found[:, POSITION, TARGET]
 
 

@@ -14,6 +14,8 @@ from engram_interp.results import (
     GateStatistics,
     LensDepthResult,
     LensTable,
+    MemoryAttribution,
+    MemoryPromotion,
     Result,
     SecondOpinions,
     SlotLookup,
@@ -266,6 +268,46 @@ def ablation_comparison() -> AblationComparison:
     )  # fmt: skip
 
 
+def memory_attribution(**changes: Any) -> MemoryAttribution:
+    """One prediction: layers 1 and 4, orders 2 and 3 with three heads, reads at three of nine tokens."""
+    rng = np.random.default_rng(6)
+    by_source = rng.normal(0.1, 0.3, (2, 3, 2, 3))
+    bias = rng.normal(0, 0.05, (2, 3))
+    by_layer = by_source.sum((1, 2, 3)) + bias.sum(1)
+    parts = {"by_source": by_source, "contribution": by_source.sum(1), "by_layer": by_layer}
+    parts["memory"] = by_layer.sum()
+    variables: dict[str, Any] = {}
+    for name, value in parts.items():
+        variables |= {name: value, f"control_{name}": 0.1 * value, f"control_{name}_low": 0.1 * value - 0.2,
+                      f"control_{name}_high": 0.1 * value + 0.3}  # fmt: skip
+    rest = np.array([0.2, -0.4, 1.5, 0.3])
+    return MemoryAttribution.from_arrays(
+        coords={"layer": [1, 4], "order": [2, 3], "source": [2, 5, 8],
+                "component": ["embed", "0_attn_out", "0_mlp_out", "<b>"]},
+        variables=variables | {"bias": bias, "rest": rest, "logit": parts["memory"] + rest.sum(), "gap": 0.0,
+                               "gate": rng.uniform(0, 1, (2, 3, 4)), "token_index": 8,
+                               "token_text": TOKENS} | changes,
+        provenance={"model": "with-memory", "target": " Wales", "n_draws": 200},
+    )  # fmt: skip
+
+
+def memory_promotion() -> MemoryPromotion:
+    """Layers 1 and 4, the whole write and two columns, five tokens each way."""
+    rng = np.random.default_rng(7)
+    effect = -np.sort(-rng.exponential(1, (2, 3, 2, 5)))
+    effect[:, :, 1] *= -1
+    extreme = np.broadcast_to(np.array([0.8, -0.7]), (2, 3, 2))
+    return MemoryPromotion.from_arrays(
+        coords={"layer": [1, 4], "part": ["whole write", "order 2, head 0", "order 3, head 0"],
+                "direction": ["promoted", "suppressed"]},
+        variables={"effect": effect, "token_id": rng.integers(0, 99, effect.shape),
+                   "top_token": rng.choice(TOKENS[:8], effect.shape),
+                   "control_effect": extreme, "control_effect_low": extreme - 0.1,
+                   "control_effect_high": extreme + 0.2, "token_index": 8, "token_text": TOKENS},
+        provenance={"model": "with-memory", "n_draws": 100},
+    )  # fmt: skip
+
+
 @cache
 def every_kind() -> dict[str, Result]:
     """One result of every kind, by a name a bundle might use."""
@@ -274,5 +316,6 @@ def every_kind() -> dict[str, Result]:
         "lens-baseline": convergence(8, height=8.5, model="without"),
         "lens:first <prompt>": lens_table(), "gates": gate_reading(), "gate-statistics": gate_statistics(),
         "slots:Diana, Princess of Wales": slot_lookup(), "ablation": ablation_effect(),
-        "ablation:Diana": ablation_comparison(),
+        "ablation:Diana": ablation_comparison(), "attribution": memory_attribution(),
+        "promotion": memory_promotion(),
     }  # fmt: skip
