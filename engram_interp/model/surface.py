@@ -26,7 +26,26 @@ def _token_axis(site: str) -> int | None:
 
 
 class LensSurface(HookedRootModule):
-    """Weights, token conversion and caching under the names TransformerLens's tools use."""
+    """Weights, token conversion and caching under the names TransformerLens's tools use.
+
+    With one residual stream its own tools take the model as it is, with the memory among the parts::
+
+        from transformer_lens import patching
+        from transformer_lens.tools.analysis import direct_logit_attribution
+        from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
+
+        direct_logit_attribution(model, "People's Republic of", " China")  # "4_engram_out" is a part
+        patching.get_act_patch_attn_out(model, corrupted, clean_cache, metric)  # and the other get_act_patch_*
+        places = pd.DataFrame([(4, t) for t in range(n_tokens)], columns=["layer", "pos"])
+        patching.generic_activation_patch(  # "engram_out" of memory layers; rows read: "memory4engram"
+            model, corrupted, clean_cache, metric, patching.layer_pos_patch_setter, "engram_out", index_df=places
+        )
+        run = cache_activation_and_gradient(model, corrupted, metric, names_filter="blocks.4.hook_engram_out")
+        (clean_cache["engram_out", 4] - run.activations[name]) * run.gradients[name]  # attribution patching
+
+    Gradients reach the hooks of frozen weights too. Direct *path* patching and edge attribution want hooks
+    before each head's own query, key and value, which this model does not have.
+    """
 
     cfg: ModelConfig
     tokenizer: Any

@@ -81,9 +81,8 @@ def test_activation_patching_of_every_layer(tool: str, site: str, axes: str) -> 
 def test_activation_patching_of_the_memory(name: str, site: str) -> None:
     model, cache = case()
     places = pd.DataFrame([(1, token) for token in range(TOKENS)], columns=["layer", "pos"])
-    found = patching.generic_activation_patch(
-        model, CORRUPT, cache, difference, patching.layer_pos_patch_setter, name, index_df=places
-    )
+    tool: Any = patching.generic_activation_patch  # its overloads want TransformerLens's own configuration
+    found = tool(model, CORRUPT, cache, difference, patching.layer_pos_patch_setter, name, index_df=places)
     expected = torch.stack([patched(model, cache, f"blocks.1.{site}", token) for token in range(TOKENS)])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert (found - difference(model(CORRUPT))).abs().max() > 1e-2
