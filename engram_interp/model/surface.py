@@ -35,12 +35,14 @@ class LensSurface(HookedRootModule):
         from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
 
         direct_logit_attribution(model, "People's Republic of", " China")  # "4_engram_out" is a part
-        patching.get_act_patch_attn_out(model, corrupted, clean_cache, metric)  # and the other get_act_patch_*
+        patching.get_act_patch_attn_out(model, corrupted, clean_cache, metric)  # and the others
         places = pd.DataFrame([(4, t) for t in range(n_tokens)], columns=["layer", "pos"])
-        patching.generic_activation_patch(  # "engram_out" of memory layers; rows read: "memory4engram"
-            model, corrupted, clean_cache, metric, patching.layer_pos_patch_setter, "engram_out", index_df=places
+        setter, site = patching.layer_pos_patch_setter, "engram_out"  # or "memory4engram", the rows read
+        patching.generic_activation_patch(
+            model, corrupted, clean_cache, metric, setter, site, index_df=places
         )
-        run = cache_activation_and_gradient(model, corrupted, metric, names_filter="blocks.4.hook_engram_out")
+        name = "blocks.4.hook_engram_out"
+        run = cache_activation_and_gradient(model, corrupted, metric, names_filter=name)
         (clean_cache["engram_out", 4] - run.activations[name]) * run.gradients[name]  # attribution patching
 
     Gradients reach the hooks of frozen weights too. Direct *path* patching and edge attribution want hooks
