@@ -25,6 +25,9 @@ from engram_interp.results import DepthResult
 
 __all__ = ["DepthResult", "compare", "from_activations", "resample"]
 
+ITSELF = "the baseline itself"
+"""What a result calls its reference where no other seed of the baseline was given."""
+
 _FEWEST_SAMPLES = 4
 
 
@@ -37,6 +40,7 @@ def compare(
     estimator: Estimator = "minibatch",
     top_k: int = 5,
     streams: Streams = "concat",
+    first_memory_layer: int | None = None,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> DepthResult:
@@ -51,6 +55,8 @@ def compare(
             whole documents), "unbiased", or "biased". Intervals are given for "minibatch".
         top_k: Of the paper's soft alignment index (eq. 9).
         streams: How M > 1 residual streams enter.
+        first_memory_layer: Layers before it are the internal control; by default the first with a memory.
+            A model without one has no headline unless this is given (a positive control, say).
         n_boot: Bootstrap samples over document groups; intervals are 95 %.
         seed: Of the grouping and the bootstrap.
 
@@ -76,6 +82,8 @@ def compare(
     for i, (model, encoding, layers) in enumerate(zip(models, encodings, acts, strict=True)):
         check_finite(model.name, layers, encoding, samples, i)
     first = min(engram.memory_layers, default=engram.n_layers)
+    if first_memory_layer is not None:
+        first = first_memory_layer
     compared = Comparison(
         sides=(acts[0], acts[1], acts[2] if reference is not None else None),
         samples=samples,
@@ -84,6 +92,8 @@ def compare(
         seed=seed,
     )
     facts = _model_facts(models, encodings, reference) | {"streams": str(streams)}
+    if first_memory_layer is not None:
+        facts["first_memory_layer"] = first
     return compared.result(facts, n_boot=n_boot)
 
 
@@ -145,7 +155,7 @@ def from_activations(
     facts = {
         "engram": "xs",
         "baseline": "ys",
-        "reference": "the baseline itself" if reference is None else "as given",
+        "reference": ITSELF if reference is None or reference is ys else "as given",
         "first_memory_layer": first_memory_layer,
     }
     return compared.result(facts, n_boot=n_boot, checks=checks == "all")
@@ -181,7 +191,8 @@ def resample(result: DepthResult, *, n_boot: int = 1000, seed: int = 0) -> Depth
         first=int(data["pre_memory"].values.sum()),
         top_k=int(data.attrs["top_k"]),
     )
-    found = shifts.estimates(terms, own, place, n_boot=n_boot, seed=seed)
+    itself = data.attrs.get("reference") == ITSELF
+    found = shifts.estimates(terms, own, place, n_boot=n_boot, seed=seed, itself=itself)
     fresh = data.copy()
     for name, values in found.items():
         fresh[name] = (fresh[name].dims, values, fresh[name].attrs)
@@ -202,7 +213,7 @@ def _model_facts(
     facts = describe(models[0], encodings[0])
     facts["engram"], facts["engram_digest"] = facts.pop("model"), facts.pop("model_digest")
     facts["baseline"], facts["baseline_digest"] = models[1].name, models[1].digest or "unknown"
-    facts["reference"] = "the baseline itself" if reference is None else reference.name
+    facts["reference"] = ITSELF if reference is None else reference.name
     facts["first_memory_layer"] = min(models[0].memory_layers, default=-1)
     facts["single_seed"] = "these two models only: one training run each"
     return facts

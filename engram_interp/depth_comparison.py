@@ -79,12 +79,13 @@ class Comparison:
     def estimates(self, xs: Layers, rs: Layers, *, n_boot: int) -> dict[str, Any]:
         """Similarities, readings, shifts, bounds, and the HSIC terms they came from."""
         ys, groups = self.sides[1], self.groups()
+        itself = rs is ys
         if self.estimator != "minibatch" or not groups:
             both = (
                 cka.matrix(part, ys, estimator=self.estimator, batch_size=_GROUP_ROWS) for part in (xs, rs)
             )
             found: dict[str, Any] = dict(zip(("cka", "cka_self"), both, strict=True))
-            measured = shifts.measure(found["cka"], found["cka_self"], self.place)
+            measured = shifts.measure(found["cka"], found["cka_self"], self.place, itself=itself)
             return found | measured | shifts.unbounded(measured)
         terms, own = hsic.group_terms(xs, ys, groups), hsic.group_terms(rs, ys, groups)
         for what, squares in (("the model", terms.xx), ("the baseline", terms.yy), ("the reference", own.xx)):
@@ -92,7 +93,7 @@ class Comparison:
         found = {"cka": hsic.cka_from_terms(terms), "cka_self": hsic.cka_from_terms(own)}
         found |= {"hsic": terms.xy, "hsic_engram": terms.xx, "hsic_baseline": terms.yy}
         found |= {"hsic_self": own.xy, "hsic_reference": own.xx}
-        return found | shifts.estimates(terms, own, self.place, n_boot=n_boot, seed=self.seed)
+        return found | shifts.estimates(terms, own, self.place, n_boot=n_boot, seed=self.seed, itself=itself)
 
     def why_no_interval(self) -> str:
         """The reason why there is no interval; empty where there is one."""
@@ -132,6 +133,7 @@ class Comparison:
         return {name: found[source] for name, source in names.items()}
 
     def _facts(self) -> dict[str, Any]:
+        itself = self.sides[2] is None or self.sides[2] is self.sides[1]
         return {
             "samples": self.samples.what,
             "n_samples": len(self.samples),
@@ -142,7 +144,8 @@ class Comparison:
             "top_k": self.place.top_k,
             "seed": self.seed,
             "interval": self.why_no_interval() or "95 % bootstrap over groups of whole documents",
-            "path_shift": "calibrated: the reference's path read backwards",
+            "path_shift": "calibrated: the reference's path read backwards"
+            + (", its own diagonal lowered to what another seed would reach" if itself else ""),
         }
 
     def _missing(self, variables: dict[str, Any]) -> dict[str, str]:

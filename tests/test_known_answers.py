@@ -97,3 +97,33 @@ def test_a_law_that_cannot_be_is_refused() -> None:
         synthetic.model(drawn, generator, layers=[0, 40])
     with pytest.raises(InputError, match="twice the rank"):
         synthetic.model(drawn, generator, width=9)
+
+
+def test_a_peak_is_undefined_where_model_or_reference_has_a_plateau() -> None:
+    """Five layers of the baseline hold the same: which of them is nearest cannot be said."""
+    generator = np.random.default_rng(11)
+    n, still = 1600, [0, 1, 1, 1, 1, 1, 2, 3]
+    stages = [generator.normal(size=(n, 6))]
+    for _ in range(3):
+        stages.append(0.8 * stages[-1] + 0.6 * generator.normal(size=(n, 6)))
+
+    def layers(contents: list[int]) -> list[np.ndarray]:
+        return [np.hstack([stages[c], generator.normal(size=(n, 5))]) for c in contents]
+
+    documents = np.repeat(np.arange(n // 8), 8)
+    base = layers(still)
+    data = depth.from_activations(
+        layers(still), base, documents, reference=layers(still), n_boot=200, checks="none"
+    ).data
+    flat = np.array([c == 1 for c in still])
+    for name in ("peak", "peak_self", "peak_shift", "peak_shift_low", "peak_shift_high"):
+        np.testing.assert_array_equal(np.isnan(data[name]), flat, err_msg=name)
+    assert "not settled" in data["peak_shift"].attrs["missing"]
+    assert not np.isnan(data["path_shift"]).any(), "the path holds layers in order, so it stays defined"
+    # A model that turns there: where its peak is settled, a reference that is not still gives no shift.
+    turned = depth.from_activations(
+        layers([0, 2, 2, 2, 2, 2, 2, 3]), base, documents, reference=layers(still), n_boot=200, checks="none"
+    ).data
+    np.testing.assert_array_equal(np.isnan(turned["peak"]), False)
+    np.testing.assert_array_equal(np.isnan(turned["peak_self"]), flat)
+    np.testing.assert_array_equal(np.isnan(turned["peak_shift"]), flat)

@@ -215,6 +215,45 @@ def calibrated_shift(
     return np.asarray(np.where(first <= last, flat, between) - place)
 
 
+def as_another_seed(
+    own: Float[Array, "*boot baseline_layer baseline_layer"],
+    similarity: Float[Array, "*boot layer baseline_layer"],
+) -> Float[np.ndarray, "*boot baseline_layer baseline_layer"]:
+    """The baseline's similarity with itself, its diagonal lowered to what another seed would reach.
+
+    A layer is 1 with itself, noise and all; what another model has of it is less. A parabola through ones
+    leans less than one through the model's row, so where layers drift unevenly a model that is no deeper
+    would read as shifted. So the diagonal becomes the median over the model's path of S_jp·(O_p,p−1 +
+    O_p,p+1)/(S_j,p−1 + S_j,p+1), never above 1 or below its neighbours; it stays 1 for the baseline itself.
+
+    Args:
+        own: of the baseline with itself, same leading axes.
+        similarity: of the model with the baseline.
+
+    Returns:
+        float64 [baseline_layer, baseline_layer].
+    """
+    o, s = _checked(own).copy(), _checked(similarity)
+    n = o.shape[-1]
+    if n <= 2:
+        return o
+    places = monotone_path(s).astype(np.int64)
+    inner = np.arange(1, n - 1)
+    beside = o[..., inner, inner - 1] + o[..., inner, inner + 1]
+    at = np.clip(places, 1, n - 2)
+    left, middle, right = (np.take_along_axis(s, (at + k)[..., None], axis=-1)[..., 0] for k in (-1, 0, 1))
+    theirs = np.take_along_axis(beside, at - 1, axis=-1)
+    usable = (at == places) & (left + right > 0) & (theirs > 0)
+    ratio = np.where(usable, middle * theirs / np.where(usable, left + right, 1.0), np.nan)
+    ratio[~usable.any(axis=-1)] = 1.0
+    reached = np.nanmedian(ratio, axis=-1)[..., None]
+    steps = np.arange(n - 1)
+    off = np.pad(o[..., steps, steps + 1], [(0, 0)] * (o.ndim - 2) + [(1, 1)], constant_values=-np.inf)
+    next_largest = np.minimum(np.maximum(off[..., 1:], off[..., :-1]), 1.0)
+    o[..., np.arange(n), np.arange(n)] = np.clip(reached, next_largest, 1.0)
+    return o
+
+
 def _checked(similarity: Array) -> Floats:
     s = to_float64(similarity, "similarity")
     if s.ndim < 2 or 0 in s.shape:

@@ -4,7 +4,8 @@ Three readings of depth (`alignment`) are made of the model against the baseline
 against the same baseline. A shift is the difference of the two; for the path it is calibrated
 (`alignment.calibrated_shift`). Intervals resample groups of whole documents: nothing but the groups'
 HSIC terms is needed. Coverage was measured on exchangeable made-up pairs only: see
-`analyses/00_known_answers.py`.
+`analyses/00_known_answers.py`. Where neighbouring layers are so alike that sampling moves the path by
+whole layers, intervals are too wide rather than too narrow.
 """
 
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ READINGS = {"depth": "shift", "peak": "peak_shift", "path": "path_shift"}
 MEANS = ("headline", "control_shift", "soft_headline")
 """Means over layers: of the path after and before the first read, of the soft index after it."""
 
-DETECTED = 1.96 + 0.84
-"""Standard errors that a true shift must have to be told from 0 at 5 % in 80 % of samples."""
+DETECTED = (1.96 + 0.84) / 1.96
+"""Half-widths of its interval that a true shift must have to be told from 0 at 5 % in 80 % of samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,8 @@ def measure(
     similarity: Float[np.ndarray, "*boot layer baseline_layer"],
     own: Float[np.ndarray, "*boot reference_layer baseline_layer"],
     place: Place,
+    *,
+    itself: bool = False,
 ) -> dict[str, Floats]:
     """Every reading of depth, that of the reference, the shifts, and the means of shifts.
 
@@ -73,6 +76,8 @@ def measure(
         similarity: of the model with the baseline.
         own: of the reference with the baseline, same leading axes.
         place: which layers count for what.
+        itself: whether the reference is the baseline itself, whose path is then read as another seed's
+            would be (`alignment.as_another_seed`).
 
     Returns:
         ``depth`` ``depth_self`` ``shift``, the same for ``peak`` and ``path`` [*boot, layer], and
@@ -81,11 +86,17 @@ def measure(
     undefined = np.isnan(similarity).any(axis=(-2, -1)) | np.isnan(own).any(axis=(-2, -1))
     found: dict[str, Floats] = {}
     readings = {}
-    for end, values in (("", similarity), ("_self", own)):
-        whole = np.where(undefined[..., None, None], 0.0, values)
-        readings["depth" + end] = alignment.soft_index(whole, top_k=place.top_k)
-        readings["peak" + end] = alignment.peak(whole)
-        readings["path" + end] = alignment.monotone_path(whole, refine="parabola")
+    whole = {
+        end: np.where(undefined[..., None, None], 0.0, values)
+        for end, values in (("", similarity), ("_self", own))
+    }
+    for end, values in whole.items():
+        readings["depth" + end] = alignment.soft_index(values, top_k=place.top_k)
+        readings["peak" + end] = alignment.peak(values)
+    if itself:
+        whole["_self"] = alignment.as_another_seed(whole["_self"], whole[""])
+    for end, values in whole.items():
+        readings["path" + end] = alignment.monotone_path(values, refine="parabola")
     for name, shift in READINGS.items():
         found[name] = readings[name]
         found[f"{name}_self"] = _fitted(readings[f"{name}_self"], place)
@@ -103,7 +114,13 @@ def measure(
 
 
 def estimates(
-    terms: hsic.Terms, own: hsic.Terms, place: Place, *, n_boot: int, seed: int | np.random.Generator
+    terms: hsic.Terms,
+    own: hsic.Terms,
+    place: Place,
+    *,
+    n_boot: int,
+    seed: int | np.random.Generator,
+    itself: bool = False,
 ) -> dict[str, Floats]:
     """What `measure` gives over all groups, with 95 % intervals and the shift that could be seen.
 
@@ -113,23 +130,24 @@ def estimates(
         place: which layers count for what.
         n_boot: resamples of the groups.
         seed: of the resamples.
+        itself: as in `measure`.
 
     Returns:
         As `measure`, with ``_low`` and ``_high`` of every shift and mean, and ``detectable``. Peaks on
         a plateau are NaN. Bounds are NaN with fewer than 20 groups.
     """
     n_groups = len(terms.xy)
-    found = measure(hsic.cka_from_terms(terms), hsic.cka_from_terms(own), place)
+    found = measure(hsic.cka_from_terms(terms), hsic.cka_from_terms(own), place, itself=itself)
     bounded = (*READINGS.values(), *MEANS)
     if n_groups < bootstrap.MIN_GROUPS:
         return found | unbounded(found)
     weights = bootstrap.group_weights(n_groups, n_boot, seed)
     similarity, reference = hsic.cka_from_terms(terms, weights), hsic.cka_from_terms(own, weights)
-    draws = measure(similarity, reference, place)
+    draws = measure(similarity, reference, place, itself=itself)
     for name in bounded:
         low, high = bootstrap.interval(draws[name], n_groups=n_groups)
         found[f"{name}_low"], found[f"{name}_high"] = low, high
-    found["detectable"] = np.asarray(DETECTED * np.std(draws["headline"]))
+    found["detectable"] = np.asarray(DETECTED * (found["headline_high"] - found["headline_low"]) / 2)
     _drop_plateaus(found, alignment.plateau(similarity), alignment.plateau(reference), place)
     return found
 
