@@ -15,8 +15,11 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 
-from engram_interp import depth
+from engram_interp import depth, lens_depth, pairs
+from engram_interp.checkpoints import relayered
+from engram_interp.data import prompts
 from engram_interp.metrics import alignment, neighbours, procrustes, synthetic
+from engram_interp.results import write_bundle
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/00_known_answers"))
@@ -94,12 +97,14 @@ READERS = {
     ),
 }
 says: dict[str, dict[str, list[float]]] = {}
+results = {}
 for case, layers in CASES.items():
     generator = np.random.default_rng(SEED)
     world = synthetic.world(law, generator)
     model = synthetic.model(world, generator, layers=layers, width=32)
     baseline, other = (synthetic.model(world, generator, width=width) for width in (40, 36))
-    data = depth.from_activations(model, baseline, world.document, reference=other, n_boot=N_BOOT).data
+    results[case] = depth.from_activations(model, baseline, world.document, reference=other, n_boot=N_BOOT)
+    data = results[case].data
     says[case] = {
         f"CKA, {reader}": read(data["cka"].values, data["cka_self"].values).tolist()
         for reader, read in READERS.items()
@@ -112,8 +117,26 @@ for case, layers in CASES.items():
     print(f"\n{case}: true shift {(np.asarray(layers) - np.arange(10)).tolist()}")
     for reader, values in says[case].items():
         print(f"  {reader:45s} {np.round(values, 2).tolist()}")
+    whole, trimmed = (float(data[name]) for name in ("headline", "headline_trimmed"))
+    print(f"  headline {whole:.2f}, {trimmed:.2f} without the rows of largest norm")
 
-# %% 5 The same as a figure: the truth as a line, each measure as points
+# %% 5 Real weights: the bundled baseline against a copy with a block that does nothing, or one run twice
+base = pairs.load("wiki-nano").baseline
+texts = prompts.load("entities").texts[: 4 if QUICK else None]
+PUT_IN = {"idles after layer 1": [0, 1, None, 2, 3, 4, 5], "runs layer 1 twice": [0, 1, 1, 2, 3, 4, 5]}
+for case, blocks in PUT_IN.items():
+    longer = relayered(base, blocks, name=case)
+    results[case] = depth.compare(base, longer, texts, first_memory_layer=2, n_boot=N_BOOT)
+    data = results[case].data
+    names = {"shift": "soft index, self-calibrated", "peak_shift": "parabolic peak", "path_shift": "path"}
+    says[case] = {f"CKA, {what}": data[name].values.tolist() for name, what in names.items()}
+    says[case]["lens depth"] = lens_depth.compare(base, longer, texts, n_boot=2).data["shift"].values.tolist()
+    print(f"\nThe baseline against a copy that {case}: true shift 0, 0, then about 1")
+    for reader, values in says[case].items():
+        print(f"  {reader:45s} {np.round(values, 2).tolist()}")
+real = says["idles after layer 1"]
+
+# %% 6 The same as a figure: the truth as a line, each measure as points
 figure = go.Figure()
 case = "one layer deeper from 2 on"
 figure.add_scatter(x=list(range(10)), y=np.subtract(CASES[case], range(10)), name="truth", mode="lines")
@@ -126,12 +149,13 @@ figure.update_layout(
     yaxis_title="shift (layers)",
 )
 
-# %% 6 Keep the numbers and the figure
+# %% 7 Keep the numbers, the results and the figure
 OUT.mkdir(parents=True, exist_ok=True)
 (OUT / "known_answers.json").write_text(json.dumps({"coverage": measured, "cases": says}, indent=1) + "\n")
+write_bundle(OUT / "known_answers.engram", results, meta={"quick": QUICK}, overwrite=True)
 figure.write_html(OUT / "known_answers.html", include_plotlyjs=True)
 
-# %% 7 The verdict
+# %% 8 The verdict
 null, planted = measured[next(iter(LAWS))].values()
 held = {name: 100 * found for name, found in null.items() if "holds" in name}
 found = {name: 100 * share for name, share in planted.items() if "holds" in name}
@@ -141,5 +165,6 @@ print(
     f"{PLANTED} pairs one layer deeper it excluded 0 in {100 - found['path holds 0']:.0f} % and held 1 in "
     f"{found['path holds the truth']:.0f} %. The paper's index, read against the reference's, held 0 in "
     f"{held['soft holds 0']:.1f} % and 1 in {found['soft holds the truth']:.0f} %, and read the one layer as "
-    f"{planted['soft']:.2f} on average."
+    f"{planted['soft']:.2f} on average. On real weights, after a block that does nothing, the path reads "
+    f"{real['CKA, path'][-1]:.2f} and the lens {real['lens depth'][-1]:.2f} layers."
 )

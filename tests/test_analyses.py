@@ -40,7 +40,11 @@ def test_known_answers_in_the_reduced_setting(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     verdict = done.stdout.splitlines()[-1]
     assert "Over 3 exchangeable pairs" in verdict and "held 1 in" in verdict
-    assert {path.name for path in out.iterdir()} == {"known_answers.json", "known_answers.html"}
+    assert "the path reads 1.00 and the lens 1.00 layers" in verdict
+    names = {"known_answers.json", "known_answers.html", "known_answers.engram"}
+    assert {path.name for path in out.iterdir()} == names
+    bundle = open_bundle(out / "known_answers.engram")
+    assert not bundle.problems() and len(bundle.names) == 5
 
 
 def _run(name: str, out: Path, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ from scipy import stats
 from engram_interp import depth
 from engram_interp.capture.samples import Samples, document_groups
 from engram_interp.errors import InputError
-from engram_interp.metrics import alignment, hsic, synthetic
+from engram_interp.metrics import alignment, cka, hsic, synthetic
 from engram_interp.metrics.shifts import Place, estimates
 
 LAW = synthetic.Law(n_layers=8, n_documents=110, tokens=(4, 16), rank=8)
@@ -127,3 +127,36 @@ def test_a_peak_is_undefined_where_model_or_reference_has_a_plateau() -> None:
     np.testing.assert_array_equal(np.isnan(turned["peak"]), False)
     np.testing.assert_array_equal(np.isnan(turned["peak_self"]), flat)
     np.testing.assert_array_equal(np.isnan(turned["peak_shift"]), flat)
+
+
+def test_without_another_seed_uneven_drift_makes_no_shift() -> None:
+    """Layers slow down and hold unequal noise: a diagonal of ones would lean less than the model's rows."""
+    generator = np.random.default_rng(6)
+    n, contents = 4800, [generator.normal(size=(4800, 8))]
+    for layer in range(7):
+        contents.append(contents[-1] + 0.7 * 0.75**layer * generator.normal(size=(n, 8)))
+
+    def model() -> list[np.ndarray]:
+        return [np.hstack([c, generator.normal(size=(n, 7))]) for c in contents]
+
+    base, documents = model(), np.repeat(np.arange(n // 8), 8)
+    shifted = [
+        float(depth.from_activations(model(), base, documents, n_boot=2, checks="none").data["headline"])
+        for _ in range(3)
+    ]
+    ones = [alignment.monotone_path(cka.matrix(m, base), refine="parabola") for m in (model(), base)]
+    assert np.mean(ones[0][2:6] - ones[1][2:6]) > 0.1, "the bias that is taken away"
+    np.testing.assert_allclose(shifted, 0, atol=0.05)
+
+
+def test_as_another_seed_is_the_slow_definition_and_leaves_the_baseline_itself_alone() -> None:
+    own = 1 / (1 + 0.4 * np.abs(np.subtract.outer(np.arange(6) ** 1.2, np.arange(6) ** 1.2)))
+    np.testing.assert_array_equal(alignment.as_another_seed(own, own), own)
+    reliable = np.array([0.9, 0.8, 0.7, 0.8, 0.9, 0.6])
+    twin = own * np.sqrt(np.outer(reliable, reliable))
+    observed = twin / np.sqrt(np.outer(reliable, reliable))  # noise takes from all but the diagonal
+    observed[~np.eye(6, dtype=bool)] = twin[~np.eye(6, dtype=bool)]
+    found = alignment.as_another_seed(observed, twin)
+    np.testing.assert_allclose(np.diag(found)[1:5], reliable[1:5])
+    np.testing.assert_array_equal(found[~np.eye(6, dtype=bool)], observed[~np.eye(6, dtype=bool)])
+    assert np.all(np.diag(found)[[0, 5]] <= 1)

@@ -223,34 +223,32 @@ def as_another_seed(
 
     A layer is 1 with itself, noise and all; what another model has of it is less. A parabola through ones
     leans less than one through the model's row, so where layers drift unevenly a model that is no deeper
-    would read as shifted. So the diagonal becomes the median over the model's path of S_jp·(O_p,p−1 +
-    O_p,p+1)/(S_j,p−1 + S_j,p+1), never above 1 or below its neighbours; it stays 1 for the baseline itself.
+    would read as shifted. So O_pp becomes S_jp·(O_p,p−1 + O_p,p+1)/(S_j,p−1 + S_j,p+1), j the layers whose
+    path is at p (the median of all where none is), never larger or below its neighbours.
 
     Args:
         own: of the baseline with itself, same leading axes.
         similarity: of the model with the baseline.
-
-    Returns:
-        float64 [baseline_layer, baseline_layer].
     """
     o, s = _checked(own).copy(), _checked(similarity)
     n = o.shape[-1]
     if n <= 2:
         return o
-    places = monotone_path(s).astype(np.int64)
-    inner = np.arange(1, n - 1)
+    places, every, inner = monotone_path(s).astype(np.int64), np.arange(n), np.arange(1, n - 1)
     beside = o[..., inner, inner - 1] + o[..., inner, inner + 1]
     at = np.clip(places, 1, n - 2)
     left, middle, right = (np.take_along_axis(s, (at + k)[..., None], axis=-1)[..., 0] for k in (-1, 0, 1))
-    theirs = np.take_along_axis(beside, at - 1, axis=-1)
-    usable = (at == places) & (left + right > 0) & (theirs > 0)
-    ratio = np.where(usable, middle * theirs / np.where(usable, left + right, 1.0), np.nan)
-    ratio[~usable.any(axis=-1)] = 1.0
-    reached = np.nanmedian(ratio, axis=-1)[..., None]
-    steps = np.arange(n - 1)
-    off = np.pad(o[..., steps, steps + 1], [(0, 0)] * (o.ndim - 2) + [(1, 1)], constant_values=-np.inf)
-    next_largest = np.minimum(np.maximum(off[..., 1:], off[..., :-1]), 1.0)
-    o[..., np.arange(n), np.arange(n)] = np.clip(reached, next_largest, 1.0)
+    theirs, top = (np.take_along_axis(v, at - 1, axis=-1) for v in (beside, o[..., inner, inner]))
+    usable = (at == places) & (left + right > 0) & (theirs > 0) & (top > 0)
+    kept = np.where(usable, middle / np.where(usable, top * (left + right), 1.0) * theirs, np.nan)
+    kept[~usable.any(axis=-1)] = 1.0
+    there = (places[..., None] == every) & usable[..., None]
+    found = np.where(there, kept[..., None], 0.0).sum(axis=-2) / np.maximum(there.sum(axis=-2), 1)
+    kept = np.where(there.any(axis=-2), found, np.nanmedian(kept, axis=-1)[..., None])
+    old = o[..., every, every]
+    off = np.pad(o[..., every[1:], every[:-1]], [(0, 0)] * (o.ndim - 2) + [(1, 1)], constant_values=-np.inf)
+    floor = np.minimum(np.maximum(off[..., 1:], off[..., :-1]), old)
+    o[..., every, every] = np.where(kept > 1 - 10 * TIE, old, np.maximum(old * kept, floor))
     return o
 
 

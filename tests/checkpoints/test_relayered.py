@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engram_interp import depth, lens_depth, pairs
-from engram_interp.checkpoints.relayered import relayered
+from engram_interp.checkpoints import relayered
 from engram_interp.data import prompts
 from engram_interp.errors import InputError
 from tests import support
