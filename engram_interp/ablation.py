@@ -16,22 +16,27 @@ from torch import Tensor
 from engram_interp.capture.ablations import (
     KINDS,
     MEANING,
+    STANDARD,
     Kind,
-    Target,
+    Means,
+    beside_control,
     changes,
+    log_probabilities,
+    moved,
     same_size_changes,
     target_of,
+    write_sites,
 )
+from engram_interp.capture.averages import REFERENCE, mean_gates
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.intervene import intervene
-from engram_interp.capture.record import run_batches
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.metrics.bootstrap import mean_interval
 from engram_interp.provenance import describe, too_few
 from engram_interp.results import AblationComparison, AblationEffect
 
-__all__ = ["KINDS", "MEANING", "ablate", "compare", "effect"]
+__all__ = ["KINDS", "MEANING", "STANDARD", "ablate", "compare", "effect"]
 
 _ARMS = ("", "control_")
 _CONDITIONS = ("intact", "ablated", "random rows", "random direction")
@@ -48,62 +53,69 @@ def ablate(
     streams: Sequence[int] | None = None,
     tokens: Sequence[int] | None = None,
     seed: int = 0,
+    reference: Any = None,
+    swap: Any = None,
 ) -> Iterator[SubjectModel]:
     """Switch part of the memory off inside a `with` block; afterwards outputs are bit-identical again.
 
     Args:
         model: A model with a memory.
-        kind: "output_off", "gate_zero", "rows_zero" or "rows_random" (see `MEANING`).
+        kind: One of `KINDS` (see `MEANING`).
         layers: Memory layers, counted from 0; None for all.
         orders: N-gram orders (rows kinds only).
         heads: Heads within each order (rows kinds only).
         streams: Residual streams (output and gate kinds only).
         tokens: Positions, the separator at 0; None for all. The short convolution still spreads what
             other tokens read to these.
-        seed: Of the random rows.
+        seed: Of what is drawn: random rows, the shuffle.
+        reference: Texts whose mean gate `gate_mean` sets; None for the first 16 packaged passages.
+        swap: Whose reads `ngram_swap` takes: a text or token ids (those of its last token), or a position
+            of the same prompt.
 
     Raises:
-        InputError: If the model has no memory there, or a part does not apply to the kind.
+        InputError: If the model has no memory there, a part does not apply to the kind, or the kind wants
+            training hits (`rows_mean`) or a swap that is not there.
 
     Example:
         >>> with ablate(model, "gate_zero", layers=[1]):  # doctest: +SKIP
         ...     rec = record(model, "Only Alexander the Great could tame the horse")
     """
     target = target_of(model, kind, layers=layers, orders=orders, heads=heads, streams=streams, tokens=tokens)
-    with intervene(model, changes(model, kind, target, seed=seed)):
+    means = _means(model, [kind], reference=reference, swap=swap)
+    with intervene(model, changes(model, kind, target, seed=seed, means=means)):
         yield model
 
 
-def _write_sites(model: SubjectModel, target: Target) -> list[str]:
-    layers = model.memory_layers if target.layers is None else target.layers
-    return [f"blocks.{layer}.hook_engram_out" for layer in layers]
+def _means(model: SubjectModel, kinds: Sequence[Kind], *, reference: Any, swap: Any) -> Means:
+    """What the kinds put in place of what is read; gates are averaged only where one of them asks."""
+    return Means(gates=mean_gates(model, reference) if "gate_mean" in kinds else {}, swap=swap)
 
 
-def _log_p(
-    model: SubjectModel, batch: Encoded, changed: dict[str, Any], sites: list[str]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    with intervene(model, changed):
-        [(output, seen)] = run_batches(model, batch, sites, batch_size=len(batch))
-    # On the CPU, where the numbers end up: the changes themselves ran on the model's device.
-    return output.float().cpu().log_softmax(-1), seen
-
-
-def _moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[int, Tensor]:
-    return {
-        int(site.split(".")[1]): (after[site].float() - before[site].float()).norm(dim=-1, keepdim=True)
-        for site in before
-    }
+def _sources(kinds: Sequence[Kind], *, reference: Any, swap: Any) -> dict[str, str]:
+    """Where the means and the swapped reads came from, for provenance."""
+    said = {}
+    if "gate_mean" in kinds:
+        said["gate_mean_over"] = (
+            f"the first {REFERENCE} packaged passages" if reference is None else "given texts"
+        )
+    if "rows_mean" in kinds:
+        said["rows_mean_over"] = "the rows of each head, weighted by training hits"
+    if "ngram_swap" in kinds:
+        said["swap"] = str(swap)
+    return said
 
 
 def effect(
     model: SubjectModel,
     texts: Any,
     *,
-    kinds: Sequence[Kind] = KINDS,
+    kinds: Sequence[Kind] = STANDARD,
     layers: Sequence[int] | None = None,
     n_boot: int = 1000,
     seed: int = 0,
     batch_size: int = 8,
+    reference: Any = None,
+    swap: Any = None,
 ) -> AblationEffect:
     """Change of loss and predictions when the memory is switched off, beside a same-size control.
 
@@ -113,11 +125,13 @@ def effect(
     Args:
         model: A model with a memory.
         texts: Texts, a `PromptSet`, or token ids.
-        kinds: Ablations to compare.
+        kinds: Ablations to compare; by default those that need neither training hits nor reference texts.
         layers: Memory layers, counted from 0; None for all.
         n_boot: Bootstrap samples over documents; intervals are 95 %.
         seed: Of the controls, the random rows and the bootstrap.
-        batch_size: Prompts per forward pass.
+        batch_size: Prompts per forward pass; `rows_shuffled` exchanges reads within one.
+        reference: As in `ablate`.
+        swap: As in `ablate`.
 
     Returns:
         Per kind the mean change of next-token loss and KL(intact ‖ ablated), nats per token, with
@@ -130,20 +144,18 @@ def effect(
         raise InputError(f"kinds wants a list of ablations ({', '.join(KINDS)}), got {kinds!r}.")
     targets = {kind: target_of(model, kind, layers=layers) for kind in kinds}
     sites = [f"blocks.{layer}.hook_engram_out" for layer in model.memory_layers]
+    means = _means(model, kinds, reference=reference, swap=swap)
     found = {(kind, arm): list[np.ndarray]() for kind in kinds for arm in _ARMS}
     intact, documents = list[np.ndarray](), list[np.ndarray]()
     for start in range(0, len(encoded), batch_size):
-        batch = _rows(encoded, slice(start, start + batch_size))
-        before, written = _log_p(model, batch, {}, sites)
+        batch = encoded.part(slice(start, start + batch_size)).trimmed()
+        before, written = log_probabilities(model, batch, {}, sites)
         intact.append(_loss(before, batch)[batch.mask[:, 1:].cpu()].double().numpy())
         documents.append(batch.mask[:, 1:].nonzero()[:, 0].cpu().numpy() + start)
         for kind, target in targets.items():
-            chosen = _write_sites(model, target)
-            after, moved = _log_p(model, batch, changes(model, kind, target, seed=seed + start), chosen)
-            found[kind, ""].append(_moves(before, after, batch))
-            sizes = _moved({s: written[s] for s in chosen}, moved)
-            control = same_size_changes(model, target, sizes, seed=seed + start)
-            found[kind, "control_"].append(_moves(before, _log_p(model, batch, control, [])[0], batch))
+            arms = beside_control(model, batch, kind, target, written, seed=seed + start, means=means)
+            for arm, after in zip(_ARMS, arms, strict=True):
+                found[kind, arm].append(_moves(before, after, batch))
     owner = np.concatenate(documents)
     variables: dict[str, Any] = {"intact_loss": float(np.concatenate(intact).mean())}
     for arm in _ARMS:
@@ -153,11 +165,15 @@ def effect(
             variables[f"{arm}{name}"] = bounds.value[:, index]
             variables[f"{arm}{name}_low"] = bounds.low[:, index]
             variables[f"{arm}{name}_high"] = bounds.high[:, index]
-    facts = describe(model, encoded, seed=seed) | {
-        "layers": "all" if layers is None else ", ".join(map(str, layers)),
-        "control": "the memory's write moved as far, at the same tokens, in a random direction",
-        "n_boot": n_boot,
-    }
+    facts = (
+        describe(model, encoded, seed=seed)
+        | {
+            "layers": "all" if layers is None else ", ".join(map(str, layers)),
+            "control": "the memory's write moved as far, at the same tokens, in a random direction",
+            "n_boot": n_boot,
+        }
+        | _sources(kinds, reference=reference, swap=swap)
+    )
     return AblationEffect.from_arrays(
         coords={"kind": list(kinds)},
         variables=variables,
@@ -177,16 +193,6 @@ def _loss(log_p: Tensor, batch: Encoded) -> Tensor:
     return -log_p[:, :-1].gather(-1, batch.tokens[:, 1:, None].cpu()).squeeze(-1)
 
 
-def _rows(encoded: Encoded, rows: slice) -> Encoded:
-    width = int(encoded.mask[rows].sum(1).max())
-    return Encoded(
-        tokens=encoded.tokens[rows, :width],
-        mask=encoded.mask[rows, :width],
-        entity_ends=encoded.entity_ends[rows],
-        names=encoded.names[rows],
-    )
-
-
 def compare(
     model: SubjectModel,
     text: str,
@@ -199,6 +205,8 @@ def compare(
     everywhere: bool = False,
     top: int = 10,
     seed: int = 0,
+    reference: Any = None,
+    swap: Any = None,
 ) -> AblationComparison:
     """Predictions after one token, with and without what it read from memory, and with two controls.
 
@@ -217,6 +225,8 @@ def compare(
         everywhere: Switch the reads of every token off, not only of this one.
         top: Predictions kept per condition.
         seed: Of the controls.
+        reference: As in `ablate`.
+        swap: As in `ablate`.
 
     Raises:
         InputError: If the token lies outside the prompt.
@@ -233,12 +243,15 @@ def compare(
     tokens = None if everywhere else [position]
     target = target_of(model, kind, layers=layers, orders=orders, heads=heads, tokens=tokens)
     by_rows = target_of(model, "rows_random", layers=layers, orders=orders, heads=heads, tokens=tokens)
-    sites = _write_sites(model, target)
-    before, written = _log_p(model, encoded, {}, sites)
-    after, moved = _log_p(model, encoded, changes(model, kind, target, seed=seed), sites)
-    other, _ = _log_p(model, encoded, changes(model, "rows_random", by_rows, seed=seed), [])
-    control = same_size_changes(model, target, _moved(written, moved), seed=seed)
-    nudged, _ = _log_p(model, encoded, control, [])
+    sites = write_sites(model, target)
+    means = _means(model, [kind], reference=reference, swap=swap)
+    before, written = log_probabilities(model, encoded, {}, sites)
+    after, seen = log_probabilities(
+        model, encoded, changes(model, kind, target, seed=seed, means=means), sites
+    )
+    other, _ = log_probabilities(model, encoded, changes(model, "rows_random", by_rows, seed=seed))
+    control = same_size_changes(model, target, moved(written, seen), seed=seed)
+    nudged, _ = log_probabilities(model, encoded, control)
     stack = torch.stack([before[0], after[0], other[0], nudged[0]])
     return _comparison(
         model, encoded, stack, position, top, what=f"{kind}: {MEANING[kind]}; {target.describe()}", seed=seed

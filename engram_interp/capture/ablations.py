@@ -1,53 +1,32 @@
-"""What exactly is switched off: each kind of ablation as changes to sites."""
+"""What exactly is switched off: an ablation's target, its changes to sites, and its control."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from engram_interp.capture.intervene import Change
+from engram_interp.capture.encode import Encoded
+from engram_interp.capture.intervene import Change, intervene
+from engram_interp.capture.kinds import KINDS, MEANING, STANDARD, TABLE, Kind, Means, Place, Target, seeded
+from engram_interp.capture.record import run_batches
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 
-Kind = Literal["output_off", "gate_zero", "rows_zero", "rows_random"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-MEANING: dict[Kind, str] = {
-    "output_off": "the memory writes nothing",
-    "gate_zero": "the gate is 0 (the convolution then sees zeros)",
-    "rows_zero": "the rows read are zeros",
-    "rows_random": "another row of the same head is read, drawn at random",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Which part of the memory an ablation touches; None means all of it.
-
-    Attributes:
-        layers: Memory layers, counted from 0.
-        orders: N-gram orders (rows only).
-        heads: Heads within each order (rows only).
-        streams: Residual streams (output and gate only).
-        tokens: Positions, counted from 0 with the separator at 0.
-    """
-
-    layers: tuple[int, ...] | None = None
-    orders: tuple[int, ...] | None = None
-    heads: tuple[int, ...] | None = None
-    streams: tuple[int, ...] | None = None
-    tokens: tuple[int, ...] | None = None
-
-    def describe(self) -> str:
-        """The parts in words, such as "layer 1, order 3, token 7"."""
-        parts = [
-            f"{name[:-1] if len(values) == 1 else name} {', '.join(map(str, values))}"
-            for name in ("layers", "orders", "heads", "streams", "tokens")
-            if (values := getattr(self, name)) is not None
-        ]
-        return ", ".join(parts) or "everywhere"
+__all__ = [
+    "KINDS",
+    "MEANING",
+    "STANDARD",
+    "Kind",
+    "Means",
+    "Target",
+    "beside_control",
+    "changes",
+    "log_probabilities",
+    "moved",
+    "same_size_changes",
+    "target_of",
+    "write_sites",
+]
 
 
 def target_of(model: SubjectModel, kind: str, **parts: Sequence[int] | None) -> Target:
@@ -67,7 +46,7 @@ def target_of(model: SubjectModel, kind: str, **parts: Sequence[int] | None) -> 
     empty = [name for name, values in vars(target).items() if values == ()]
     if empty:
         raise InputError(f"{', '.join(empty)} name nothing to ablate; leave them out to mean all of them.")
-    by_rows = kind.startswith("rows_")
+    by_rows = TABLE[kind].by_rows
     if not by_rows and (target.orders is not None or target.heads is not None):
         raise InputError(
             f"{kind} acts on whole tokens, not on orders or heads; use rows_zero or rows_random."
@@ -90,78 +69,22 @@ def target_of(model: SubjectModel, kind: str, **parts: Sequence[int] | None) -> 
     return target
 
 
-def changes(model: SubjectModel, kind: Kind, target: Target, *, seed: int) -> dict[str, Change]:
-    """Site name → change, for `intervene`."""
+def changes(
+    model: SubjectModel, kind: Kind, target: Target, *, seed: int, means: Means | None = None
+) -> dict[str, Change]:
+    """Site name → change, for `intervene`.
+
+    Raises:
+        InputError: If the kind wants something that is not there: training hits, mean gates, a swap.
+    """
     layers = model.memory_layers if target.layers is None else target.layers
-    return {_site(kind, layer): _change(model, kind, target, layer, seed) for layer in layers}
-
-
-def _site(kind: Kind, layer: int) -> str:
-    names = {
-        "output_off": "hook_engram_out",
-        "gate_zero": "engram.hook_gate",
-        "rows_zero": "engram.hook_memory",
-        "rows_random": "engram.hook_rows",
-    }
-    return f"blocks.{layer}.{names[kind]}"
-
-
-def _change(model: SubjectModel, kind: Kind, target: Target, layer: int, seed: int) -> Change:
-    if kind == "output_off":
-        return lambda x: x.masked_fill(_where(x, target, stream_axis=2 if model.n_streams > 1 else None), 0.0)
-    if kind == "gate_zero":
-        return lambda x: x.masked_fill(_where(x, target, stream_axis=2), 0.0)
-    columns = _columns(model, target)
-    if kind == "rows_zero":
-        return lambda x: x.masked_fill(_where(x, target) & columns[:, None].to(x.device), 0.0)
-    generator = torch.Generator().manual_seed((seed << 16) + layer)
-    sizes, offsets = _heads_of(model, layer)
-
-    def other_rows(rows: Tensor) -> Tensor:
-        step = (torch.rand(rows.shape, generator=generator) * (sizes - 1)).long() + 1
-        moved = (rows - offsets.to(rows.device) + step.to(rows.device)) % sizes.to(rows.device)
-        chosen = _where(rows, target) & columns.to(rows.device)
-        return torch.where(chosen, moved + offsets.to(rows.device), rows)
-
-    return other_rows
-
-
-def _where(x: Tensor, target: Target, *, stream_axis: int | None = None) -> Tensor:
-    """True where the target's tokens and streams are; broadcasts against x `[batch, token, …]`."""
-    token = torch.ones(x.shape[1], dtype=torch.bool, device=x.device)
-    if target.tokens is not None:
-        beyond = [t for t in target.tokens if t >= len(token)]
-        if beyond:
-            raise InputError(
-                f"Tokens {beyond} lie outside the prompt, whose tokens run from 0 to {len(token) - 1}."
-            )
-        token = torch.zeros_like(token)
-        token[list(target.tokens)] = True
-    where = token.view(1, -1, *[1] * (x.ndim - 2))
-    if stream_axis is not None and target.streams is not None:
-        stream = torch.zeros(x.shape[stream_axis], dtype=torch.bool, device=x.device)
-        stream[list(target.streams)] = True
-        where = where & stream.view(1, 1, -1, *[1] * (x.ndim - 3))
-    return where
-
-
-def _columns(model: SubjectModel, target: Target) -> Tensor:
-    if model.layout is None:
-        raise InputError(
-            f"{model.name} has no hash layout, so its rows have no orders or heads; pass layout=…."
+    row = TABLE[kind]
+    return {
+        f"blocks.{layer}.{row.site}": row.make(
+            Place(model=model, target=target, layer=layer, seed=seed, means=means or Means())
         )
-    orders = np.repeat(np.arange(2, model.layout.max_order + 1), model.layout.heads)
-    heads = np.tile(np.arange(model.layout.heads), model.layout.max_order - 1)
-    by_order = np.isin(orders, orders if target.orders is None else target.orders)
-    by_head = np.isin(heads, heads if target.heads is None else target.heads)
-    return torch.from_numpy(by_order & by_head)
-
-
-def _heads_of(model: SubjectModel, layer: int) -> tuple[Tensor, Tensor]:
-    assert model.layout is not None
-    index = model.layout.layer_ids.index(layer)
-    sizes = model.layout.primes[index].reshape(-1)
-    return torch.from_numpy(sizes), torch.from_numpy(model.layout.offsets[index])
+        for layer in layers
+    }
 
 
 def same_size_changes(
@@ -177,7 +100,7 @@ def same_size_changes(
     """
 
     def change(layer: int) -> Change:
-        generator = torch.Generator().manual_seed((seed << 16) + 7919 + layer)
+        generator = seeded(seed, layer, 1)
 
         def move(x: Tensor) -> Tensor:
             direction = torch.randn(x.shape, generator=generator).to(x.device)
@@ -188,3 +111,57 @@ def same_size_changes(
 
     layers = model.memory_layers if target.layers is None else target.layers
     return {f"blocks.{layer}.hook_engram_out": change(layer) for layer in layers}
+
+
+def write_sites(model: SubjectModel, target: Target) -> list[str]:
+    """Where the target's layers write."""
+    layers = model.memory_layers if target.layers is None else target.layers
+    return [f"blocks.{layer}.hook_engram_out" for layer in layers]
+
+
+def log_probabilities(
+    model: SubjectModel, batch: Encoded, changed: dict[str, Change], sites: Sequence[str] = ()
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Log-probabilities `[batch, token, d_vocab]` of one batch with sites changed, and what passed `sites`.
+
+    On the CPU, where the numbers end up: the changes themselves ran on the model's device.
+    """
+    with intervene(model, changed):
+        [(output, seen)] = run_batches(model, batch, sites, batch_size=len(batch))
+    return output.float().cpu().log_softmax(-1), seen
+
+
+def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[int, Tensor]:
+    """By layer, how far a write was moved: norms `[batch, token, (stream,) 1]` of the sites in `after`."""
+    return {
+        int(site.split(".")[1]): (after[site].float() - before[site].float()).norm(dim=-1, keepdim=True)
+        for site in after
+    }
+
+
+def beside_control(
+    model: SubjectModel,
+    batch: Encoded,
+    kind: Kind,
+    target: Target,
+    written: dict[str, Tensor],
+    *,
+    seed: int,
+    means: Means | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of a batch under an ablation, and under its control of the same size.
+
+    Args:
+        model: The model.
+        batch: The prompts.
+        kind: What is switched off.
+        target: Where.
+        written: What the intact model writes at `write_sites` of this batch.
+        seed: Of whatever is drawn.
+        means: As in `changes`.
+    """
+    sites = write_sites(model, target)
+    changed = changes(model, kind, target, seed=seed, means=means)
+    ablated, seen = log_probabilities(model, batch, changed, sites)
+    control = same_size_changes(model, target, moved(written, seen), seed=seed)
+    return ablated, log_probabilities(model, batch, control)[0]

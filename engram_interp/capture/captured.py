@@ -211,20 +211,6 @@ def _encoded(folders: Sequence[Path], parts: Sequence[Part]) -> Encoded:
     )
 
 
-def cropped(encoded: Encoded, limit: int | None) -> Encoded:
-    """The prompts' first `limit` tokens; all of them for None."""
-    if limit is None or encoded.tokens.shape[1] <= limit:
-        return encoded
-    return Encoded(
-        tokens=encoded.tokens[:, :limit],
-        mask=encoded.mask[:, :limit],
-        entity_ends=tuple(tuple(e for e in ends if e < limit) for ends in encoded.entity_ends),
-        names=encoded.names,
-        texts=encoded.texts,
-        notes=encoded.notes,
-    )
-
-
 def batches(
     capture: Capture, encoded: Encoded, sites: Sequence[str], *, batch_size: int
 ) -> Generator[tuple[None, dict[str, Tensor]], None, None]:

@@ -59,6 +59,21 @@ class Encoded:
             notes=self.notes,
         )
 
+    def cropped(self, width: int) -> "Encoded":
+        """The first `width` tokens of every prompt."""
+        return Encoded(
+            tokens=self.tokens[:, :width],
+            mask=self.mask[:, :width],
+            entity_ends=tuple(tuple(e for e in ends if e < width) for ends in self.entity_ends),
+            names=self.names,
+            texts=self.texts,
+            notes=self.notes,
+        )
+
+    def trimmed(self) -> "Encoded":
+        """Padded no further than the longest prompt."""
+        return self.cropped(int(self.mask.sum(1).max()))
+
 
 def encode(model: SubjectModel, texts_or_ids: Any, *, limit: int | None = None) -> Encoded:
     """Token ids of texts (or given ids), padded to one rectangle.

@@ -35,7 +35,7 @@ def encoded_of(source: Source, texts: Any, *, limit: int | None = None) -> Encod
                 f"The capture of {source.name} holds its own prompts; leave texts out, and give captures for "
                 "all models."
             )
-        return captured.cropped(source.encoded, limit)
+        return source.encoded if limit is None else source.encoded.cropped(limit)
     if texts is None:
         raise InputError(f"{source.name} is a model and wants texts to run on; only captures do without.")
     return encode(source, texts, limit=limit)

@@ -107,7 +107,7 @@ def analyse(
         "seed": seed,
         "n_boot": n_boot,
         "examples": examples,
-        "ablations": {kind: ablation.MEANING[kind] for kind in ablation.KINDS},
+        "ablations": {kind: ablation.MEANING[kind] for kind in ablation.STANDARD},
         "notes": [*_notes(engram, baseline, prompts, encoded, parts), *left_out],
     }
     return Findings(name=safe_name(name), parts=parts, meta=meta, created=now())

@@ -129,7 +129,7 @@ def test_the_words_for_a_target() -> None:
         (
             "gates_zero",
             {},
-            "No ablation 'gates_zero'; there are output_off, gate_zero, rows_zero, rows_random",
+            "No ablation 'gates_zero'; there are output_off, gate_zero, gate_mean, gate_one, rows_zero",
         ),
         ("gate_zero", {"layers": [0]}, r"Layers \[0\] have no memory; layers that have one: \[1, 2\]"),
         ("gate_zero", {"orders": [2]}, "gate_zero acts on whole tokens, not on orders or heads"),
