@@ -18,16 +18,16 @@ from engram_interp.capture.ablations import (
     MEANING,
     STANDARD,
     Kind,
-    Means,
     beside_control,
     changes,
     log_probabilities,
+    means_for,
     moved,
     same_size_changes,
+    sources,
     target_of,
     write_sites,
 )
-from engram_interp.capture.averages import REFERENCE, mean_gates
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.intervene import intervene
 from engram_interp.checkpoints.subject import SubjectModel
@@ -35,8 +35,9 @@ from engram_interp.errors import InputError
 from engram_interp.metrics.bootstrap import mean_interval
 from engram_interp.provenance import describe, too_few
 from engram_interp.results import AblationComparison, AblationEffect
+from engram_interp.retained import retained
 
-__all__ = ["KINDS", "MEANING", "STANDARD", "ablate", "compare", "effect"]
+__all__ = ["KINDS", "MEANING", "STANDARD", "ablate", "compare", "effect", "retained"]
 
 _ARMS = ("", "control_")
 _CONDITIONS = ("intact", "ablated", "random rows", "random direction")
@@ -81,28 +82,9 @@ def ablate(
         ...     rec = record(model, "Only Alexander the Great could tame the horse")
     """
     target = target_of(model, kind, layers=layers, orders=orders, heads=heads, streams=streams, tokens=tokens)
-    means = _means(model, [kind], reference=reference, swap=swap)
+    means = means_for(model, [kind], reference=reference, swap=swap)
     with intervene(model, changes(model, kind, target, seed=seed, means=means)):
         yield model
-
-
-def _means(model: SubjectModel, kinds: Sequence[Kind], *, reference: Any, swap: Any) -> Means:
-    """What the kinds put in place of what is read; gates are averaged only where one of them asks."""
-    return Means(gates=mean_gates(model, reference) if "gate_mean" in kinds else {}, swap=swap)
-
-
-def _sources(kinds: Sequence[Kind], *, reference: Any, swap: Any) -> dict[str, str]:
-    """Where the means and the swapped reads came from, for provenance."""
-    said = {}
-    if "gate_mean" in kinds:
-        said["gate_mean_over"] = (
-            f"the first {REFERENCE} packaged passages" if reference is None else "given texts"
-        )
-    if "rows_mean" in kinds:
-        said["rows_mean_over"] = "the rows of each head, weighted by training hits"
-    if "ngram_swap" in kinds:
-        said["swap"] = str(swap)
-    return said
 
 
 def effect(
@@ -144,7 +126,7 @@ def effect(
         raise InputError(f"kinds wants a list of ablations ({', '.join(KINDS)}), got {kinds!r}.")
     targets = {kind: target_of(model, kind, layers=layers) for kind in kinds}
     sites = [f"blocks.{layer}.hook_engram_out" for layer in model.memory_layers]
-    means = _means(model, kinds, reference=reference, swap=swap)
+    means = means_for(model, kinds, reference=reference, swap=swap)
     found = {(kind, arm): list[np.ndarray]() for kind in kinds for arm in _ARMS}
     intact, documents = list[np.ndarray](), list[np.ndarray]()
     for start in range(0, len(encoded), batch_size):
@@ -172,7 +154,7 @@ def effect(
             "control": "the memory's write moved as far, at the same tokens, in a random direction",
             "n_boot": n_boot,
         }
-        | _sources(kinds, reference=reference, swap=swap)
+        | sources(kinds, reference=reference, swap=swap)
     )
     return AblationEffect.from_arrays(
         coords={"kind": list(kinds)},
@@ -244,7 +226,7 @@ def compare(
     target = target_of(model, kind, layers=layers, orders=orders, heads=heads, tokens=tokens)
     by_rows = target_of(model, "rows_random", layers=layers, orders=orders, heads=heads, tokens=tokens)
     sites = write_sites(model, target)
-    means = _means(model, [kind], reference=reference, swap=swap)
+    means = means_for(model, [kind], reference=reference, swap=swap)
     before, written = log_probabilities(model, encoded, {}, sites)
     after, seen = log_probabilities(
         model, encoded, changes(model, kind, target, seed=seed, means=means), sites

@@ -4,7 +4,6 @@ An untrained gate already varies: its mean is about .50, its standard deviation 
 signed square root leaves a hole around .5. So no statistic of a gate stands alone (SCIENCE section 3).
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,27 +11,30 @@ import torch
 from torch import Tensor
 
 from engram_interp.capture.encode import Encoded, encode
-from engram_interp.capture.record import Recording, record
-from engram_interp.checkpoints.native import subject_of
+from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
-from engram_interp.errors import InputError
+from engram_interp.gate_nulls import (
+    INIT_DOCUMENTS,
+    counted,
+    gate_sites,
+    gates_of,
+    initialisations,
+    memory_of,
+    recomputable,
+    untrained,
+)
+from engram_interp.gate_selectivity import OTHERS, selectivity
+from engram_interp.gate_usefulness import usefulness
 from engram_interp.memory.module import Engram
-from engram_interp.metrics import bootstrap, gate_stats
-from engram_interp.model.transformer import HookedEngramTransformer
+from engram_interp.metrics import bootstrap, gate_stats, ranks
 from engram_interp.provenance import describe, too_few
 from engram_interp.results import GateReading, GateStatistics
 
-__all__ = ["NULLS", "read", "statistics"]
+__all__ = ["NULLS", "OTHERS", "read", "selectivity", "statistics", "usefulness"]
 
 NULLS = ("untrained", "rows permuted", "queries permuted")
 """The model at its own initialisation; rows swapped among positions of the same prompt; queries swapped
 among positions of all prompts."""
-
-
-def _sites(model: SubjectModel, name: str) -> list[str]:
-    if not model.memory_layers:
-        raise InputError(f"{model.name} has no memory, so it has no gates; give the model with Engram.")
-    return [f"blocks.{layer}.engram.hook_{name}" for layer in model.memory_layers]
 
 
 def read(model: SubjectModel, texts: Any) -> GateReading:
@@ -46,7 +48,7 @@ def read(model: SubjectModel, texts: Any) -> GateReading:
         Gates in (0, 1), neutral at 0.5; NaN at padding.
     """
     encoded = encode(model, texts)
-    sites = _sites(model, "gate")
+    sites = gate_sites(model)
     rec = record(model, encoded, sites=sites, logits=False)
     gate = torch.stack([rec[s] for s in sites], dim=1).double()
     gate = gate.masked_fill(~rec.mask[:, None, :, None], torch.nan)
@@ -66,7 +68,14 @@ def read(model: SubjectModel, texts: Any) -> GateReading:
 
 
 def statistics(
-    model: SubjectModel, texts: Any, *, n_boot: int = 1000, seed: int = 0, bins: int = 40
+    model: SubjectModel,
+    texts: Any,
+    *,
+    n_boot: int = 1000,
+    seed: int = 0,
+    bins: int = 40,
+    n_inits: int = 40,
+    init_documents: int = INIT_DOCUMENTS,
 ) -> GateStatistics:
     """Mean, spread and quantiles of every gate, each beside its nulls (see `NULLS`).
 
@@ -74,15 +83,20 @@ def statistics(
         model: A model with a memory.
         texts: Texts, a `PromptSet`, or token ids; every token but the separator counts.
         n_boot: Bootstrap samples over documents; intervals are 95 %.
-        seed: Of the permutations and the bootstrap.
+        seed: Of the permutations, the bootstrap and the initialisations.
         bins: Of the densities over (0, 1).
+        n_inits: Fresh initialisations among which the model's statistics are ranked; 0 for none. A rank
+            among fewer than 39 can never be called rare at 5 %.
+        init_documents: Prompts for that comparison, the first ones (the model's own statistics are then
+            taken on the same ones).
 
     Returns:
         Per memory layer and stream, the statistics, their nulls, and the Kolmogorov-Smirnov distance to
-        each. A null that cannot be made (no fresh copy of a wrapped module) is missing, with the reason.
+        each; and where every statistic ranks among the initialisations, each alone and all together. A
+        null that cannot be made (no fresh copy of a wrapped module) is missing, with the reason.
     """
     encoded = encode(model, texts)
-    gate, mask = _gates(model, encoded)
+    gate, mask = gates_of(model, encoded)
     nulls, missing = _null_gates(model, encoded, seed=seed)
     documents = np.broadcast_to(np.arange(len(mask))[:, None], mask.shape)[mask]
     kept = gate_stats.kept_gates(gate, mask)
@@ -99,30 +113,65 @@ def statistics(
     variables["distance"] = distance
     reasons = {v: missing for v in variables if missing and (v.startswith("null_") or v == "distance")}
     bounds = [v for v in variables if v.endswith(("_low", "_high"))]
+    few = encoded.part(slice(0, init_documents))
+    own = (gate[:init_documents, : few.tokens.shape[1]], mask[:init_documents, : few.tokens.shape[1]])
+    ranked, unranked = _ranked(model, few, own, n_inits=n_inits, seed=seed)
+    reasons |= dict.fromkeys(ranked, unranked) if unranked else {}
     return GateStatistics.from_arrays(
         coords={
             "layer": list(model.memory_layers),
             "null": list(NULLS),
             "bin": (np.arange(bins) + 0.5) / bins,
+            "statistic": list(gate_stats.STATISTICS),
         },
-        variables=variables,
-        provenance=describe(model, encoded, seed=seed) | {"n_boot": n_boot, "n_samples": int(mask.sum())},
+        variables=variables | ranked,
+        provenance=describe(model, encoded, seed=seed)
+        | {
+            "n_boot": n_boot,
+            "n_samples": int(mask.sum()),
+            "n_inits": n_inits,
+            "n_init_documents": len(few),
+        },
         missing=reasons | too_few(len(np.unique(documents)), bounds),
     )
 
 
-def _counted(model: SubjectModel, rec: Recording) -> np.ndarray:
-    mask = rec.mask.numpy().copy()
-    if model.separator_id is not None:
-        mask &= rec.tokens.numpy() != model.separator_id
-    return mask
-
-
-def _gates(model: SubjectModel, encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
-    """Gates `[prompt, token, layer, stream]` and which positions count."""
-    sites = _sites(model, "gate")
-    rec = record(model, encoded, sites=sites, logits=False)
-    return torch.stack([rec[s] for s in sites], dim=2).double().numpy(), _counted(model, rec)
+def _ranked(
+    model: SubjectModel, few: Encoded, own: tuple[np.ndarray, np.ndarray], *, n_inits: int, seed: int
+) -> tuple[dict[str, Any], str]:
+    """Every statistic among those of fresh initialisations on the same prompts, or why there are none."""
+    drawn = list[np.ndarray]()
+    reason = "" if n_inits else "no initialisations were asked for"
+    if model.rebuild is None:
+        reason = f"{model.name} came without rebuild=…"
+    if not reason:
+        drawn = [gates_of(fresh, few)[0] for fresh in initialisations(model, n_inits, seed=seed)]
+        if n_inits > 1 and all((other == drawn[0]).all() for other in drawn[1:]):
+            reason = f"rebuild=… of {model.name} gives the same weights every time"
+    gate, mask = own
+    found = gate_stats.among([gate, *drawn], mask)
+    observed, draws = found[0], found[1:]
+    undefined = np.full_like(observed, np.nan)
+    cells = observed.shape[1:]
+    if reason:
+        return {
+            "observed": observed,
+            **dict.fromkeys(("init_low", "init_high", "init_p"), undefined),
+            "untrained_p": np.full(cells, np.nan),
+            "untrained_p_all": np.nan,
+        }, reason
+    low, high = np.quantile(draws, (0.025, 0.975), axis=0)
+    p = ranks.rank_p(observed, draws)
+    p[-1] = ranks.rank_p(observed[-1], draws[:, -1], two_sided=False)  # only a large distance is odd
+    each = [ranks.joint_p(observed[:, i, j], draws[:, :, i, j]) for i, j in np.ndindex(*cells)]
+    return {
+        "observed": observed,
+        "init_low": low,
+        "init_high": high,
+        "init_p": p,
+        "untrained_p": np.reshape(each, cells),
+        "untrained_p_all": ranks.joint_p(observed, draws),
+    }, ""
 
 
 def _null_gates(model: SubjectModel, encoded: Encoded, *, seed: int) -> tuple[dict[str, np.ndarray], str]:
@@ -131,51 +180,30 @@ def _null_gates(model: SubjectModel, encoded: Encoded, *, seed: int) -> tuple[di
     if model.rebuild is None:
         missing.append(f"untrained: {model.name} came without rebuild=…")
     else:
-        nulls["untrained"] = _gates(_untrained(model), encoded)[0]
-    if not isinstance(_memory(model, model.memory_layers[0]), Engram):
-        missing.append(
-            f"permutations: the memory of {model.name} is not of a kind whose gate can be recomputed"
-        )
-    elif all(s in model.sites for s in [*_sites(model, "key_normed"), *_sites(model, "query_normed")]):
-        nulls |= _permuted(model, encoded, seed=seed)
+        nulls["untrained"] = gates_of(untrained(model), encoded)[0]
+    if reason := recomputable(model):
+        missing.append(f"permutations: {reason}")
     else:
-        missing.append(f"permutations: {model.name} has no sites for the normalised key and query")
+        nulls |= _permuted(model, encoded, seed=seed)
     return nulls, "; ".join(missing)
 
 
-def _untrained(model: SubjectModel) -> SubjectModel:
-    assert model.rebuild is not None
-    fresh = model.rebuild().to(model.device)
-    if isinstance(fresh, HookedEngramTransformer):
-        return subject_of(fresh, model.tokenizer, name="untrained")
-    if model.forward is not None:
-        raise InputError(
-            f"{model.name} runs through forward=…, which would run the trained module; wrap it anew."
-        )
-    return replace(model, module=fresh, name="untrained")
-
-
-def _memory(model: SubjectModel, layer: int) -> Any:
-    path = model.sites[f"blocks.{layer}.engram.hook_gate"].rpartition(".")[0]
-    return model.module.get_submodule(path) if path else model.module
-
-
 def _permuted(model: SubjectModel, encoded: Encoded, *, seed: int) -> dict[str, np.ndarray]:
-    keys, queries = _sites(model, "key_normed"), _sites(model, "query_normed")
+    keys, queries = gate_sites(model, "key_normed"), gate_sites(model, "query_normed")
     rec = record(model, encoded, sites=[*keys, *queries], logits=False)
-    counted = torch.from_numpy(_counted(model, rec))
+    used = torch.from_numpy(counted(model, rec))
     generator = np.random.default_rng(seed)
-    within = torch.arange(counted.numel()).view(counted.shape)
-    for row in range(len(counted)):
-        places = counted[row].nonzero().squeeze(-1)
+    within = torch.arange(used.numel()).view(used.shape)
+    for row in range(len(used)):
+        places = used[row].nonzero().squeeze(-1)
         within[row, places] = within[row, places[torch.from_numpy(generator.permutation(len(places)))]]
-    anywhere = torch.arange(counted.numel())
-    places = counted.flatten().nonzero().squeeze(-1)
+    anywhere = torch.arange(used.numel())
+    places = used.flatten().nonzero().squeeze(-1)
     anywhere[places] = places[torch.from_numpy(generator.permutation(len(places)))]
     out: dict[str, list[Tensor]] = {name: [] for name in NULLS[1:]}
     for key_site, query_site in zip(keys, queries, strict=True):
         key, query = rec[key_site], rec[query_site]
-        module = _memory(model, int(key_site.split(".")[1]))
+        module = memory_of(model, int(key_site.split(".")[1]))
         assert isinstance(module, Engram)
         out["rows permuted"].append(module.gate_of(query, key.flatten(0, 1)[within]))
         moved = query.flatten(0, 1)[anywhere].view_as(query)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from engram_interp import gates
-from engram_interp.capture import record
+from engram_interp.capture import encode, record
 from engram_interp.checkpoints import SubjectModel, wrap
 from engram_interp.errors import InputError
+from engram_interp.gate_nulls import gates_of, initialisations, untrained
+from engram_interp.metrics import gate_stats, ranks
 from tests import support
 
 TEXTS = support.documents(24, seed=6)
@@ -35,7 +37,7 @@ def test_a_reading_holds_every_gate() -> None:
 
 def test_statistics_are_those_of_the_tokens_but_the_separator() -> None:
     model = several_streams()
-    result = gates.statistics(model, TEXTS, n_boot=50)
+    result = gates.statistics(model, TEXTS, n_boot=50, n_inits=1)
     reading = gates.read(model, TEXTS).data
     kept = reading["gate"].sel(layer=1).isel(stream=2).where(reading["token_id"] > 0).values
     values = kept[~np.isnan(kept)]
@@ -52,17 +54,17 @@ def test_an_untrained_model_is_its_own_null() -> None:
     trained = several_streams()
     assert trained.rebuild is not None
     fresh = wrap(trained.rebuild(), support.tokenizer(), name="fresh")
-    result = gates.statistics(fresh, TEXTS, n_boot=50)
+    result = gates.statistics(fresh, TEXTS, n_boot=50, n_inits=0)
     np.testing.assert_array_equal(result.data["distance"].sel(null="untrained"), 0)
     assert "no evidence that any gate differs" in result.summary()
-    moved = gates.statistics(trained, TEXTS, n_boot=50)
+    moved = gates.statistics(trained, TEXTS, n_boot=50, n_inits=0)
     assert (moved.data["distance"].sel(null="untrained") > 0.05).all()
 
 
 def test_permuted_nulls_keep_keys_and_queries_and_break_the_pairs() -> None:
-    data = gates.statistics(several_streams(), TEXTS, n_boot=20, seed=3).data
-    again = gates.statistics(several_streams(), TEXTS, n_boot=20, seed=3).data
-    other = gates.statistics(several_streams(), TEXTS, n_boot=20, seed=4).data
+    data = gates.statistics(several_streams(), TEXTS, n_boot=20, seed=3, n_inits=0).data
+    again = gates.statistics(several_streams(), TEXTS, n_boot=20, seed=3, n_inits=0).data
+    other = gates.statistics(several_streams(), TEXTS, n_boot=20, seed=4, n_inits=0).data
     for null in ("rows permuted", "queries permuted"):
         np.testing.assert_array_equal(data["null_mean"].sel(null=null), again["null_mean"].sel(null=null))
         assert (data["null_mean"].sel(null=null) != other["null_mean"].sel(null=null)).all()
@@ -79,3 +81,53 @@ def test_a_null_that_cannot_be_made_is_missing_with_the_reason() -> None:
 def test_a_model_without_memory_has_no_gates() -> None:
     with pytest.raises(InputError, match="has no memory, so it has no gates"):
         gates.read(support.subject(support.model_config()), TEXTS)
+
+
+def test_untrained_models_lie_inside_their_own_null() -> None:
+    model = support.subject(support.model_config(memory=support.memory_config(), n_layers=3))
+    few = encode(model, TEXTS[:5])
+    runs = [gates_of(fresh, few) for fresh in initialisations(model, 140, seed=11)]
+    found = gate_stats.among([gate for gate, _ in runs], runs[0][1])
+    draw = np.random.default_rng(12)
+    single, joint = list[np.ndarray](), list[float]()
+    for index in range(100):
+        null = found[draw.permutation(np.delete(np.arange(140), index))[:40]]
+        single.append(ranks.rank_p(found[index], null))
+        joint.append(ranks.joint_p(found[index], null))
+    inside = (np.stack(single) > 0.05).mean(axis=0)  # 1 - 2/41 = .951 expected of every statistic
+    assert 0.92 <= inside.mean() <= 0.98
+    assert 0.92 <= np.mean(np.array(joint) > 0.05) <= 1
+
+
+def test_an_untrained_model_is_said_to_be_untrained_and_a_trained_one_is_not() -> None:
+    trained = several_streams()
+    result = gates.statistics(untrained(trained), TEXTS, n_boot=20)
+    assert float(result.data["untrained_p_all"]) > 0.05
+    assert "no evidence that any gate differs from an untrained one" in result.summary()
+    moved = gates.statistics(trained, TEXTS, n_boot=20)
+    assert float(moved.data["untrained_p_all"]) == pytest.approx(1 / 41)
+    assert "among 40 untrained initialisations they rank as p = 0.024" in moved.summary()
+
+
+def test_initialisations_differ_and_repeat_with_the_seed() -> None:
+    model = several_streams()
+    few = encode(model, TEXTS[:2])
+    first, second, other = (
+        [gates_of(fresh, few)[0] for fresh in initialisations(model, 2, seed=seed)]
+        for seed in (3, 3, 2**33 + 3)
+    )
+    assert not (first[0] == first[1]).all()
+    np.testing.assert_array_equal(first, second)
+    assert not (other[0] == first[0]).all()
+
+
+def test_a_rebuild_that_draws_nothing_is_no_null() -> None:
+    model = several_streams()
+    fixed = support.model(support.model_config(memory=support.memory_config(), n_streams=3), seed=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(fixed), "reset_parameters", lambda self: None)
+        data = gates.statistics(replace(model, rebuild=lambda: fixed), TEXTS, n_boot=5, n_inits=3).data
+    assert np.isnan(data["init_p"]).all()
+    assert "gives the same weights every time" in data["untrained_p_all"].attrs["missing"]
+    none = gates.statistics(model, TEXTS, n_boot=5, n_inits=0).data
+    assert "no initialisations were asked for" in none["init_low"].attrs["missing"]

@@ -1,10 +1,12 @@
 """What exactly is switched off: an ablation's target, its changes to sites, and its control."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from engram_interp.capture.averages import REFERENCE, mean_gates
 from engram_interp.capture.encode import Encoded
 from engram_interp.capture.intervene import Change, intervene
 from engram_interp.capture.kinds import KINDS, MEANING, STANDARD, TABLE, Kind, Means, Place, Target, seeded
@@ -22,8 +24,10 @@ __all__ = [
     "beside_control",
     "changes",
     "log_probabilities",
+    "means_for",
     "moved",
     "same_size_changes",
+    "sources",
     "target_of",
     "write_sites",
 ]
@@ -111,6 +115,27 @@ def same_size_changes(
 
     layers = model.memory_layers if target.layers is None else target.layers
     return {f"blocks.{layer}.hook_engram_out": change(layer) for layer in layers}
+
+
+def means_for(
+    model: SubjectModel, kinds: Sequence[Kind], *, reference: Any = None, swap: Any = None
+) -> Means:
+    """What the kinds put in place of what is read; gates are averaged only where one of them asks."""
+    return Means(gates=mean_gates(model, reference) if "gate_mean" in kinds else {}, swap=swap)
+
+
+def sources(kinds: Sequence[Kind], *, reference: Any = None, swap: Any = None) -> dict[str, str]:
+    """Where the means and the swapped reads came from, for provenance."""
+    said = {}
+    if "gate_mean" in kinds:
+        said["gate_mean_over"] = (
+            f"the first {REFERENCE} packaged passages" if reference is None else "given texts"
+        )
+    if "rows_mean" in kinds:
+        said["rows_mean_over"] = "the rows of each head, weighted by training hits"
+    if "ngram_swap" in kinds:
+        said["swap"] = str(swap)
+    return said
 
 
 def write_sites(model: SubjectModel, target: Target) -> list[str]:

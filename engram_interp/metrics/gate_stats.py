@@ -14,6 +14,14 @@ from engram_interp.errors import InputError
 from engram_interp.metrics.arrays import Array, Floats, to_float64
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+STATISTICS = (
+    "mean",
+    "sd",
+    *(f"q{round(100 * share):02d}" for share in QUANTILES),
+    "fraction_open",
+    "distance",
+)
+"""What `among` compares models by; the distance is Kolmogorov and Smirnov's to all of them together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +162,25 @@ def ks_distance(
     right = np.sort(second.reshape(len(second), -1), axis=0).T
     gaps = [_gap(x, y) for x, y in zip(left, right, strict=True)]
     return np.array(gaps).reshape(first.shape[1:])
+
+
+def among(
+    gates: Sequence[Float[Array, "*axes"]], mask: Bool[Array, "*token_axes"]
+) -> Float[np.ndarray, "model statistic *rest"]:
+    """The `STATISTICS` of several models' gates on the same tokens, each model treated alike.
+
+    Args:
+        gates: of each model, as in `summarise`.
+        mask: as in `summarise`.
+    """
+    kept = [kept_gates(gate, mask) for gate in gates]
+    pool = np.concatenate(kept)
+    rows = []
+    for gate, values in zip(gates, kept, strict=True):
+        found = summarise(gate, mask)
+        distance = ks_distance(values, pool)
+        rows.append(np.stack([found.mean, found.sd, *found.quantiles, found.fraction_open, distance]))
+    return np.stack(rows)
 
 
 def _gap(x: Floats, y: Floats) -> float:

@@ -13,10 +13,12 @@ from engram_interp.results.base import Result
 from engram_interp.results.bundle import Bundle, open_bundle
 from engram_interp.results.bundle_writer import write_bundle
 from engram_interp.results.depth import DepthResult
+from engram_interp.results.gate_tests import GateSelectivity, GateUsefulness
 from engram_interp.results.gates import GateReading, GateStatistics
 from engram_interp.results.lens import ConvergenceResult, LensTable
 from engram_interp.results.lens_depth import LensDepthResult
 from engram_interp.results.opinions import SecondOpinions
+from engram_interp.results.retained import RetainedPerformance
 from engram_interp.results.slots import SlotLookup
 from engram_interp.results.slots_index import SlotColliders, SlotLoad, SlotOccupants
 from engram_interp.results.stitching import StitchingResult
@@ -28,12 +30,15 @@ __all__ = [
     "ConvergenceResult",
     "DepthResult",
     "GateReading",
+    "GateSelectivity",
     "GateStatistics",
+    "GateUsefulness",
     "LensDepthResult",
     "LensTable",
     "MemoryAttribution",
     "MemoryPromotion",
     "Result",
+    "RetainedPerformance",
     "SecondOpinions",
     "SlotColliders",
     "SlotLoad",

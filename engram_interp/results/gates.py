@@ -17,6 +17,8 @@ from engram_interp.views.theme import Theme, number
 
 NULLS = ("untrained", "rows permuted", "queries permuted")
 QUANTILES = (5, 25, 50, 75, 95)
+_ODD = 0.05
+"""A rank p-value above this is no evidence against "untrained"."""
 _PADDED = "right padding of shorter prompts"
 _LAYER = ints("layer", "layer", "memory layer, counted from 0")
 _STREAM = counted("stream", "stream", "residual stream")
@@ -37,7 +39,21 @@ def _statistics() -> dict[str, Variable]:
         for name, variable in found.items()
     }
     distance = floats(f"null {cell}", "1", "Kolmogorov–Smirnov distance to the null")
-    return {**found, **nulls, "distance": distance}
+    return {**found, **nulls, "distance": distance, **_ranks(cell)}
+
+
+def _ranks(cell: str) -> dict[str, Variable]:
+    """Where each statistic stands among fresh initialisations; results of earlier versions have none."""
+    each, what = f"statistic {cell}", "statistic of the gates"
+    found = {
+        "observed": floats(each, "1", f"{what}, on the prompts given to the initialisations"),
+        "init_low": floats(each, "1", f"{what}: 2.5 % quantile of untrained initialisations"),
+        "init_high": floats(each, "1", f"{what}: 97.5 % quantile of untrained initialisations"),
+        "init_p": floats(each, "1", f"rank p-value of the {what} among untrained initialisations"),
+        "untrained_p": floats(cell, "1", "rank p-value of all statistics together among initialisations"),
+        "untrained_p_all": floats("", "1", "the same over all layers and streams"),
+    }
+    return {name: replace(variable, optional=True) for name, variable in found.items()}
 
 
 @register
@@ -98,6 +114,7 @@ class GateStatistics(Result):
             "stream": _STREAM,
             "null": texts("null", "which null"),
             "bin": floats("bin", "1", "centre of a bin of the gate, 0 to 1"),
+            "statistic": texts("statistic", "which statistic of the gate", optional=True),
         },
         variables=_statistics(),
     )
@@ -125,6 +142,12 @@ class GateStatistics(Result):
         null = data.sel(null="untrained")
         means, spreads = (_range(null[f"null_{name}"].values) for name in ("mean", "sd"))
         beside = f"where untrained gates have mean {means} and sd {spreads}"
+        p = self._untrained_p()
+        if p > _ODD:
+            return (
+                f"{beside}: no evidence that any gate differs from an untrained one (all statistics together "
+                f"rank as p = {number(p)} among {data.attrs['n_inits']} initialisations)"
+            )
         if np.isnan(data["mean_low"].values + data["mean_high"].values).all():
             reason = wording.why_missing(data["mean_low"])
             return f"{beside}; no interval is possible ({reason}), so no difference is claimed"
@@ -136,8 +159,16 @@ class GateStatistics(Result):
         distance = number(float(np.nanmax(null["distance"].values, initial=0)))
         return (
             f"{beside}: {counts} (95 % intervals apart, each pair on its own; Kolmogorov–Smirnov distance up "
-            f"to {distance}), which shows that training moved the gates, not that they help"
+            f"to {distance}){self._ranked(p)}, which shows that training moved the gates, not that they help"
         )
+
+    def _untrained_p(self) -> float:
+        return float(self.data["untrained_p_all"]) if "untrained_p_all" in self.data else float("nan")
+
+    def _ranked(self, p: float) -> str:
+        if np.isnan(p):
+            return ""
+        return f"; among {self.data.attrs['n_inits']} untrained initialisations they rank as p = {number(p)}"
 
     def _apart(self, name: str) -> npt.NDArray[np.bool_]:
         """Where the interval of `name` and that of the untrained null (or its value) do not meet."""

@@ -80,7 +80,7 @@ def test_the_mean_gate_is_over_every_token_but_the_separator() -> None:
 def test_the_mean_row_weighs_every_row_of_its_head_by_its_hits() -> None:
     model = subject()
     assert model.layout is not None
-    table = model.module.get_submodule("blocks.1.engram.table").weight.double()  # type: ignore[union-attr]
+    table = model.module.get_parameter("blocks.1.engram.table.weight").double()
     means = mean_rows(model, 1)
     first = 0
     for column, size in enumerate(model.layout.primes[0].reshape(-1)):

@@ -1,0 +1,106 @@
+"""Gates of models that learnt nothing: fresh copies of a model, drawn again and again."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from engram_interp.capture.encode import Encoded
+from engram_interp.capture.record import Recording, record
+from engram_interp.checkpoints.native import subject_of
+from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.errors import InputError
+from engram_interp.memory.module import Engram
+from engram_interp.model.transformer import HookedEngramTransformer
+
+INIT_DOCUMENTS = 8
+"""Prompts on which fresh initialisations are run, the first ones: a null over many costs many runs."""
+
+
+def gate_sites(model: SubjectModel, name: str = "gate") -> list[str]:
+    """The site of that name in every memory layer.
+
+    Raises:
+        InputError: If the model has no memory.
+    """
+    if not model.memory_layers:
+        raise InputError(f"{model.name} has no memory, so it has no gates; give the model with Engram.")
+    return [f"blocks.{layer}.engram.hook_{name}" for layer in model.memory_layers]
+
+
+def counted(model: SubjectModel, rec: Recording) -> Bool[np.ndarray, "batch token"]:
+    """True at every token but the separator."""
+    mask = rec.mask.numpy().copy()
+    if model.separator_id is not None:
+        mask &= rec.tokens.numpy() != model.separator_id
+    return mask
+
+
+def gates_of(
+    model: SubjectModel, encoded: Encoded
+) -> tuple[Float[np.ndarray, "batch token layer stream"], Bool[np.ndarray, "batch token"]]:
+    """Gates, and which positions count."""
+    sites = gate_sites(model)
+    rec = record(model, encoded, sites=sites, logits=False)
+    return torch.stack([rec[s] for s in sites], dim=2).double().numpy(), counted(model, rec)
+
+
+def memory_of(model: SubjectModel, layer: int) -> Any:
+    """The memory module of a layer: the one whose gate the site is."""
+    path = model.sites[f"blocks.{layer}.engram.hook_gate"].rpartition(".")[0]
+    return model.module.get_submodule(path) if path else model.module
+
+
+def recomputable(model: SubjectModel) -> str:
+    """Why the gate cannot be computed for another key or query; empty if it can."""
+    if not isinstance(memory_of(model, model.memory_layers[0]), Engram):
+        return f"the memory of {model.name} is not of a kind whose gate can be recomputed"
+    names = [*gate_sites(model, "key_normed"), *gate_sites(model, "query_normed")]
+    if not all(s in model.sites for s in names):
+        return f"{model.name} has no sites for the normalised key and query"
+    return ""
+
+
+def untrained(model: SubjectModel) -> SubjectModel:
+    """The model at its own initialisation.
+
+    Raises:
+        InputError: If no fresh copy can be made.
+    """
+    if model.rebuild is None:
+        raise InputError(f"{model.name} came without rebuild=…; give it to wrap for an untrained null.")
+    fresh = model.rebuild().to(model.device)
+    if isinstance(fresh, HookedEngramTransformer):
+        return subject_of(fresh, model.tokenizer, name="untrained")
+    if model.forward is not None:
+        raise InputError(
+            f"{model.name} runs through forward=…, which would run the trained module; wrap it anew."
+        )
+    return replace(model, module=fresh, name="untrained")
+
+
+def initialisations(model: SubjectModel, count: int, *, seed: int) -> Iterator[SubjectModel]:
+    """The untrained model, drawn anew `count` times.
+
+    A model of ours is one module drawn again each time, so look at one before asking for the next. Any
+    other is rebuilt with torch's global generator seeded inside, and left as it was outside.
+
+    Args:
+        model: The model.
+        count: How many.
+        seed: Of the seeds, which have 32 bits: torch's generator keeps no more.
+    """
+    seeds = np.random.SeedSequence(seed).generate_state(count).tolist()
+    fresh = untrained(model)
+    for number in seeds:
+        if isinstance(fresh.module, HookedEngramTransformer):
+            fresh.module.cfg = replace(fresh.module.cfg, init_seed=number)
+            fresh.module.reset_parameters()
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(number)
+                fresh = untrained(model)
+        yield fresh

@@ -1,0 +1,299 @@
+"""How much of what a model can do is left without its memory: facts, reading, plain continuation.
+
+Retained performance (paper section 6.3) is the score of the ablated model over that of the intact one, both
+above chance: (ablated - chance) / (intact - chance). Where the intact model is not clearly above chance
+there is nothing to retain, and the ratio is undefined rather than large.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from engram_interp.capture.ablations import (
+    KINDS,
+    MEANING,
+    Kind,
+    beside_control,
+    log_probabilities,
+    means_for,
+    sources,
+    target_of,
+)
+from engram_interp.capture.encode import Encoded, encode
+from engram_interp.capture.hits import STRATA, ngram_hits, stratum
+from engram_interp.capture.record import record
+from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.data import probes as packaged
+from engram_interp.data.probes import Probe, ProbeSet
+from engram_interp.errors import InputError
+from engram_interp.metrics.bootstrap import MOST_UNDEFINED, group_weights, interval
+from engram_interp.provenance import describe
+from engram_interp.results import RetainedPerformance
+
+__all__ = ["retained"]
+
+_ARMS = ("", "control_")
+_ENDS = ("", "_low", "_high")
+
+
+def retained(
+    model: SubjectModel,
+    probes: ProbeSet | Sequence[ProbeSet] | None = None,
+    *,
+    kinds: Sequence[Kind] | None = None,
+    baseline: SubjectModel | None = None,
+    layers: Sequence[int] | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+    batch_size: int = 32,
+    reference: Any = None,
+) -> RetainedPerformance:
+    """Scores of a model on probes, intact and with its memory ablated, corrected for chance.
+
+    A probe counts 1 where the right choice is the likeliest: by log p(choice | prompt), summed over the
+    choice's tokens; for reading by log p(choice | passage, question) - log p(choice | question). Its chance
+    is 1 / number of choices. Probes are sorted by the training hits of the n-gram that ends their prompt: the
+    longest the memory reads there, the smallest count over its heads and over the memory layers
+    (`capture.hits`).
+
+    Args:
+        model: A model with a memory.
+        probes: One set or several; None for the packaged three.
+        kinds: Ablations; None for all that the model allows (`ngram_swap` never, `rows_mean` with hits only).
+        baseline: A matched model without memory, scored on the same probes.
+        layers: Memory layers, counted from 0; None for all.
+        n_boot: Bootstrap samples over probes; intervals are 95 %.
+        seed: Of the controls, of what the kinds draw, and of the bootstrap.
+        batch_size: Choices per forward pass, mixed over probes; `rows_shuffled` exchanges reads within one.
+        reference: Texts whose mean gate `gate_mean` sets; None for the first 16 packaged passages.
+
+    Returns:
+        Per probe set, stratum and kind: score, retained performance and the mean change of the right choice's
+        log p, each beside the random control of the same size; and the intact, chance and baseline scores.
+
+    Raises:
+        InputError: If the model has no memory, a kind does not apply, or a probe does not fit the context.
+    """
+    sets = _sets(probes)
+    chosen = _kinds(model, kinds)
+    targets = {kind: target_of(model, kind, layers=layers) for kind in chosen}
+    means = means_for(model, chosen, reference=reference)
+    variables = _empty(len(sets), len(chosen))
+    described: Encoded | None = None
+    for at, one in enumerate(sets):
+        asked = _asked(model, one, seed=seed)
+        described = described or asked.encoded
+        scores = asked.score(model, targets, means=means, batch_size=batch_size, seed=seed)
+        beside = None
+        if baseline is not None:
+            beside = _asked(baseline, one, seed=seed).score(baseline, {}, batch_size=batch_size, seed=seed)
+        which = _strata(model, one)
+        for number in range(len(STRATA) + 1):
+            inside = np.ones(len(one), bool) if number == 0 else which == number - 1
+            chance = np.array([1 / len(p.choices) for p in one.probes])[inside]
+            variables["n_items"][at, number] = len(chance)
+            if len(chance) == 0:
+                continue
+            variables["chance"][at, number] = chance.mean()
+            picked = {key: value[inside] for key, value in scores.items()}
+            if beside is not None:
+                picked["baseline", ""] = beside["intact", ""][inside]
+            weights = group_weights(len(chance), n_boot, seed)
+            _fill(variables, picked, chance, weights, at=(at, number), kinds=chosen)
+    assert described is not None
+    return RetainedPerformance.from_arrays(
+        coords={"probe_set": [s.name for s in sets], "stratum": ["all", *STRATA], "kind": list(chosen)},
+        variables=variables,
+        provenance=describe(model, described, seed=seed)
+        | sources(chosen, reference=reference)
+        | {
+            "baseline": "none" if baseline is None else baseline.name,
+            "n_samples": sum(map(len, sets)),
+            "n_documents": sum(map(len, sets)),
+            "n_boot": n_boot,
+            "layers": "all" if layers is None else ", ".join(map(str, layers)),
+            "kinds": "; ".join(f"{kind}: {MEANING[kind]}" for kind in chosen),
+        },
+        missing=dict.fromkeys(
+            (name for name in variables if name.startswith("baseline")), "no baseline was given"
+        )
+        if baseline is None
+        else {},
+    )
+
+
+def _sets(probes: ProbeSet | Sequence[ProbeSet] | None) -> list[ProbeSet]:
+    if probes is None:
+        return [packaged.load(kind) for kind in packaged.KINDS]
+    sets = [probes] if isinstance(probes, ProbeSet) else list(probes)
+    if not sets or not all(isinstance(one, ProbeSet) for one in sets):
+        raise InputError(
+            "probes wants one probe set or a list of them: data.probes.load('facts'), or "
+            "data.probes.from_file(path, kind='facts')."
+        )
+    return sets
+
+
+def _kinds(model: SubjectModel, kinds: Sequence[Kind] | None) -> tuple[Kind, ...]:
+    if kinds is None:
+        counted = all(layer in model.hits for layer in model.memory_layers)
+        return tuple(k for k in KINDS if k != "ngram_swap" and (k != "rows_mean" or counted))
+    if isinstance(kinds, str) or not kinds or "ngram_swap" in kinds:
+        raise InputError(
+            f"kinds wants a list of ablations other than ngram_swap ({', '.join(KINDS)}), got {kinds!r}."
+        )
+    return tuple(kinds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """Every choice of every probe as one sequence of tokens.
+
+    Attributes:
+        encoded: The sequences, in a drawn order.
+        start: Of each, where the choice begins.
+        place: Of each, its probe, its choice, and 1 where the passage is left out.
+        probes: The probes.
+    """
+
+    encoded: Encoded
+    start: Tensor
+    place: np.ndarray
+    probes: tuple[Probe, ...]
+
+    def score(
+        self, model: SubjectModel, targets: dict[Kind, Any], *, batch_size: int, seed: int, means: Any = None
+    ) -> dict[tuple[str, str], Float[np.ndarray, "probe part"]]:
+        """By condition and arm: whether the right choice won, and its log p (less that without passage)."""
+        sites = [f"blocks.{layer}.hook_engram_out" for layer in model.memory_layers] if targets else []
+        found = dict[tuple[str, str], list[np.ndarray]]()
+        for first in range(0, len(self.encoded), batch_size):
+            rows = slice(first, first + batch_size)
+            batch, start = self.encoded.part(rows), self.start[rows]
+            before, written = log_probabilities(model, batch, {}, sites)
+            found.setdefault(("intact", ""), []).append(_summed(before, batch, start))
+            for kind, target in targets.items():
+                arms = beside_control(model, batch, kind, target, written, seed=seed + first, means=means)
+                for arm, log_p in zip(_ARMS, arms, strict=True):
+                    found.setdefault((kind, arm), []).append(_summed(log_p, batch, start))
+        return {key: self._judged(np.concatenate(parts)) for key, parts in found.items()}
+
+    def _judged(self, log_p: np.ndarray) -> np.ndarray:
+        most = max(len(probe.choices) for probe in self.probes)
+        table = np.full((len(self.probes), most, 2), np.nan)
+        table[tuple(self.place.T)] = log_p
+        bare = np.array([bool(probe.bare) for probe in self.probes])
+        score = table[..., 0] - np.where(bare[:, None], table[..., 1], 0.0)
+        won = score[:, 0] > np.nanmax(score[:, 1:], axis=1)
+        return np.stack([won.astype(float), score[:, 0]], axis=1)
+
+
+def _summed(log_p: Tensor, batch: Encoded, start: Tensor) -> np.ndarray:
+    """Log p of every sequence's choice, nats."""
+    tokens, mask = batch.tokens.cpu(), batch.mask.cpu()
+    each = log_p[:, :-1].gather(-1, tokens[:, 1:, None]).squeeze(-1).double()
+    chosen = mask[:, 1:] & (torch.arange(1, tokens.shape[1]) >= start[:, None])
+    return torch.where(chosen, each, 0.0).sum(1).numpy()
+
+
+def _asked(model: SubjectModel, probes: ProbeSet, *, seed: int) -> _Asked:
+    sequences, starts, places = list[list[int]](), list[int](), list[tuple[int, int, int]]()
+    for number, probe in enumerate(probes.probes):
+        for left_out, text in enumerate([probe.prompt, probe.bare] if probe.bare else [probe.prompt]):
+            opening = model.to_tokens(text)[0].tolist()
+            for choice, answer in enumerate(probe.choices):
+                ids = model.tokenizer.encode(f" {answer}", add_special_tokens=False).ids
+                if model.n_ctx is not None and len(opening) + len(ids) > model.n_ctx:
+                    raise InputError(
+                        f"Probe {probe.id!r} has {len(opening) + len(ids)} tokens with the choice {answer!r} "
+                        f"and the context of {model.name} holds {model.n_ctx}; shorten it."
+                    )
+                sequences.append([*opening, *ids])
+                starts.append(len(opening))
+                places.append((number, choice, left_out))
+    order = np.random.default_rng(seed).permutation(len(sequences))
+    return _Asked(
+        encoded=encode(model, [sequences[i] for i in order]),
+        start=torch.tensor([starts[i] for i in order]),
+        place=np.asarray(places)[order],
+        probes=probes.probes,
+    )
+
+
+def _strata(model: SubjectModel, probes: ProbeSet) -> np.ndarray:
+    """Index of each probe's stratum; -1 where the hits are not known."""
+    if model.layout is None or not all(layer in model.hits for layer in model.memory_layers):
+        return np.full(len(probes), -1)
+    sites = [f"blocks.{layer}.engram.hook_rows" for layer in model.memory_layers]
+    rec = record(
+        model, [model.to_tokens(p.prompt)[0].tolist() for p in probes.probes], sites=sites, logits=False
+    )
+    last = rec.mask.sum(1) - 1
+    each = torch.arange(len(last))
+    hits = [
+        ngram_hits(model, layer, rec[site][each, last])
+        for layer, site in zip(model.memory_layers, sites, strict=True)
+    ]
+    return stratum(np.min(hits, axis=0))
+
+
+def _empty(n_sets: int, n_kinds: int) -> dict[str, np.ndarray]:
+    cells = (n_sets, len(STRATA) + 1)
+    names: dict[str, tuple[int, ...]] = {
+        "intact_score": cells,
+        "baseline_score": cells,
+        "baseline_retained": cells,
+    }
+    for arm in _ARMS:
+        names |= {f"{arm}{n}": (*cells, n_kinds) for n in ("score", "retained", "delta_log_p")}
+    found = {f"{name}{end}": np.full(shape, np.nan) for name, shape in names.items() for end in _ENDS}
+    return found | {"n_items": np.zeros(cells, np.int64), "chance": np.full(cells, np.nan)}
+
+
+def _fill(
+    variables: dict[str, np.ndarray],
+    scores: dict[tuple[str, str], np.ndarray],
+    chance: np.ndarray,
+    weights: np.ndarray,
+    *,
+    at: tuple[int, int],
+    kinds: Sequence[Kind],
+) -> None:
+    """Write one probe set's and stratum's scores, ratios and changes, with their intervals, into place."""
+    ones = np.ones((1, len(chance)))
+
+    def put(name: str, index: tuple[int, ...], statistic: Any) -> None:
+        drawn = statistic(weights)
+        low, high = interval(drawn, n_groups=len(chance))
+        value = statistic(ones)[0]
+        undefined = np.isnan(drawn).mean() > MOST_UNDEFINED
+        for end, part in zip(_ENDS, (np.nan if undefined else value, low, high), strict=True):
+            variables[f"{name}{end}"][index] = part
+
+    def mean_of(values: np.ndarray) -> Any:
+        return lambda w: w @ values / w.sum(1)
+
+    intact = scores["intact", ""]
+
+    def ratio_of(values: np.ndarray) -> Any:
+        def ratio(w: np.ndarray) -> np.ndarray:
+            above, left = w @ (intact[:, 0] - chance), w @ (values - chance)
+            return np.where(above > 0, left / np.where(above > 0, above, 1.0), np.nan)
+
+        return ratio
+
+    put("intact_score", at, mean_of(intact[:, 0]))
+    if ("baseline", "") in scores:
+        put("baseline_score", at, mean_of(scores["baseline", ""][:, 0]))
+        put("baseline_retained", at, ratio_of(scores["baseline", ""][:, 0]))
+    for index, kind in enumerate(kinds):
+        for arm in _ARMS:
+            values = scores[kind, arm]
+            put(f"{arm}score", (*at, index), mean_of(values[:, 0]))
+            put(f"{arm}retained", (*at, index), ratio_of(values[:, 0]))
+            put(f"{arm}delta_log_p", (*at, index), mean_of(values[:, 1] - intact[:, 1]))

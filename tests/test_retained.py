@@ -1,0 +1,136 @@
+"""Tests of `ablation.retained`: scores by hand, ratios where they are known, strata, refusals."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engram_interp import ablation
+from engram_interp.capture import record
+from engram_interp.capture.hits import STRATA, ngram_hits, stratum
+from engram_interp.checkpoints import SubjectModel
+from engram_interp.data.probes import Probe, ProbeSet
+from engram_interp.errors import InputError
+from tests import support
+
+CHOICES = ("Kalo", "Mi met", "saw Ren", "kept")
+
+
+def subject(**changes: Any) -> SubjectModel:
+    """A small model with training hits."""
+    model = support.subject(support.model_config(memory=support.memory_config(**changes)))
+    assert model.layout is not None
+    draw, sizes = np.random.default_rng(5), zip((1, 2), model.layout.rows.tolist(), strict=True)
+    return replace(model, hits={layer: draw.choice([0, 3, 20, 90], size=rows) for layer, rows in sizes})
+
+
+def log_p(model: SubjectModel, prompt: str, choice: str) -> float:
+    """Log p of a choice after a prompt, token by token."""
+    opening = model.to_tokens(prompt)[0].tolist()
+    ids = model.tokenizer.encode(f" {choice}", add_special_tokens=False).ids
+    found = record(model, [[*opening, *ids]]).logits[0].double().log_softmax(-1)
+    return sum(float(found[len(opening) - 1 + i, token]) for i, token in enumerate(ids))
+
+
+def answered(model: SubjectModel, count: int = 24) -> ProbeSet:
+    """Probes whose right choice is what the model finds likeliest, so that it scores 1; every third reads."""
+    made = []
+    for index, text in enumerate(support.documents(count, seed=8)):
+        bare = "In the" if index % 3 == 0 else ""
+        prompt = text[:24].strip()
+        scores = [log_p(model, prompt, c) - (log_p(model, bare, c) if bare else 0) for c in CHOICES]
+        best = CHOICES[int(np.argmax(scores))]
+        others = tuple(c for c in CHOICES if c != best)[: 2 + index % 2]
+        made.append(Probe(id=f"p{index}", prompt=prompt, bare=bare, answer=best, others=others))
+    return ProbeSet(name="own", kind="reading", probes=tuple(made))
+
+
+def test_scores_are_those_of_single_runs() -> None:
+    model = subject()
+    probes = answered(model)
+    data = ablation.retained(model, probes, kinds=["output_off", "rows_mean"], n_boot=50, batch_size=7).data
+    cell = data.sel(probe_set="own", stratum="all")
+    assert float(cell["intact_score"]) == 1
+    np.testing.assert_allclose(cell["chance"], np.mean([1 / len(p.choices) for p in probes.probes]))
+
+    def scores() -> list[list[float]]:
+        return [
+            [log_p(model, p.prompt, c) - (log_p(model, p.bare, c) if p.bare else 0) for c in p.choices]
+            for p in probes.probes
+        ]
+
+    intact = scores()
+    with ablation.ablate(model, "rows_mean"):
+        ablated = scores()
+    right = np.mean([s[0] > max(s[1:]) for s in ablated])
+    at = cell.sel(kind="rows_mean")
+    np.testing.assert_allclose(at["score"], right)
+    chance = float(cell["chance"])
+    np.testing.assert_allclose(at["retained"], (right - chance) / (1 - chance))
+    moved = np.mean([a[0] - b[0] for a, b in zip(ablated, intact, strict=True)])
+    np.testing.assert_allclose(at["delta_log_p"], moved, atol=1e-4)
+    assert float(at["retained_low"]) <= float(at["retained"]) <= float(at["retained_high"])
+
+
+def test_what_changes_nothing_retains_everything_and_so_does_its_control() -> None:
+    model = subject(gate="open")
+    result = ablation.retained(model, answered(model), kinds=["gate_one"], baseline=model, n_boot=30)
+    cell = result.data.isel(probe_set=0, kind=0).sel(stratum="all")
+    for name in ("retained", "control_retained", "baseline_retained"):
+        assert float(cell[name]) == float(cell[f"{name}_low"]) == 1
+    assert float(cell["delta_log_p"]) == float(cell["control_delta_log_p"]) == 0
+    assert "least retained under gate_one: 100 % [100, 100], its random control 100 %" in result.summary()
+    assert len(result.plot().data) >= 1
+
+
+def test_strata_are_those_of_the_n_gram_that_ends_the_prompt() -> None:
+    model = subject()
+    probes = answered(model)
+    data = ablation.retained(model, probes, kinds=["output_off"], n_boot=5).data
+    expected = []
+    for probe in probes.probes:
+        rec = record(model, [probe.prompt], sites=["blocks.*.engram.hook_rows"])
+        least = min(
+            int(ngram_hits(model, layer, rec[f"blocks.{layer}.engram.hook_rows"][0, -1])) for layer in (1, 2)
+        )
+        expected.append(int(stratum(np.array(least))))
+    counts = data["n_items"].isel(probe_set=0)
+    assert int(counts.sel(stratum="all")) == 24
+    assert counts.sel(stratum=list(STRATA)).values.tolist() == np.bincount(expected, minlength=4).tolist()
+    unknown = ablation.retained(replace(model, hits={}), probes, n_boot=5)
+    assert unknown.data["n_items"].isel(probe_set=0).values.tolist() == [24, 0, 0, 0, 0]
+    assert "rows_mean" not in unknown.data["kind"].values
+    assert "gate_mean" in unknown.data["kind"].values
+
+
+def test_nothing_is_retained_of_what_was_never_above_chance() -> None:
+    model = subject()
+    probes = answered(model)
+    worst = [  # the right choice is one the model finds less likely
+        replace(p, answer=p.others[0], others=(p.answer, *p.others[1:])) for p in probes.probes
+    ]
+    result = ablation.retained(model, replace(probes, probes=tuple(worst)), kinds=["gate_zero"], n_boot=20)
+    cell = result.data.isel(probe_set=0, kind=0).sel(stratum="all")
+    assert float(cell["intact_score"]) == 0
+    assert np.isnan(cell["retained"])
+    assert "nothing to retain" in result.data["retained"].attrs["missing"]
+    assert "no share of it can be called retained" in result.summary()
+
+
+def test_what_cannot_be_probed_says_why() -> None:
+    model = subject()
+    probes = answered(model, 2)
+    with pytest.raises(InputError, match="kinds wants a list of ablations other than ngram_swap"):
+        ablation.retained(model, probes, kinds=["ngram_swap"])
+    with pytest.raises(InputError, match="no memory to ablate"):
+        ablation.retained(support.subject(support.model_config()), probes)
+    with pytest.raises(InputError, match="probes wants one probe set or a list of them"):
+        ablation.retained(model, ["The capital of France is"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match=r"Layers \[0\] have no memory; layers that have one: \[1, 2\]"):
+        ablation.retained(model, probes, layers=[0])
+    long = Probe(id="long", prompt="Kalo " * 40, answer="Mi", others=("Lo",))
+    with pytest.raises(InputError, match=r"Probe 'long' has \d+ tokens .* of tiny holds 29"):
+        ablation.retained(model, ProbeSet(name="long", kind="facts", probes=(long,)))
+    assert torch.equal(model.logits(support.token_ids(1, 5)), subject().logits(support.token_ids(1, 5)))
