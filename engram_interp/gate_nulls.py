@@ -94,13 +94,13 @@ def initialisations(model: SubjectModel, count: int, *, seed: int) -> Iterator[S
         seed: Of the seeds, which have 32 bits: torch's generator keeps no more.
     """
     seeds = np.random.SeedSequence(seed).generate_state(count).tolist()
-    fresh = untrained(model)
+    fresh: SubjectModel | None = None
     for number in seeds:
-        if isinstance(fresh.module, HookedEngramTransformer):
-            fresh.module.cfg = replace(fresh.module.cfg, init_seed=number)
-            fresh.module.reset_parameters()
-        else:
+        if fresh is None or not isinstance(fresh.module, HookedEngramTransformer):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(number)
                 fresh = untrained(model)
+        if isinstance(fresh.module, HookedEngramTransformer):
+            fresh.module.cfg = replace(fresh.module.cfg, init_seed=number)
+            fresh.module.reset_parameters()
         yield fresh

@@ -1,10 +1,12 @@
 """Tests of `gates.selectivity` and `gates.usefulness`: against runs that really swap or shut, and loops."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from engram_interp import ablation, gates
 from engram_interp.capture import encode, record
@@ -13,6 +15,7 @@ from engram_interp.checkpoints import SubjectModel
 from engram_interp.data import prompts
 from engram_interp.errors import InputError
 from engram_interp.gate_selectivity import OTHERS, _partners, _Tokens
+from engram_interp.results import Result
 from tests import support
 
 TEXTS = support.documents(22, seed=6)
@@ -59,7 +62,7 @@ def test_partners_are_other_n_grams_and_colliders_share_a_row(other: str) -> Non
     assert met.mean() > 0.5
 
 
-def test_selectivity_equals_loops_and_stands_beside_its_null() -> None:
+def test_selectivity_equals_loops_and_stands_beside_its_null(tmp_path: Path) -> None:
     model = subject()
     result = gates.selectivity(model, MARKED, n_boot=50, n_inits=4)
     data, rec = (
@@ -90,6 +93,8 @@ def test_selectivity_equals_loops_and_stands_beside_its_null() -> None:
     )
     assert 0.4 < float(null.mean()) < 0.6
     assert "own against swapped rows" in result.summary()
+    back = Result.load(result.save(tmp_path / "gates.nc"))
+    xr.testing.assert_identical(back.data, result.data)
     assert len(result.plot().data) >= 2
 
 
@@ -116,7 +121,7 @@ def test_what_cannot_be_had_is_missing_with_the_reason() -> None:
         gates.selectivity(support.subject(support.model_config()), TEXTS)
 
 
-def test_usefulness_is_the_loss_with_one_gate_shut() -> None:
+def test_usefulness_is_the_loss_with_one_gate_shut(tmp_path: Path) -> None:
     model = subject()
     result = gates.usefulness(model, TEXTS, per_document=2, n_boot=30, n_inits=1, init_documents=4)
     data = result.data
@@ -136,6 +141,8 @@ def test_usefulness_is_the_loss_with_one_gate_shut() -> None:
     np.testing.assert_allclose(data["mean_delta"], data["delta_loss"].mean("sample"))
     assert not bool(np.isnan(data["null_auc"]).any())
     assert "changes its loss by" in result.summary()
+    back = Result.load(result.save(tmp_path / "gates.nc"))
+    xr.testing.assert_identical(back.data, result.data)
     assert len(result.plot().data) >= 2
 
 

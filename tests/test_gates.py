@@ -1,9 +1,13 @@
 """Tests of `engram_interp.gates`: the reading, the statistics, and that the nulls are null."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
+from torch import Tensor, nn
 
 from engram_interp import gates
 from engram_interp.capture import encode, record
@@ -11,6 +15,7 @@ from engram_interp.checkpoints import SubjectModel, wrap
 from engram_interp.errors import InputError
 from engram_interp.gate_nulls import gates_of, initialisations, untrained
 from engram_interp.metrics import gate_stats, ranks
+from engram_interp.results import Result
 from tests import support
 
 TEXTS = support.documents(24, seed=6)
@@ -99,7 +104,7 @@ def test_untrained_models_lie_inside_their_own_null() -> None:
     assert 0.92 <= np.mean(np.array(joint) > 0.05) <= 1
 
 
-def test_an_untrained_model_is_said_to_be_untrained_and_a_trained_one_is_not() -> None:
+def test_an_untrained_model_is_said_to_be_untrained_and_a_trained_one_is_not(tmp_path: Path) -> None:
     trained = several_streams()
     result = gates.statistics(untrained(trained), TEXTS, n_boot=20)
     assert float(result.data["untrained_p_all"]) > 0.05
@@ -107,6 +112,8 @@ def test_an_untrained_model_is_said_to_be_untrained_and_a_trained_one_is_not() -
     moved = gates.statistics(trained, TEXTS, n_boot=20)
     assert float(moved.data["untrained_p_all"]) == pytest.approx(1 / 41)
     assert "among 40 untrained initialisations they rank as p = 0.024" in moved.summary()
+    back = Result.load(moved.save(tmp_path / "gates.nc"))
+    xr.testing.assert_identical(back.data, moved.data)
 
 
 def test_initialisations_differ_and_repeat_with_the_seed() -> None:
@@ -119,6 +126,34 @@ def test_initialisations_differ_and_repeat_with_the_seed() -> None:
     assert not (first[0] == first[1]).all()
     np.testing.assert_array_equal(first, second)
     assert not (other[0] == first[0]).all()
+
+
+class Plain(nn.Module):
+    """A model of somebody's own around one of ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = support.model()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.inner(ids)
+        return logits
+
+
+def test_a_module_of_one_s_own_is_rebuilt_and_torch_s_generator_left_alone() -> None:
+    def rebuild() -> Plain:
+        made = Plain()
+        for parameter in made.parameters():
+            nn.init.normal_(parameter, std=0.1)
+        return made
+
+    sites = {f"blocks.{i}.engram.hook_gate": f"inner.blocks.{i}.engram.hook_gate" for i in (1, 2)}
+    model = wrap(Plain(), support.tokenizer(), sites=sites, separator=0, n_ctx=support.N_CTX, rebuild=rebuild)
+    few, state = encode(model, TEXTS[:2]), torch.get_rng_state()
+    first, second = ([gates_of(f, few)[0] for f in initialisations(model, 2, seed=3)] for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    np.testing.assert_array_equal(first, second)
+    assert not (first[0] == first[1]).all()
 
 
 def test_a_rebuild_that_draws_nothing_is_no_null() -> None:

@@ -36,7 +36,7 @@ def test_ablating_a_fact_s_columns_and_nothing_else_removes_it(kind: Kind) -> No
             assert (int(logits.argmax()) == fact.target_id) is not removed
             if removed:
                 assert left == pytest.approx(0, abs=1e-4), fact.ngram
-            else:  # more is left where another fact was removed, whose write made the final norm larger
+            elif kind == "rows_zero":  # more is left where the norm no longer holds another fact's write
                 assert left >= written - 1e-4, fact.ngram
 
 

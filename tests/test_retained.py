@@ -1,11 +1,14 @@
 """Tests of `ablation.retained`: scores by hand, ratios where they are known, strata, refusals."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from engram_interp import ablation
 from engram_interp.capture import record
@@ -13,6 +16,7 @@ from engram_interp.capture.hits import STRATA, ngram_hits, stratum
 from engram_interp.checkpoints import SubjectModel
 from engram_interp.data.probes import Probe, ProbeSet
 from engram_interp.errors import InputError
+from engram_interp.results import Result
 from tests import support
 
 CHOICES = ("Kalo", "Mi met", "saw Ren", "kept")
@@ -26,12 +30,22 @@ def subject(**changes: Any) -> SubjectModel:
     return replace(model, hits={layer: draw.choice([0, 3, 20, 90], size=rows) for layer, rows in sizes})
 
 
-def log_p(model: SubjectModel, prompt: str, choice: str) -> float:
-    """Log p of a choice after a prompt, token by token."""
+def log_ps(model: SubjectModel, prompt: str, choices: Sequence[str]) -> list[float]:
+    """Log p of each choice after a prompt, token by token."""
     opening = model.to_tokens(prompt)[0].tolist()
-    ids = model.tokenizer.encode(f" {choice}", add_special_tokens=False).ids
-    found = record(model, [[*opening, *ids]]).logits[0].double().log_softmax(-1)
-    return sum(float(found[len(opening) - 1 + i, token]) for i, token in enumerate(ids))
+    each = [model.tokenizer.encode(f" {choice}", add_special_tokens=False).ids for choice in choices]
+    found = record(model, [[*opening, *ids] for ids in each]).logits.double().log_softmax(-1)
+    start = len(opening) - 1
+    return [
+        sum(float(row[start + i, token]) for i, token in enumerate(ids))
+        for row, ids in zip(found, each, strict=True)
+    ]
+
+
+def scores(model: SubjectModel, probe: Probe) -> list[float]:
+    """The score of each choice of a probe."""
+    bare = log_ps(model, probe.bare, probe.choices) if probe.bare else [0.0] * len(probe.choices)
+    return [a - b for a, b in zip(log_ps(model, probe.prompt, probe.choices), bare, strict=True)]
 
 
 def answered(model: SubjectModel, count: int = 24) -> ProbeSet:
@@ -40,8 +54,8 @@ def answered(model: SubjectModel, count: int = 24) -> ProbeSet:
     for index, text in enumerate(support.documents(count, seed=8)):
         bare = "In the" if index % 3 == 0 else ""
         prompt = text[:24].strip()
-        scores = [log_p(model, prompt, c) - (log_p(model, bare, c) if bare else 0) for c in CHOICES]
-        best = CHOICES[int(np.argmax(scores))]
+        asked = Probe(id="any", prompt=prompt, bare=bare, answer=CHOICES[0], others=CHOICES[1:])
+        best = CHOICES[int(np.argmax(scores(model, asked)))]
         others = tuple(c for c in CHOICES if c != best)[: 2 + index % 2]
         made.append(Probe(id=f"p{index}", prompt=prompt, bare=bare, answer=best, others=others))
     return ProbeSet(name="own", kind="reading", probes=tuple(made))
@@ -55,15 +69,9 @@ def test_scores_are_those_of_single_runs() -> None:
     assert float(cell["intact_score"]) == 1
     np.testing.assert_allclose(cell["chance"], np.mean([1 / len(p.choices) for p in probes.probes]))
 
-    def scores() -> list[list[float]]:
-        return [
-            [log_p(model, p.prompt, c) - (log_p(model, p.bare, c) if p.bare else 0) for c in p.choices]
-            for p in probes.probes
-        ]
-
-    intact = scores()
+    intact = [scores(model, probe) for probe in probes.probes]
     with ablation.ablate(model, "rows_mean"):
-        ablated = scores()
+        ablated = [scores(model, probe) for probe in probes.probes]
     right = np.mean([s[0] > max(s[1:]) for s in ablated])
     at = cell.sel(kind="rows_mean")
     np.testing.assert_allclose(at["score"], right)
@@ -74,7 +82,7 @@ def test_scores_are_those_of_single_runs() -> None:
     assert float(at["retained_low"]) <= float(at["retained"]) <= float(at["retained_high"])
 
 
-def test_what_changes_nothing_retains_everything_and_so_does_its_control() -> None:
+def test_what_changes_nothing_retains_everything_and_so_does_its_control(tmp_path: Path) -> None:
     model = subject(gate="open")
     result = ablation.retained(model, answered(model), kinds=["gate_one"], baseline=model, n_boot=30)
     cell = result.data.isel(probe_set=0, kind=0).sel(stratum="all")
@@ -83,6 +91,8 @@ def test_what_changes_nothing_retains_everything_and_so_does_its_control() -> No
     assert float(cell["delta_log_p"]) == float(cell["control_delta_log_p"]) == 0
     assert "least retained under gate_one: 100 % [100, 100], its random control 100 %" in result.summary()
     assert len(result.plot().data) >= 1
+    back = Result.load(result.save(tmp_path / "retained.nc"))
+    xr.testing.assert_identical(back.data, result.data)
 
 
 def test_strata_are_those_of_the_n_gram_that_ends_the_prompt() -> None:
@@ -99,8 +109,9 @@ def test_strata_are_those_of_the_n_gram_that_ends_the_prompt() -> None:
     counts = data["n_items"].isel(probe_set=0)
     assert int(counts.sel(stratum="all")) == 24
     assert counts.sel(stratum=list(STRATA)).values.tolist() == np.bincount(expected, minlength=4).tolist()
-    unknown = ablation.retained(replace(model, hits={}), probes, n_boot=5)
-    assert unknown.data["n_items"].isel(probe_set=0).values.tolist() == [24, 0, 0, 0, 0]
+    few = replace(probes, probes=probes.probes[:3])
+    unknown = ablation.retained(replace(model, hits={}), few, n_boot=5)
+    assert unknown.data["n_items"].isel(probe_set=0).values.tolist() == [3, 0, 0, 0, 0]
     assert "rows_mean" not in unknown.data["kind"].values
     assert "gate_mean" in unknown.data["kind"].values
 

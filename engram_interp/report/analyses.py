@@ -187,7 +187,7 @@ def _stages(
             lambda: opinions.compare(engram, baseline, prompts, **drawn),
         ),
         stage("gates", 2, "gates", lambda: gates.read(engram, prompts)),
-        stage("gate nulls", 7, "gate-statistics", lambda: gates.statistics(engram, prompts, **drawn)),
+        stage("gate nulls", 14, "gate-statistics", lambda: gates.statistics(engram, prompts, **drawn)),
         stage("ablations", 20, "ablation", lambda: ablation.effect(engram, prompts, **drawn)),
         _Stage(name="example prompts", share=1, work=tables),
     ]
