@@ -35,6 +35,7 @@ __all__ = ["OTHERS", "selectivity"]
 OTHERS = ("swapped", "collider")
 """Whose rows stand against the token's own: those of a random other position with another n-gram; those
 of another n-gram of the texts that shares a row with it in some column."""
+_ENDS = ("", "_low", "_high")
 
 
 def selectivity(
@@ -234,9 +235,6 @@ def _null(
             f"null_{name}{end}": reason if n_inits else "no initialisations asked for" for end in _ENDS
         }
     return found, missing
-
-
-_ENDS = ("", "_low", "_high")
 
 
 def _store(found: dict[str, Any], name: str, estimate: Estimate, *, at: tuple[int, ...]) -> None:

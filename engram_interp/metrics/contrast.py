@@ -3,12 +3,16 @@
 Intervals resample documents, never tokens; both groups of a document are drawn together.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from engram_interp.errors import InputError
 from engram_interp.metrics.arrays import Array, Floats, to_float64
 from engram_interp.metrics.bootstrap import MIN_GROUPS, Estimate, group_weights, interval
+
+_Parts = tuple[Floats, Floats]
 
 
 def auc(
@@ -42,7 +46,7 @@ def auc(
     """
     table, is_positive = _checked(values, positive, documents)
 
-    def of_column(column: Floats, owner: np.ndarray, n: int) -> tuple[Floats, Floats]:
+    def of_column(column: Floats, owner: np.ndarray, n: int) -> _Parts:
         """Wins and pairs by document of the positive and of the other `[document, document]`."""
         wins, pairs = np.zeros((n, n)), np.zeros((n, n))
         inside = column[is_positive & ~np.isnan(column)]
@@ -55,7 +59,7 @@ def auc(
             pairs[:, document] = per_document * len(other)
         return wins, pairs
 
-    def statistic(weights: Floats, parts: tuple[Floats, Floats]) -> Floats:
+    def statistic(weights: Floats, parts: _Parts) -> Floats:
         wins, pairs = (np.einsum("bp,pn,bn->b", weights, part, weights, optimize=True) for part in parts)
         return np.where(pairs > 0, wins / np.where(pairs > 0, pairs, 1.0), np.nan)
 
@@ -73,7 +77,7 @@ def difference(
     """Mean of the positive group less that of the other; arguments, rules and errors are those of `auc`."""
     table, is_positive = _checked(values, positive, documents)
 
-    def of_column(column: Floats, owner: np.ndarray, n: int) -> tuple[Floats, Floats]:
+    def of_column(column: Floats, owner: np.ndarray, n: int) -> _Parts:
         """Sums and counts of both groups by document `[group, document]`."""
         sums, counts = np.zeros((2, n)), np.zeros((2, n))
         for group, chosen in enumerate((~is_positive, is_positive)):
@@ -82,7 +86,7 @@ def difference(
             counts[group] = np.bincount(owner[used], minlength=n)
         return sums, counts
 
-    def statistic(weights: Floats, parts: tuple[Floats, Floats]) -> Floats:
+    def statistic(weights: Floats, parts: _Parts) -> Floats:
         sums, counts = (part @ weights.T for part in parts)
         means = np.where(counts > 0, sums / np.where(counts > 0, counts, 1.0), np.nan)
         return np.asarray(means[1] - means[0])
@@ -102,17 +106,22 @@ def _checked(values: Array, positive: Array, documents: np.ndarray) -> tuple[Flo
 
 
 def _estimated(
-    table: Floats, documents: np.ndarray, of_column: object, statistic: object, *, n_boot: int, seed: object
+    table: Floats,
+    documents: np.ndarray,
+    of_column: Callable[[Floats, np.ndarray, int], _Parts],
+    statistic: Callable[[Floats, _Parts], Floats],
+    *,
+    n_boot: int,
+    seed: int | np.random.Generator,
 ) -> Estimate:
-    assert callable(of_column)
-    assert callable(statistic)
+    """Value and interval of every column: parts by document once, then the statistic of each resample."""
     names, owner = np.unique(documents, return_inverse=True)
     n, rest = len(names), table.shape[1:]
     columns = table.reshape(len(table), -1)
     value, low, high = np.full((3, columns.shape[1]), np.nan)
     present = np.zeros(columns.shape[1], dtype=np.int64)
     enough = n >= MIN_GROUPS
-    weights = group_weights(n, n_boot, seed) if enough else np.ones((1, n))  # type: ignore[arg-type]
+    weights = group_weights(n, n_boot, seed) if enough else np.ones((1, n))
     for index, column in enumerate(columns.T):
         parts = of_column(column, owner, n)
         value[index] = statistic(np.ones((1, n)), parts)[0]
