@@ -174,7 +174,7 @@ class _Asked:
         found = dict[tuple[str, str], list[np.ndarray]]()
         for first in range(0, len(self.encoded), batch_size):
             rows = slice(first, first + batch_size)
-            batch, start = self.encoded.part(rows), self.start[rows]
+            batch, start = self.encoded.part(rows).trimmed(), self.start[rows]
             before, written = log_probabilities(model, batch, {}, sites)
             found.setdefault(("intact", ""), []).append(_summed(before, batch, start))
             for kind, target in targets.items():
