@@ -12,36 +12,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from engram_interp import lens_reading
 from engram_interp.capture.encode import encode
 from engram_interp.capture.record import run_batches
 from engram_interp.capture.source import batches, encoded_of, model_of
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.checkpoints.tuned_lens import TunedLens
 from engram_interp.errors import InputError
-from engram_interp.metrics import fused_lens
 from engram_interp.metrics.bootstrap import Estimate, mean_interval
 from engram_interp.provenance import describe, too_few
 from engram_interp.results import ConvergenceResult, LensTable
 
 __all__ = ["convergence", "table"]
 
-_NAMES = fused_lens.NAMES
-_TILE = fused_lens.ROWS
+_NAMES = ("kl", "reverse_kl", "entropy", "next_loss", "agreement")
 
 Lens = Literal["raw", "tuned"] | TunedLens
-
-
-def _sites(model: SubjectModel) -> list[str]:
-    if model.lens_head is None and (model.final_norm is None or model.unembed is None):
-        raise InputError(
-            f"{model.name} has no lens head; give wrap(…, lens_head=…), the map from a residual to logits "
-            "through the final norm and the unembedding, or final_norm=… and unembed=…."
-        )
-    sites = [f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers)]
-    missing = [s for s in sites if s not in model.sites]
-    if missing:
-        raise InputError(f"{model.name} has no {missing[0]}, which the lens reads; add it to wrap's sites.")
-    return sites
 
 
 def _chosen(model: SubjectModel, lens: Lens) -> TunedLens | None:
@@ -58,29 +44,6 @@ def _chosen(model: SubjectModel, lens: Lens) -> TunedLens | None:
         raise InputError(f'lens wants to be "raw", "tuned" or a TunedLens, got {lens!r}.')
     lens.check(name=model.name, digest=model.digest, n_layers=model.n_layers, d_model=model.d_model)
     return lens
-
-
-@torch.inference_mode()
-def _rows(model: SubjectModel, tuned: TunedLens | None, resid: Tensor, layer: int, where: Tensor) -> Tensor:
-    """Collapsed, translated residuals `[row, d_model]` at the counted tokens."""
-    rows = (resid if model.readout is None else model.readout(resid))[where]
-    broken = ~rows.isfinite().all(-1)
-    if bool(broken.any()):
-        prompt, token = where.nonzero()[int(broken.nonzero()[0, 0])].tolist()
-        raise InputError(
-            f"{model.name} has NaN or infinite residuals after layer {layer}, first at token {token} of row "
-            f"{prompt} of a batch; the lens cannot read them."
-        )
-    return rows if tuned is None else tuned.translate(layer, rows)
-
-
-@torch.inference_mode()
-def _logits(model: SubjectModel, rows: Tensor) -> Float[Tensor, "*batch d_vocab"]:
-    if model.final_norm is None or model.unembed is None:
-        assert model.lens_head is not None
-        return model.lens_head(rows).float()
-    logits = model.final_norm(rows).float() @ model.unembed.weight.float().mT
-    return logits if model.unembed.bias is None else logits + model.unembed.bias.float()
 
 
 def _readout_name(model: SubjectModel) -> str:
@@ -119,16 +82,21 @@ def convergence(
         KL(layer ‖ final) ``reverse_kl``; the sums of each document are kept beside the means.
     """
     encoded, model = encoded_of(source, texts, limit=limit), model_of(source)
-    sites, tuned = _sites(model), _chosen(model, lens)
+    sites, tuned = lens_reading.sites(model), _chosen(model, lens)
     values, document = list[np.ndarray](), list[np.ndarray]()
     row = 0
-    for _, seen in batches(source, encoded, sites, batch_size=batch_size):
+    for output, seen in batches(source, encoded, sites, batch_size=batch_size):
         rows = slice(row, row + len(seen[sites[0]]))
         tokens, counted = encoded.tokens[rows], encoded.mask[rows].clone()
         if model.separator_id is not None:
             counted &= tokens != model.separator_id
         if counted.any():
-            values.append(_by_token(model, tuned, [seen[s] for s in sites], tokens, counted))
+            residuals = lens_reading.rows(
+                model, tuned, [seen[s] for s in sites], counted, encoded=encoded, first=row
+            )
+            if output is not None and not document:
+                lens_reading.check_answer(model, residuals[-1], output[counted])
+            values.append(_by_token(model, residuals, tokens, counted))
             document.append(counted.nonzero()[:, 0].cpu().numpy() + row)
         row = rows.stop
     if not document:
@@ -167,7 +135,7 @@ def _missing(found: Estimate, variables: dict[str, Any]) -> dict[str, str]:
 
 
 def _by_token(
-    model: SubjectModel, tuned: TunedLens | None, residuals: list[Tensor], tokens: Tensor, counted: Tensor
+    model: SubjectModel, rows: list[Tensor], tokens: Tensor, counted: Tensor
 ) -> Float[np.ndarray, "row layer name"]:
     """The numbers of `_NAMES` at every counted token.
 
@@ -178,39 +146,9 @@ def _by_token(
     follows[:, :-1] = counted[:, 1:]
     after = torch.zeros_like(tokens)
     after[:, :-1] = tokens[:, 1:]
-    targets, predicts = after[counted], follows[counted]
-    rows = [_rows(model, tuned, r, layer, counted) for layer, r in enumerate(residuals)]
-    # The last residual is never translated: it is the answer.
-    rows[-1] = _rows(model, None, residuals[-1], len(rows) - 1, counted)
-    if model.final_norm is not None and model.unembed is not None:
-        with torch.inference_mode():
-            normed = [model.final_norm(r).float() for r in rows]
-            head = model.unembed
-            values = fused_lens.measure(
-                normed[-1], normed, head.weight, bias=head.bias, targets=targets, want=_NAMES
-            ).double()
-    else:
-        tiles = [slice(i, i + _TILE) for i in range(0, len(targets), _TILE)]
-        values = torch.cat([_distances(model, [r[tile] for r in rows], targets[tile]) for tile in tiles])
-    values = values.clone()  # made in inference mode
-    values[~predicts, :, _NAMES.index("next_loss")] = torch.nan
+    values = lens_reading.read(model, rows, targets=after[counted], want=_NAMES).values
+    values[~follows[counted], :, _NAMES.index("next_loss")] = torch.nan
     return values.cpu().numpy()
-
-
-@torch.inference_mode()
-def _distances(model: SubjectModel, rows: list[Tensor], targets: Tensor) -> Float[Tensor, "row layer name"]:
-    """The numbers of `_NAMES` from logits, for a model that gives only its head as a whole."""
-    log_p = _logits(model, rows[-1]).double().log_softmax(-1)
-    found = []
-    for layer in rows:
-        log_q = _logits(model, layer).double().log_softmax(-1)
-        kl = (log_p.exp() * (log_p - log_q)).sum(-1).clamp_(min=0)
-        reverse = (log_q.exp() * (log_q - log_p)).sum(-1).clamp_(min=0)
-        entropy = -(log_q.exp() * log_q).sum(-1)
-        loss = -log_q.gather(-1, targets[:, None])[:, 0]
-        same = (log_q.argmax(-1) == log_p.argmax(-1)).double()
-        found.append(torch.stack([kl, reverse, entropy, loss, same], dim=-1))
-    return torch.stack(found, dim=1)
 
 
 def table(model: SubjectModel, text: Any, *, top: int = 5, lens: Lens = "raw") -> LensTable:
@@ -227,38 +165,31 @@ def table(model: SubjectModel, text: Any, *, top: int = 5, lens: Lens = "raw") -
         rank the final top-1 has at that layer (0 is first), and how many places it gained since the
         layer before.
     """
-    encoded, sites, tuned = encode(model, text), _sites(model), _chosen(model, lens)
+    encoded, sites, tuned = encode(model, text), lens_reading.sites(model), _chosen(model, lens)
     if len(encoded) != 1:
         raise InputError(f"A lens table shows one prompt, got {len(encoded)}; call it for each.")
     if not 1 <= top <= model.d_vocab:
         raise InputError(f"top wants to lie in 1 … {model.d_vocab}, got {top}.")
     [(output, seen)] = run_batches(model, encoded, sites)
-    final = output[0].float().log_softmax(-1)
-    last, every = model.n_layers - 1, torch.ones_like(encoded.mask)
-    rows = [
-        _rows(model, tuned if layer < last else None, seen[s], layer, every) for layer, s in enumerate(sites)
-    ]
-    log_p = torch.stack([_logits(model, r).log_softmax(-1) for r in rows])
-    best = log_p.topk(top, dim=-1)
-    answer = final.argmax(-1)
-    own = log_p.gather(-1, answer.expand(len(sites), -1)[..., None])
-    rank = (log_p > own).sum(-1)
-    moves = torch.full(rank.shape, torch.nan, dtype=torch.float64)
-    moves[1:] = (rank[:-1] - rank[1:]).double()
-    kl = (final.exp() * (final - log_p)).sum(-1)
-    entropy = -(log_p.exp() * log_p).sum(-1)
+    every = torch.ones_like(encoded.mask)
+    rows = lens_reading.rows(model, tuned, [seen[s] for s in sites], every, encoded=encoded)
+    lens_reading.check_answer(model, rows[-1], output[every])
+    reading = lens_reading.read(model, rows, want=("kl", "entropy", "final_rank"), top=top)
+    kl, entropy, rank = reading.values.movedim(0, -1).movedim(0, 1).cpu().numpy()
+    moves = np.full(rank.shape, np.nan)
+    moves[1:] = rank[:-1] - rank[1:]
     vocabulary = np.asarray([model.token_text(i) for i in range(model.d_vocab)], dtype=object)
-    ids = best.indices.cpu().numpy()
+    ids = reading.top_id.movedim(0, 1).cpu().numpy()
     return LensTable.from_arrays(
         coords={"layer": np.arange(model.n_layers)},
         variables={
             "top_id": ids,
             "top_token": vocabulary[ids],
-            "top_logprob": best.values.double().cpu().numpy(),
-            "kl": kl.double().cpu().numpy(),
-            "entropy": entropy.double().cpu().numpy(),
-            "final_rank": rank.cpu().numpy(),
-            "rank_move": moves.cpu().numpy(),
+            "top_logprob": reading.top_logprob.movedim(0, 1).cpu().numpy(),
+            "kl": kl,
+            "entropy": entropy,
+            "final_rank": rank.astype(np.int64),
+            "rank_move": moves,
             "token_id": encoded.tokens[0].cpu().numpy(),
             "token_text": vocabulary[encoded.tokens[0].cpu().numpy()],
         },

@@ -13,40 +13,54 @@ from engram_interp.errors import InputError
 from tests import support
 
 TEXTS = support.documents(23, seed=5)
+NAMES = ("kl", "reverse_kl", "entropy", "next_loss", "agreement")
 
 
-def by_hand(streams: int) -> tuple[np.ndarray, np.ndarray]:
-    """KL(final ‖ layer) and next-token loss of every layer, every token on its own."""
+def by_hand(streams: int) -> dict[str, np.ndarray]:
+    """Everything convergence means by its numbers, in float64, every token of every layer on its own."""
     model = support.subject(support.model_config(memory=support.memory_config(), n_streams=streams))
     rec = record(model, TEXTS, sites=["blocks.*.hook_resid_post"])
-    kls, losses = [], []
+    assert model.final_norm is not None and model.unembed is not None
+    found: dict[str, list[float]] = {}
     for layer in range(4):
         resid = rec[f"blocks.{layer}.hook_resid_post"]
-        if model.readout is not None:
-            resid = model.readout(resid)
-        assert model.lens_head is not None
-        log_q, log_p = (x.double().log_softmax(-1) for x in (model.lens_head(resid), rec.logits))
-        kl, loss = [], []
+        resid = resid if model.readout is None else model.readout(resid)
+        logits = model.final_norm(resid.double()) @ model.unembed.weight.double().mT
+        log_q, log_p = (x.double().log_softmax(-1) for x in (logits, rec.logits))
+        every: dict[str, list[float]] = {name: [] for name in NAMES}
         for row, length in enumerate(rec.mask.sum(1).tolist()):
             for t in range(1, length):
-                kl.append(float((log_p[row, t].exp() * (log_p[row, t] - log_q[row, t])).sum()))
+                p, q = log_p[row, t], log_q[row, t]
+                every["kl"].append(float((p.exp() * (p - q)).sum()))
+                every["reverse_kl"].append(float((q.exp() * (q - p)).sum()))
+                every["entropy"].append(-float((q.exp() * q).sum()))
+                every["agreement"].append(float(q.argmax() == p.argmax()))
                 if t + 1 < length:
-                    loss.append(-float(log_q[row, t, rec.tokens[row, t + 1]]))
-        kls.append(np.mean(kl))
-        losses.append(np.mean(loss))
-    return np.asarray(kls), np.asarray(losses)
+                    every["next_loss"].append(-float(q[rec.tokens[row, t + 1]]))
+        for name, values in every.items():
+            found.setdefault(name, []).append(float(np.mean(values)))
+    return {name: np.asarray(values) for name, values in found.items()}
 
 
-@pytest.mark.parametrize("streams", [1, 3])
+@pytest.mark.parametrize("streams", [1, 4])
 def test_convergence_is_the_mean_over_tokens(streams: int) -> None:
     model = support.subject(support.model_config(memory=support.memory_config(), n_streams=streams))
     data = lens.convergence(model, TEXTS, n_boot=50, batch_size=5).data
-    kl, loss = by_hand(streams)
-    np.testing.assert_allclose(data["kl"], kl, atol=2e-5)
-    np.testing.assert_allclose(data["next_loss"], loss, atol=2e-5)
-    assert float(data["agreement"][-1]) == 1
-    np.testing.assert_allclose(data["kl"][-1], 0, atol=1e-5)
+    for name, values in by_hand(streams).items():
+        np.testing.assert_allclose(data[name], values, atol=2e-6, err_msg=name)
+    # By hand the final distribution is the model's own logits: the last lens reproduces them.
+    assert float(data["agreement"][-1]) == 1 and float(data["kl"][-1]) == 0
+    assert by_hand(streams)["kl"][-1] < 1e-6
     assert (data["kl_low"] <= data["kl"]).all() and (data["kl"] <= data["kl_high"]).all()
+
+
+def test_a_lens_that_is_not_the_models_own_is_refused() -> None:
+    model = support.subject()
+    assert model.unembed is not None
+    wrong = replace(model, unembed=replace(model.unembed, weight=model.unembed.weight.roll(1, 0)))
+    for read in (lens.convergence, lens.table):
+        with pytest.raises(InputError, match="does not give the model's own logits"):
+            read(wrong, TEXTS[0])
 
 
 def test_few_documents_have_no_interval() -> None:
@@ -55,15 +69,20 @@ def test_few_documents_have_no_interval() -> None:
     assert "at least 20 documents" in result.summary()
 
 
-def test_a_table_says_what_every_layer_says() -> None:
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_table_says_what_every_layer_says(apart: bool) -> None:
+    """With the head taken apart and with the head as a whole."""
     model = support.subject()
-    data = lens.table(model, TEXTS[0], top=3).data
     rec = record(model, TEXTS[0], sites=["blocks.2.hook_resid_post"])
     assert model.lens_head is not None
-    log_q = model.lens_head(rec["blocks.2.hook_resid_post"])[0].log_softmax(-1)
+    log_p = rec.logits[0].double().log_softmax(-1)
+    log_q = model.lens_head(rec["blocks.2.hook_resid_post"])[0].double().log_softmax(-1)
+    data = lens.table(model if apart else replace(model, unembed=None), TEXTS[0], top=3).data
     np.testing.assert_array_equal(data["top_id"][2], log_q.topk(3).indices)
-    answer = rec.logits[0].argmax(-1)
-    rank = (log_q > log_q.gather(-1, answer[:, None])).sum(-1)
+    np.testing.assert_allclose(data["top_logprob"][2], log_q.topk(3).values, atol=2e-6)
+    np.testing.assert_allclose(data["kl"][2], (log_p.exp() * (log_p - log_q)).sum(-1), atol=2e-6)
+    np.testing.assert_allclose(data["entropy"][2], -(log_q.exp() * log_q).sum(-1), atol=2e-6)
+    rank = (log_q > log_q.gather(-1, log_p.argmax(-1, keepdim=True))).sum(-1)
     np.testing.assert_array_equal(data["final_rank"][2], rank)
     assert (data["final_rank"][-1] == 0).all()
     assert np.isnan(data["rank_move"][0]).all()
@@ -111,7 +130,7 @@ def test_the_fused_form_gives_the_numbers_of_the_whole_head() -> None:
     whole = lens.convergence(replace(model, final_norm=None, unembed=None), TEXTS, n_boot=5).data
     fused = lens.convergence(model, TEXTS, n_boot=5).data
     for name in ("kl", "reverse_kl", "entropy", "next_loss", "agreement", "document_kl"):
-        np.testing.assert_allclose(fused[name], whole[name], atol=2e-4, rtol=1e-5)
+        np.testing.assert_allclose(fused[name], whole[name], atol=5e-6, rtol=1e-5)
     assert (fused["kl"][-1] == 0).all()
     sums, tokens = fused["document_kl"].values, fused["document_tokens"].values
     np.testing.assert_allclose(sums.sum(0) / tokens.sum(), fused["kl"], atol=1e-9)
@@ -132,8 +151,22 @@ def test_a_tuned_lens_is_trained_saved_and_refused_elsewhere(tmp_path: Path) -> 
         lens.convergence(model, TEXTS, lens="tuned")
 
 
-def test_broken_residuals_name_the_layer() -> None:
-    model = support.subject()
-    broken = replace(model, readout=lambda resid: resid * torch.nan)
-    with pytest.raises(InputError, match="after layer 0, first at token 1"):
-        lens.convergence(broken, TEXTS[:2])
+@pytest.mark.parametrize(("value", "kind"), [(torch.nan, "NaN"), (torch.inf, "infinity")])
+def test_broken_residuals_name_layer_prompt_and_token(value: float, kind: str) -> None:
+    model, calls = support.subject(), list[int]()
+
+    def broken(resid: torch.Tensor) -> torch.Tensor:
+        """Spoil the second batch's last prompt at its third token, from the second layer on."""
+        calls.append(1)
+        resid = resid.clone()
+        if len(calls) > model.n_layers + 1:
+            resid[-1, 2] = value
+        return resid
+
+    ids = support.token_ids(5, 9)
+    with pytest.raises(
+        InputError,
+        match=rf"tiny has {kind} in the residual after layer 1 at token 2 of prompt "
+        rf"'ids-3' \(token id {int(ids[3, 2])}\)",
+    ):
+        lens.convergence(replace(model, readout=broken), ids, batch_size=2)

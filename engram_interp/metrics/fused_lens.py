@@ -1,28 +1,54 @@
 """Divergences of many layers from the final distribution, without every layer's log-probabilities.
 
-With z = W h + b, KL(final ‖ layer) = (h_final − h_layer)·(Wᵀ p_final) + lse_layer − lse_final: the mean
-unembedding Wᵀ p_final is made once for all layers, and a layer costs one product and one log-sum-exp, in
-tiles of rows through buffers that are used again. The difference is taken before the product, so that a
-layer equal to the final one gives exactly 0. Logits are float32 here: the error of a divergence is some
-1e-7 of the largest logit.
+With z = W h + b, a layer's logits are the final ones plus δ = W (h_layer − h_final), and
+
+    KL(final ‖ layer) = ln E[exp δ] − E[δ],    KL(layer ‖ final) = E_layer[δ] − ln E[exp δ],
+
+where E is over the final distribution. Every layer costs the one product δ, made in tiles of rows and
+pieces of the vocabulary that stay in the cache. The form is exact where the difference of two
+log-sum-exps is not: whatever the layers share (a bias, a direction common to all tokens, a residual
+feature a thousand times the others) cancels before it is rounded. To that end the unembedding is
+centred, δ is counted from that of the final top token, and the rounding of a product enters both
+expectations, so that it counts by how much the two distributions differ. The final logits are float64,
+once for all layers; products are float32, sums float64.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from engram_interp.errors import InputError
+
 ROWS = 256
-"""Rows whose logits are held at a time."""
+"""Rows whose final log-probabilities are held at a time."""
 
-COLUMNS = 2048
-"""Token ids whose logits are held at a time where only log-sum-exps are wanted: they stay in the cache."""
+COLUMNS = 1024
+"""Token ids whose logits are held at a time."""
 
-NAMES = ("kl", "reverse_kl", "entropy", "next_loss", "agreement")
+ROUNDING = 1e-6
+"""A divergence so little below 0 (nats) is rounding, and 0; one further below is left for all to see."""
+
+NAMES = ("kl", "reverse_kl", "entropy", "next_loss", "agreement", "final_rank")
 
 
-@torch.no_grad()
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """What layers say at some rows.
+
+    Attributes:
+        values: What was asked for, float64, names in the order of the question.
+        top_id: Token ids with the highest probabilities, the highest first.
+        top_logprob: Their log-probabilities, nats, float64.
+    """
+
+    values: Float[Tensor, "row layer name"]
+    top_id: Int64[Tensor, "row layer rank"]
+    top_logprob: Float[Tensor, "row layer rank"]
+
+
 def measure(
     final: Float[Tensor, "row d_model"],
     layers: Sequence[Float[Tensor, "row d_model"]],
@@ -32,107 +58,230 @@ def measure(
     targets: Int64[Tensor, " row"] | None = None,
     want: Sequence[str] = ("kl",),
 ) -> Float[Tensor, "row layer name"]:
+    """The values of `read` alone."""
+    return read(final, layers, weight, bias=bias, targets=targets, want=want).values
+
+
+@torch.no_grad()
+def read(
+    final: Float[Tensor, "row d_model"],
+    layers: Sequence[Float[Tensor, "row d_model"]],
+    weight: Float[Tensor, "d_vocab d_model"],
+    *,
+    bias: Float[Tensor, " d_vocab"] | None = None,
+    targets: Int64[Tensor, " row"] | None = None,
+    want: Sequence[str] = ("kl",),
+    top: int = 0,
+) -> Reading:
     """What is asked of every row and layer, in nats.
 
     Args:
-        final: Residuals after the final norm, of the last layer.
+        final: Residuals after the final norm, of the last layer; any floating-point type.
         layers: The same of every layer that is asked for.
-        weight: Unembedding.
+        weight: Unembedding, of any floating-point type.
         bias: Its bias.
         targets: Next tokens, for "next_loss".
         want: Among `NAMES`: KL(final ‖ layer), KL(layer ‖ final), the layer's entropy, its loss on the
-            targets, and whether its top token is the final one (0 or 1). Nothing else is worked out.
+            targets, whether its top token is the final one (0 or 1), and the rank that the final top
+            token has there (0 is first). Nothing else is worked out.
+        top: Token ids of the highest probability to give, at most d_vocab.
 
     Returns:
-        float32, names in the order of `want`.
+        The reading. A layer equal to the final one has divergences of exactly 0.
     """
-    out = final.new_empty((len(final), len(layers), len(want)), dtype=torch.float32)
-    width = len(weight)
-    n_buffers = 2 if set(want) == {"kl"} else 3
-    buffers = [final.new_empty((min(ROWS, len(final)), width), dtype=torch.float32)]
-    buffers += [torch.empty_like(buffers[0]) for _ in range(n_buffers - 1)]
-    turned = weight.float().mT
+    _check(len(weight), targets, want, top)
+    head = _Head(weight, bias)
+    values = torch.zeros((len(final), len(layers), len(want)), dtype=torch.float64, device=final.device)
+    logs = values.new_zeros((len(final), len(layers), top))
+    ids = torch.zeros_like(logs, dtype=torch.int64)
+    room = values.new_empty((min(ROWS, len(final)), len(weight)), dtype=torch.float32)
     for start in range(0, len(final), ROWS):
         rows = slice(start, min(start + ROWS, len(final)))
-        tile = _Tile(final[rows].float(), turned, bias, [b[: rows.stop - start] for b in buffers])
-        for index, layer in enumerate(layers):
-            if set(want) == {"kl"}:
-                out[rows, index, 0] = 0.0 if layer is final else tile.divergence(layer[rows].float()).float()
-                continue
-            aim = None if targets is None else targets[rows]
-            found = tile.layer(layer[rows].float(), aim, want)
+        aims = targets[rows] if targets is not None and "next_loss" in want else None
+        tile = _Tile(head, final[rows], aims, room[: rows.stop - start])
+        every = [_Layer(tile, None if h is final else h[rows], want, top) for h in layers]
+        for piece in tile.pieces():
+            for layer in every:
+                layer.add(piece)
+        for index, layer in enumerate(every):
+            found = layer.values()
             for place, name in enumerate(want):
-                out[rows, index, place] = found[name].float()
-    return out
+                values[rows, index, place] = found[name].double()
+            if top:
+                ids[rows, index], logs[rows, index] = layer.leaders()
+    return Reading(values=values, top_id=ids, top_logprob=logs)
+
+
+def _check(d_vocab: int, targets: Tensor | None, want: Sequence[str], top: int) -> None:
+    unknown = [name for name in want if name not in NAMES]
+    if unknown:
+        raise InputError(f"want holds {unknown}, which no lens measures; choose among {list(NAMES)}.")
+    if "next_loss" in want and targets is None:
+        raise InputError('"next_loss" is the loss on the next tokens; give them as targets.')
+    if not 0 <= top <= d_vocab:
+        raise InputError(f"top wants to lie in 0 … {d_vocab}, got {top}.")
+
+
+class _Head:
+    """The unembedding, centred over the vocabulary: a shift of all logits changes no distribution."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
+        self.cuts = [slice(i, min(i + COLUMNS, len(weight))) for i in range(0, len(weight), COLUMNS)]
+        total = torch.stack([weight[cut].double().sum(0) for cut in self.cuts]).sum(0)
+        self.centre = (total / len(weight)).float()
+
+    def exact(self, ids: slice | Tensor) -> Float[Tensor, "column d_model"]:
+        """Rows of it in float64."""
+        return self.weight[ids].double() - self.centre
+
+    def rounded(self, ids: slice) -> Float[Tensor, "column d_model"]:
+        """Rows of it in float32."""
+        return self.weight[ids].float() - self.centre
+
+
+class _Sums:
+    """Sums over the vocabulary, piece by piece, each in units of its own piece's highest probability."""
+
+    def __init__(self) -> None:
+        self.highest, self.totals = list[Tensor](), list[Tensor]()
+
+    def add(self, logits: Tensor, *, out: Tensor) -> Float[Tensor, "row column"]:
+        """Take a piece in; returns exp(logits − the highest of the piece)."""
+        highest = logits.amax(-1, keepdim=True)
+        mass = torch.sub(logits, highest, out=out).exp_()
+        self.highest.append(highest[:, 0].double())
+        self.totals.append(mass.sum(-1).double())
+        return mass
+
+    def logarithm(self) -> Float[Tensor, " row"]:
+        """Ln Σ exp(logits)."""
+        highest = torch.stack(self.highest)
+        return (highest + torch.stack(self.totals).log()).logsumexp(0)
+
+    def mean(self, parts: Sequence[Tensor]) -> Float[Tensor, " row"]:
+        """An expectation, from Σ mass · value of every piece."""
+        shares = (torch.stack(self.highest) - self.logarithm()).exp()
+        return (shares * torch.stack(list(parts)).double()).sum(0)
 
 
 class _Tile:
-    """Some rows: the final distribution, its mean unembedding, and buffers for a layer's logits."""
+    """The final distribution at some rows, its log-probabilities held in full."""
 
-    def __init__(self, final: Tensor, turned: Tensor, bias: Tensor | None, buffers: Sequence[Tensor]) -> None:
-        self.final, self.turned, self.bias = final, turned, bias
-        self.final_logits, self.mass, self.logits = buffers[0], buffers[1], buffers[-1]
-        if len(buffers) == 2:  # KL(final ‖ layer) alone: probabilities take the place of the logits
-            self.normaliser = self.piecewise(final, keep=self.final_logits)
-            p = self.final_logits.sub_(self.normaliser.float()[:, None]).exp_()
-            p.div_(p.sum(-1, keepdim=True))
+    def __init__(self, head: _Head, final: Tensor, targets: Tensor | None, room: Tensor) -> None:
+        self.head, self.targets, self.log_p = head, targets, room
+        self.final, self.sums = final.double(), _Sums()
+        levels = torch.stack([self._logits(cut) for cut in head.cuts])
+        totals = torch.stack([room[:, cut].exp().sum(-1) for cut in head.cuts])
+        levels -= (levels + totals.double().log()).logsumexp(0)
+        for cut, level in zip(head.cuts, levels.float(), strict=True):
+            room[:, cut] += level[:, None]
+        self.best = room.argmax(-1)
+        self.best_log_p = room.gather(-1, self.best[:, None])
+        self.best_weight = head.exact(self.best)
+
+    def _logits(self, cut: slice) -> Float[Tensor, " row"]:
+        """Put logits in their place less the highest, which is returned: float32 is finest near 0."""
+        logits = self.final @ self.head.exact(cut).mT
+        if self.head.bias is not None:
+            logits += self.head.bias[cut].double()
+        highest = logits.amax(-1)
+        self.log_p[:, cut] = logits.sub_(highest[:, None])
+        return highest
+
+    def pieces(self) -> Iterator["_Piece"]:
+        """The vocabulary, piece by piece; call it once."""
+        rooms = torch.empty((3, len(self.log_p) * COLUMNS), dtype=torch.float32, device=self.log_p.device)
+        for cut in self.head.cuts:
+            log_p = self.log_p[:, cut]
+            yield _Piece(
+                start=cut.start,
+                turned=self.head.rounded(cut).mT,
+                log_p=log_p,
+                mass=self.sums.add(log_p, out=torch.empty_like(log_p)),
+                rooms=[room[: log_p.numel()].view(log_p.shape) for room in rooms],
+                best=_inside(self.best, cut),
+                targets=None if self.targets is None else _inside(self.targets, cut),
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Piece:
+    """Some token ids: the final distribution there, where ids of a tile's rows fall, and working room."""
+
+    start: int
+    turned: Float[Tensor, "d_model column"]
+    log_p: Float[Tensor, "row column"]
+    mass: Float[Tensor, "row column"]
+    rooms: Sequence[Tensor]
+    best: tuple[Tensor, Tensor]
+    targets: tuple[Tensor, Tensor] | None
+
+
+def _inside(ids: Int64[Tensor, " row"], cut: slice) -> tuple[Tensor, Tensor]:
+    """Rows whose id lies in the piece, and its column there."""
+    rows = ((ids >= cut.start) & (ids < cut.stop)).nonzero()[:, 0]
+    return rows, ids[rows] - cut.start
+
+
+class _Layer:
+    """A layer at the rows of a tile: what is asked of it, summed over the vocabulary."""
+
+    def __init__(self, tile: _Tile, rows: Tensor | None, want: Sequence[str], top: int) -> None:
+        self.tile, self.want, self.top, self.sums = tile, want, top, _Sums()
+        self.apart = None if rows is None else (rows.double() - tile.final).float()
+        if self.apart is not None:
+            self.shift = torch.linalg.vecdot(self.apart.double(), tile.best_weight).float()[:, None]
+        self.parts: dict[str, list[Tensor]] = {"kl": [], "reverse_kl": [], "entropy": []}
+        self.above = torch.zeros_like(tile.best)
+        self.target = torch.zeros(len(tile.best), dtype=torch.float64, device=tile.best.device)
+        self.leading = list[tuple[Tensor, Tensor]]()
+
+    def add(self, piece: _Piece) -> None:
+        """Take a piece of the vocabulary in: δ is `apart`, and `logits` are ln p_final + δ."""
+        apart, logits, room = piece.rooms
+        if self.apart is None:
+            apart.zero_()
         else:
-            self._product(final, self.final_logits)
-            self.best = self.final_logits.argmax(-1)
-            self.normaliser, total = self._masses(self.final_logits)
-            p = self.mass.div_(total[:, None])
-        self.mean = (p @ turned.mT).double()
+            torch.mm(self.apart, piece.turned, out=apart).sub_(self.shift)
+            apart[piece.best] = 0.0
+        torch.add(apart, piece.log_p, out=logits)
+        if "kl" in self.want:
+            self.parts["kl"].append(torch.linalg.vecdot(piece.mass, apart))
+        if self.top:
+            found = logits.topk(min(self.top, logits.shape[1]))
+            self.leading.append((found.values, found.indices + piece.start))
+        if "agreement" in self.want or "final_rank" in self.want:
+            self.above += (logits > self.tile.best_log_p).sum(-1)
+        if piece.targets is not None:
+            self.target[piece.targets[0]] = logits[piece.targets].double()
+        mass = self.sums.add(logits, out=room)
+        if "reverse_kl" in self.want:
+            self.parts["reverse_kl"].append(torch.linalg.vecdot(mass, apart))
+        if "entropy" in self.want:
+            self.parts["entropy"].append(torch.linalg.vecdot(mass, logits))
 
-    def _product(self, rows: Tensor, out: Tensor) -> None:
-        torch.mm(rows, self.turned, out=out)
-        if self.bias is not None:
-            out += self.bias
-
-    def _masses(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-sum-exp (float64) and Σ exp(z − max); the exponentials are left in `mass`."""
-        highest = logits.amax(-1, keepdim=True)
-        torch.sub(logits, highest, out=self.mass)
-        total = self.mass.exp_().sum(-1)
-        return highest[:, 0].double() + total.double().log(), total
-
-    def piecewise(self, rows: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Log-sum-exp (float64), a piece of the vocabulary at a time; the logits go to `keep`."""
-        room, parts = self.mass.view(-1), list[Tensor]()
-        for start in range(0, self.turned.shape[1], COLUMNS):
-            piece = self.turned[:, start : start + COLUMNS]
-            logits = room[: len(rows) * piece.shape[1]].view(len(rows), -1)
-            torch.mm(rows, piece, out=logits)
-            if self.bias is not None:
-                logits += self.bias[start : start + COLUMNS]
-            if keep is not None:
-                keep[:, start : start + COLUMNS] = logits
-            highest = logits.amax(-1, keepdim=True)
-            total = logits.sub_(highest).exp_().sum(-1)
-            parts.append(highest[:, 0].double() + total.double().log())
-        return torch.stack(parts).logsumexp(0)
-
-    def divergence(self, rows: Tensor) -> Tensor:
-        """KL(final ‖ layer) alone."""
-        apart = (self.final.double() - rows.double()).mul_(self.mean).sum(-1)
-        return (apart + self.piecewise(rows) - self.normaliser).clamp_(min=0.0)
-
-    def layer(self, rows: Tensor, targets: Tensor | None, want: Sequence[str]) -> dict[str, Tensor]:
-        """The wanted numbers of one layer at these rows."""
-        self._product(rows, self.logits)
-        found: dict[str, Tensor] = {}
-        if "agreement" in want:
-            found["agreement"] = self.logits.argmax(-1) == self.best
-        if "next_loss" in want and targets is not None:
-            own = self.logits.gather(-1, targets[:, None])[:, 0].double()
-        normaliser, total = self._masses(self.logits)
-        if "next_loss" in want and targets is not None:
-            found["next_loss"] = normaliser - own
-        if "kl" in want:
-            apart = (self.final.double() - rows.double()).mul_(self.mean).sum(-1)
-            found["kl"] = (apart + normaliser - self.normaliser).clamp_(min=0.0)
-        if "entropy" in want:
-            found["entropy"] = normaliser - torch.linalg.vecdot(self.mass, self.logits).double() / total
-        if "reverse_kl" in want:
-            apart = torch.linalg.vecdot(self.mass, self.logits.sub_(self.final_logits)).double() / total
-            found["reverse_kl"] = (apart - normaliser + self.normaliser).clamp_(min=0.0)
+    def values(self) -> dict[str, Tensor]:
+        """What was asked for, after the last piece."""
+        total, final = self.sums.logarithm(), self.tile.sums
+        rise = total - final.logarithm()
+        found: dict[str, Tensor] = {"final_rank": self.above, "agreement": self.above == 0}
+        if "kl" in self.want:
+            found["kl"] = _without_rounding(rise - final.mean(self.parts["kl"]))
+        if "reverse_kl" in self.want:
+            found["reverse_kl"] = _without_rounding(self.sums.mean(self.parts["reverse_kl"]) - rise)
+        if "entropy" in self.want:
+            found["entropy"] = total - self.sums.mean(self.parts["entropy"])
+        if "next_loss" in self.want:
+            found["next_loss"] = total - self.target
         return found
+
+    def leaders(self) -> tuple[Tensor, Tensor]:
+        """The top token ids and their log-probabilities."""
+        values, ids = (torch.cat(parts, dim=-1) for parts in zip(*self.leading, strict=True))
+        found = values.topk(self.top)
+        return ids.gather(-1, found.indices), found.values.double() - self.sums.logarithm()[:, None]
+
+
+def _without_rounding(divergence: Tensor) -> Tensor:
+    return torch.where(divergence.abs() < ROUNDING, divergence.clamp(min=0.0), divergence)
