@@ -43,7 +43,8 @@ def train(
         model: The model; it is not changed. It needs a final norm and an unembedding.
         texts: Documents that will not be analysed; cut into windows of the context length.
         tokens: Most tokens taken, in document order.
-        held_out: Share of the windows at the end that is kept out and measured before and after.
+        held_out: Share of the windows at the end that is kept out and measured before and after; the cut
+            is moved to the nearest end of a document, so that none is on both sides.
         learning_rate: The first rate.
         batch_size: Windows per step.
         seed: Order of the windows.
@@ -53,21 +54,22 @@ def train(
         The lens with its facts: among them ``kl_before`` and ``kl_after`` by layer on held-out text (nats).
 
     Raises:
-        InputError: If the model lacks the two parts, or the text gives fewer than ten windows.
+        InputError: If the model lacks the two parts, or the text gives fewer than ten windows or is one
+            document.
     """
     if model.final_norm is None or model.unembed is None:
         raise InputError(
             f"A tuned lens is trained through the final norm and the unembedding, which {model.name} does "
             "not name; give wrap(…, final_norm=…, unembed=…)."
         )
-    windows = _windows(model, texts, tokens)
-    kept_out = max(1, round(held_out * len(windows)))
+    windows, owners = _windows(model, texts, tokens)
     if len(windows) < 10 or not 0 < held_out < 1:
         raise InputError(
             f"A tuned lens wants at least 10 windows of text and a share held out between 0 and 1, got "
             f"{len(windows)} and {held_out}; give more text."
         )
-    learned, checked = encode(model, windows[:-kept_out]), encode(model, windows[-kept_out:])
+    cut = _cut(owners, held_out)
+    learned, checked = encode(model, windows[:cut]), encode(model, windows[cut:])
     n = model.n_layers - 1
     matrix = torch.zeros(n, model.d_model, model.d_model, device=model.device, requires_grad=True)
     bias = torch.zeros(n, model.d_model, device=model.device, requires_grad=True)
@@ -107,17 +109,32 @@ def train(
     return TunedLens(matrix=stored[0], bias=stored[1], model_digest=model.digest, facts=facts)
 
 
-def _windows(model: SubjectModel, texts: Sequence[str], tokens: int) -> list[list[int]]:
+def _windows(model: SubjectModel, texts: Sequence[str], tokens: int) -> tuple[list[list[int]], list[int]]:
+    """Windows of the context length, and of each the document it is from."""
     opening = [] if model.separator_id is None else [model.separator_id]
-    length, total, windows = (model.n_ctx or 512) - len(opening), 0, list[list[int]]()
-    for text in texts:
+    length, total = (model.n_ctx or 512) - len(opening), 0
+    windows, owners = list[list[int]](), list[int]()
+    for document, text in enumerate(texts):
         ids = model.tokenizer.encode(text, add_special_tokens=False).ids
         for start in range(0, len(ids), length):
             windows.append([*opening, *ids[start : start + length]])
+            owners.append(document)
             total += len(windows[-1])
             if total >= tokens:
-                return windows
-    return windows
+                return windows, owners
+    return windows, owners
+
+
+def _cut(owners: Sequence[int], held_out: float) -> int:
+    """The first window that is kept out: it begins the document nearest to the share that is wished."""
+    wished = len(owners) - max(1, round(held_out * len(owners)))
+    begins = [i for i in range(1, len(owners)) if owners[i] != owners[i - 1]]
+    if not begins:
+        raise InputError(
+            f"All {len(owners)} windows are of one document, so that none is left to hold out; give more "
+            "documents, or more tokens."
+        )
+    return min(begins, key=lambda begin: abs(begin - wished))
 
 
 def _ordered(encoded: Encoded, order: Tensor) -> Encoded:

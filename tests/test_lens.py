@@ -46,11 +46,12 @@ def by_hand(streams: int) -> dict[str, np.ndarray]:
 def test_convergence_is_the_mean_over_tokens(streams: int) -> None:
     model = support.subject(support.model_config(memory=support.memory_config(), n_streams=streams))
     data = lens.convergence(model, TEXTS, n_boot=50, batch_size=5).data
-    for name, values in by_hand(streams).items():
+    wanted = by_hand(streams)
+    for name, values in wanted.items():
         np.testing.assert_allclose(data[name], values, atol=2e-6, err_msg=name)
     # By hand the final distribution is the model's own logits: the last lens reproduces them.
     assert float(data["agreement"][-1]) == 1 and float(data["kl"][-1]) == 0
-    assert by_hand(streams)["kl"][-1] < 1e-6
+    assert wanted["kl"][-1] < 1e-6
     assert (data["kl_low"] <= data["kl"]).all() and (data["kl"] <= data["kl_high"]).all()
 
 
@@ -149,6 +150,24 @@ def test_a_tuned_lens_is_trained_saved_and_refused_elsewhere(tmp_path: Path) -> 
         lens.convergence(replace(model, digest="b" * 64), TEXTS, lens=again)
     with pytest.raises(InputError, match="without a tuned lens"):
         lens.convergence(model, TEXTS, lens="tuned")
+
+
+def test_training_a_lens_is_reproducible_and_keeps_whole_documents_out() -> None:
+    model, texts = support.subject(), support.documents(12, seed=1)
+    owners = lens_tuned._windows(model, texts, 10**6)[1]
+    cut = lens_tuned._cut(owners, 0.3)
+    assert owners[cut] != owners[cut - 1] and 0.5 < cut / len(owners) < 0.9
+    # Other text in the documents that are kept out changes what is measured, not what is learned.
+    changed = [text[:-1] if i in owners[cut:] else text for i, text in enumerate(texts)]
+    assert lens_tuned._windows(model, changed, 10**6)[1] == owners
+    one, again = (lens_tuned.train(model, t, batch_size=8, held_out=0.3, seed=7) for t in (texts, changed))
+    assert torch.equal(one.matrix, again.matrix) and torch.equal(one.bias, again.bias)
+    assert one.facts["text_digest"] == again.facts["text_digest"]
+    assert one.facts["kl_before"] != again.facts["kl_before"]
+    other = lens_tuned.train(model, texts, batch_size=8, held_out=0.3, seed=8)
+    assert not torch.equal(one.matrix, other.matrix)
+    with pytest.raises(InputError, match="windows are of one document"):
+        lens_tuned.train(model, [" ".join(texts)])
 
 
 @pytest.mark.parametrize(("value", "kind"), [(torch.nan, "NaN"), (torch.inf, "infinity")])
