@@ -77,8 +77,9 @@ def transformer_lens(peer: Peer, layers: list[Tensor]) -> Tensor:
     kept[f"blocks.{LAYERS - 1}.hook_resid_post"] = layers[-1][None]
     cache, found = ActivationCache(kept, peer), []
     for start in range(0, len(layers[0]), CHUNK):
-        stack = cache.accumulated_resid(pos_slice=(start, start + CHUNK))[1:]
-        stack = cache.apply_ln_to_stack(stack, recompute_ln=True)
+        every = cache.accumulated_resid(pos_slice=(start, start + CHUNK))
+        assert isinstance(every, Tensor)
+        stack = cache.apply_ln_to_stack(every[1:], recompute_ln=True)
         log_p = (stack[-1, 0] @ peer.W_U + peer.b_U).log_softmax(-1)
         p = log_p.exp()
         log_q = ((h @ peer.W_U + peer.b_U).log_softmax(-1) for h in stack[:, 0])

@@ -25,7 +25,8 @@ def layers(width: int, *, rows: int = 300, massive: float = 1.0) -> list[Tensor]
 
 
 def unembedding(d_vocab: int, width: int, *, scale: float = 1.0) -> Tensor:
-    return torch.randn(d_vocab, width, generator=torch.Generator().manual_seed(4)) * scale / width**0.5
+    made = torch.randn(d_vocab, width, generator=torch.Generator().manual_seed(4))
+    return made.mul_(scale / width**0.5)
 
 
 def check(found: Tensor, wanted: np.ndarray, *, within: float = 1e-5) -> None:
