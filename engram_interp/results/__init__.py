@@ -13,12 +13,15 @@ from engram_interp.results.base import Result
 from engram_interp.results.bundle import Bundle, open_bundle
 from engram_interp.results.bundle_writer import write_bundle
 from engram_interp.results.depth import DepthResult
+from engram_interp.results.editing import EditReport
 from engram_interp.results.gate_tests import GateSelectivity, GateUsefulness
 from engram_interp.results.gates import GateReading, GateStatistics
 from engram_interp.results.lens import ConvergenceResult, LensTable
 from engram_interp.results.lens_depth import LensDepthResult
 from engram_interp.results.opinions import SecondOpinions
+from engram_interp.results.patchscope import IdentityProbe, PatchscopeResult
 from engram_interp.results.retained import RetainedPerformance
+from engram_interp.results.skipping import SkipEffect
 from engram_interp.results.slots import SlotLookup
 from engram_interp.results.slots_index import SlotColliders, SlotLoad, SlotOccupants
 from engram_interp.results.stitching import StitchingResult
@@ -29,17 +32,21 @@ __all__ = [
     "Bundle",
     "ConvergenceResult",
     "DepthResult",
+    "EditReport",
     "GateReading",
     "GateSelectivity",
     "GateStatistics",
     "GateUsefulness",
+    "IdentityProbe",
     "LensDepthResult",
     "LensTable",
     "MemoryAttribution",
     "MemoryPromotion",
+    "PatchscopeResult",
     "Result",
     "RetainedPerformance",
     "SecondOpinions",
+    "SkipEffect",
     "SlotColliders",
     "SlotLoad",
     "SlotLookup",

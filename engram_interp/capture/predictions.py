@@ -1,0 +1,49 @@
+"""What a model predicts on batches of prompts, and its loss on the token that comes."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from jaxtyping import Float
+from torch import Tensor
+
+from engram_interp.capture.encode import Encoded
+from engram_interp.capture.record import run_batches
+from engram_interp.checkpoints.subject import SubjectModel
+
+
+def chosen(encoded: Encoded, rows: slice) -> Encoded:
+    """Some of the prompts, without the padding that only the others need."""
+    width = int(encoded.mask[rows].sum(1).max())
+    return Encoded(
+        tokens=encoded.tokens[rows, :width],
+        mask=encoded.mask[rows, :width],
+        entity_ends=encoded.entity_ends[rows],
+        names=encoded.names[rows],
+        texts=encoded.texts[rows],
+    )
+
+
+def batches(encoded: Encoded, *, batch_size: int) -> Iterator[tuple[int, Encoded]]:
+    """Consecutive prompts, each batch with the number of its first one."""
+    for start in range(0, len(encoded), batch_size):
+        yield start, chosen(encoded, slice(start, start + batch_size))
+
+
+def logits_of(model: SubjectModel, batch: Encoded) -> Float[Tensor, "batch token d_vocab"]:
+    """Logits at every position, in the model's own precision, on the CPU."""
+    with closing(run_batches(model, batch, [], batch_size=len(batch))) as runs:
+        return next(runs)[0].cpu()
+
+
+def next_loss(
+    log_p: Float[Tensor, "batch token d_vocab"], batch: Encoded
+) -> Float[Tensor, "batch predicted"]:
+    """Loss on the next token at every position but the last, nats; padding is not left out."""
+    return -log_p[:, :-1].gather(-1, batch.tokens[:, 1:, None].cpu()).squeeze(-1)
+
+
+def kl(
+    before: Float[Tensor, "batch token d_vocab"], after: Float[Tensor, "batch token d_vocab"]
+) -> Float[Tensor, "batch token"]:
+    """KL(before ‖ after) of log-probabilities at every position, nats."""
+    return (before.exp() * (before - after)).sum(-1)

@@ -1,0 +1,291 @@
+"""Which rows to change, and by how much, so that an n-gram promotes a token.
+
+The logit of the target, less the mean logit, is linear in the rows if everything else is held still: the
+gate, the final norm's scale, the streams' mixes, and what attention and feed-forward write. Along this
+direct path the least change of the rows that raises it by δ is δ · a / |a|², a its slope: the
+pseudo-inverse of one row vector. The convolution enters by its slope. The rows also make the key and fill
+the norm, so the closed form falls short; forward passes correct its length.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from engram_interp.capture.encode import Encoded, encode
+from engram_interp.capture.intervene import Change, intervene
+from engram_interp.capture.record import evaluating, run_batches
+from engram_interp.capture.rows import RowChange, memory_of, rows_written
+from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.errors import InputError
+from engram_interp.memory import hashing
+
+__all__ = ["Edit", "occurrences", "plan"]
+
+_NOTHING = -2
+_HELD_STILL = (
+    ".hook_gate",
+    ".hook_attn_out",
+    ".hook_mlp_out",
+    "ln_final.hook_scale",
+    ".hook_pre",
+    ".hook_post",
+    ".hook_comb",
+)
+"""Endings of the sites that the direct path takes as given."""
+_CLOSE = 0.05
+"""Corrections end when the rise is off by no more than this share, or one brings it no nearer than that."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Edit:
+    """Changes of rows that make an n-gram promote a token; `editing.applied` writes and undoes them.
+
+    Attributes:
+        ngram: Canonical ids of the n-gram.
+        ngram_text: Its tokens' text.
+        prompt: Token ids, separator first, that end with it: where gate and norm were read.
+        target: Token id that is promoted.
+        target_text: Its text.
+        columns: Columns (one order and head each) that were written.
+        changes: By memory layer, the rows and what is added to them.
+        wanted: Rise of the target's logit, less the mean logit, asked for, nats.
+        closed_form: Rise at the prompt after the closed form alone, nats.
+        reached: Rise at the prompt after the corrections, nats.
+    """
+
+    ngram: tuple[int, ...]
+    ngram_text: str
+    prompt: tuple[int, ...]
+    target: int
+    target_text: str
+    columns: tuple[int, ...]
+    changes: Mapping[int, RowChange]
+    wanted: float
+    closed_form: float
+    reached: float
+
+
+def plan(
+    model: SubjectModel,
+    ngram: str | Sequence[int],
+    target: str | int,
+    *,
+    strength: float = 6.0,
+    layers: Sequence[int] | None = None,
+    orders: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    corrections: int = 7,
+) -> Edit:
+    """The least change of rows with which an n-gram raises a token's logit; the model stays as it is.
+
+    Args:
+        model: A model with a memory.
+        ngram: A text whose last tokens (as many as the longest order) form the n-gram, the rest being the
+            context in which gate and norm are read; or its canonical ids.
+        target: The token to promote: its text or its id.
+        strength: Wanted rise of the target's logit, less the mean logit, nats.
+        layers: Memory layers to write, sharing the change so that its norm is least; None for all.
+        orders: Orders whose rows are written; None for all that the n-gram fills. Rows of a lower order are
+            read by more n-grams.
+        heads: Heads within each order; None for all.
+        corrections: Times that a forward pass corrects the length, 0 for the closed form alone.
+
+    Raises:
+        InputError: If the n-gram has fewer than two tokens, the target is not one token, a layer has no
+            memory, or no chosen row can raise the target's logit.
+    """
+    ids, prompt = _ngram(model, ngram)
+    token = _target(model, target)
+    columns = _columns(model, len(ids), orders, heads)
+    chosen = model.memory_layers if layers is None else tuple(int(layer) for layer in layers)
+    if not strength > 0 or corrections < 0:
+        raise InputError(
+            f"An edit wants strength > 0 and corrections ≥ 0, got {strength} and {corrections}; to demote a "
+            "token, promote another."
+        )
+    encoded = encode(model, [list(prompt)])
+    addresses = _addresses(model, encoded, chosen)
+    start = _rise(model, encoded, token)
+    rows = {layer: addresses[layer][columns] for layer in chosen}
+    changes = {
+        layer: RowChange(
+            rows=rows[layer], change=torch.zeros(len(columns), memory_of(model, layer).config.d_row)
+        )
+        for layer in chosen
+    }
+    rises = [0.0]
+    while len(rises) <= 1 + corrections and abs(strength - rises[-1]) > _CLOSE * strength:
+        with rows_written(model, changes):
+            slopes = _slopes(model, encoded, token, chosen, columns)
+        square = sum(float(slope.square().sum()) for slope in slopes.values())
+        if square == 0:
+            read = _text(model, prompt[-len(ids) :])
+            raise InputError(
+                f"No row that {read!r} reads in layers {list(chosen)} can raise the logit of "
+                f"{model.token_text(token)!r}: the value projection writes nothing towards it there."
+            )
+        scale = (strength - rises[-1]) / square
+        longer = {
+            layer: RowChange(rows=rows[layer], change=changes[layer].change + scale * slopes[layer])
+            for layer in chosen
+        }
+        with rows_written(model, longer):
+            rise = _rise(model, encoded, token) - start
+        if len(rises) > 1 and abs(strength - rise) > abs(strength - rises[-1]) - _CLOSE * strength:
+            break  # longer rows bring nothing more: the final norm is full of them
+        changes = longer
+        rises.append(rise)
+    return Edit(
+        ngram=ids,
+        ngram_text=_text(model, prompt[-len(ids) :]),
+        prompt=prompt,
+        target=token,
+        target_text=model.token_text(token),
+        columns=tuple(columns),
+        changes=changes,
+        wanted=float(strength),
+        closed_form=rises[1],
+        reached=rises[-1],
+    )
+
+
+def occurrences(model: SubjectModel, encoded: Encoded, ngram: Sequence[int]) -> Bool[Tensor, "batch token"]:
+    """Where the n-gram ends, True at its last token.
+
+    Args:
+        model: A model whose token map is known.
+        encoded: Prompts.
+        ngram: Canonical ids.
+    """
+    assert model.token_map is not None
+    ids = encoded.tokens.cpu()
+    segments = hashing.segments(ids, separator_id=model.separator_id, boundary=model.boundary)
+    canonical = torch.from_numpy(model.token_map)[ids].masked_fill(~encoded.mask.cpu(), hashing.DEAD)
+    found = torch.ones_like(ids, dtype=torch.bool)
+    for lag, wanted in enumerate(reversed(ngram)):
+        seen = hashing.lagged_ids(canonical, lag, pad_id=_NOTHING, segment_ids=segments)
+        found &= seen == wanted
+    return found
+
+
+def _ngram(model: SubjectModel, ngram: str | Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Canonical ids, and the prompt that ends with them."""
+    if not model.memory_layers or model.layout is None or model.token_map is None:
+        raise InputError(
+            f"{model.name} has no memory whose addresses are known, so no n-gram can be written; give the "
+            "model with Engram, or wrap(…, layout=…)."
+        )
+    longest, mapping = model.layout.max_order, model.token_map
+    if isinstance(ngram, str):
+        ids = [int(i) for i in model.to_tokens(ngram)[0, 0 if model.separator_id is None else 1 :]]
+    else:
+        if any(int(i) not in range(int(mapping.max()) + 1) for i in ngram) or len(ngram) > longest:
+            raise InputError(
+                f"An n-gram wants 2 … {longest} canonical ids in 0 … {int(mapping.max())}, got {list(ngram)}."
+            )
+        ids = [int(np.flatnonzero(mapping == int(i))[0]) for i in ngram]
+    names = [model.token_text(i) for i in ids]
+    if len(ids) < 2:
+        raise InputError(
+            f"An n-gram wants at least two tokens, got {len(ids)} ({names}); put the word before it in front."
+        )
+    if model.n_ctx is not None and len(ids) >= model.n_ctx:
+        raise InputError(
+            f"The n-gram's text has {len(ids)} tokens and the context holds {model.n_ctx} with the "
+            "separator; leave out its beginning."
+        )
+    if model.separator_id in ids[-longest:]:
+        raise InputError(f"An n-gram does not reach across the start of a document, got the tokens {names}.")
+    first = () if model.separator_id is None else (model.separator_id,)
+    return tuple(int(i) for i in mapping[ids[-longest:]]), (*first, *ids)
+
+
+def _target(model: SubjectModel, target: str | int) -> int:
+    if not isinstance(target, str):
+        if not 0 <= int(target) < model.d_vocab:
+            raise InputError(
+                f"The target's token id wants to lie in 0 … {model.d_vocab - 1}, got {int(target)}."
+            )
+        return int(target)
+    ids = model.tokenizer.encode(target, add_special_tokens=False).ids
+    if len(ids) != 1:
+        names = [model.token_text(i) for i in ids]
+        first = f"give the first, {names[0]!r}, or a word of one token" if names else "give a word"
+        raise InputError(
+            f"An edit promotes one token; {target!r} is {len(ids)} ({names}): {first} (most words want the "
+            "space before them)."
+        )
+    return int(ids[0])
+
+
+def _columns(
+    model: SubjectModel, order: int, orders: Sequence[int] | None, heads: Sequence[int] | None
+) -> list[int]:
+    layout = model.layout
+    assert layout is not None
+    filled, every = range(2, order + 1), range(layout.heads)
+    for name, given, allowed in (("orders", orders, filled), ("heads", heads, every)):
+        if given is not None and (not len(given) or any(i not in allowed for i in given)):
+            raise InputError(
+                f"{name} of this n-gram want to lie in {allowed.start} … {allowed.stop - 1}, got "
+                f"{list(given)}."
+            )
+    return [
+        (n - 2) * layout.heads + head
+        for n in sorted(set(filled if orders is None else orders))
+        for head in sorted(set(every if heads is None else heads))
+    ]
+
+
+def _addresses(model: SubjectModel, encoded: Encoded, layers: Sequence[int]) -> dict[int, Tensor]:
+    """Rows read at the last token by memory layer `[column]`."""
+    for layer in layers:
+        memory_of(model, layer)
+    if len(set(layers)) != len(layers) or not layers:
+        raise InputError(f"layers want distinct memory layers, at least one, got {list(layers)}.")
+    sites = [f"blocks.{layer}.engram.hook_rows" for layer in layers]
+    seen = _run(model, encoded, sites)[1]
+    return {layer: seen[site][0, -1].cpu() for layer, site in zip(layers, sites, strict=True)}
+
+
+def _run(model: SubjectModel, encoded: Encoded, sites: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    with closing(run_batches(model, encoded, sites)) as runs:
+        return next(runs)
+
+
+def _rise(model: SubjectModel, encoded: Encoded, target: int) -> float:
+    """The target's logit at the last token, less the mean logit."""
+    logits = _run(model, encoded, [])[0][0, -1].double()
+    return float(logits[target] - logits.mean())
+
+
+def _slopes(
+    model: SubjectModel, encoded: Encoded, target: int, layers: Sequence[int], columns: list[int]
+) -> dict[int, Tensor]:
+    """Slope of the target's logit, less the mean, by the rows read at the last token `[column, d_row]`."""
+    leaves: dict[int, Tensor] = {}
+
+    def leaf(layer: int) -> Change:
+        def replace(x: Tensor) -> Tensor:
+            leaves[layer] = x.detach().clone().requires_grad_()
+            return leaves[layer]
+
+        return replace
+
+    still: dict[str, Any] = {site: Tensor.detach for site in model.sites if site.endswith(_HELD_STILL)}
+    read = {f"blocks.{layer}.engram.hook_memory": leaf(layer) for layer in layers}
+    with evaluating(model.module), torch.enable_grad(), intervene(model, still | read):
+        logits = model.logits(encoded.tokens, encoded.mask)[0, -1].float()
+        slopes = torch.autograd.grad(logits[target] - logits.mean(), [leaves[layer] for layer in layers])
+    return {layer: slope[0, -1, columns].float().cpu() for layer, slope in zip(layers, slopes, strict=True)}
+
+
+def _text(model: SubjectModel, ids: Sequence[int]) -> str:
+    text: str = model.tokenizer.decode(list(ids), skip_special_tokens=False)
+    return text
