@@ -1,6 +1,7 @@
 """Tests of `engram_interp.editing`: the closed form, exact undoing, and who else is moved."""
 
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram_interp import editing
+from engram_interp import edit_effects, editing
 from engram_interp.capture import encode, record
 from engram_interp.capture.intervene import intervene
 from engram_interp.capture.rows import RowChange, rows_written
 from engram_interp.checkpoints import SubjectModel
 from engram_interp.errors import InputError
-from engram_interp.results.editing import GROUPS
+from engram_interp.results.editing import GROUPS, EditReport
 from tests import support
 
 TEXTS = support.documents(23, seed=7)
@@ -94,7 +95,14 @@ def test_corrections_bring_the_rise_to_what_was_asked(n_streams: int) -> None:
     assert rise == pytest.approx(again.reached, abs=1e-5) == pytest.approx(edit.reached, abs=1e-5)
 
 
-@settings(max_examples=40)
+@cache
+def intact(n_streams: int) -> tuple[SubjectModel, list[torch.Tensor], torch.Tensor]:
+    """A model, its tables and its logits before anything is written."""
+    model = subject(n_streams)
+    return model, tables(model), model.logits(IDS)
+
+
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**31),
     depth=st.integers(1, 4),
@@ -105,9 +113,8 @@ def test_corrections_bring_the_rise_to_what_was_asked(n_streams: int) -> None:
 def test_after_any_edit_every_bit_is_back(
     seed: int, depth: int, shared: bool, fails: type[BaseException] | None, streams: int
 ) -> None:
-    model = MODELS[streams]
+    model, before, logits = intact(streams)
     generator = torch.Generator().manual_seed(seed)
-    before, logits = tables(model), model.logits(IDS)
 
     def change(layer: int) -> RowChange:
         total = len(before[model.memory_layers.index(layer)])
@@ -130,9 +137,6 @@ def test_after_any_edit_every_bit_is_back(
     for old, new in zip(before, tables(model), strict=True):
         assert torch.equal(old.view(torch.int32), new.view(torch.int32))
     assert torch.equal(model.logits(IDS), logits)
-
-
-MODELS = {streams: subject(streams) for streams in (1, 3)}
 
 
 def test_minus_zero_and_nan_come_back_as_they_were() -> None:
@@ -223,17 +227,34 @@ def test_a_report_counts_who_reads_the_rows_and_who_is_out_of_reach(n_streams: i
     assert "kept every bit" in report.summary()
 
 
-def test_edits_that_share_no_row_compose_and_their_control_is_of_the_same_size() -> None:
+def test_edits_that_share_no_row_compose(tmp_path: Path) -> None:
     model = subject(rows=(4000, 7000))
     edits = [
         editing.plan(model, words(text, 9), target, strength=2.0, orders=[3])
         for text, target in zip(TEXTS[1:4], (50, 60, 70), strict=True)
     ]
-    data = editing.evaluate(model, edits, TEXTS[:6], n_boot=5).data
+    report = editing.evaluate(model, edits, TEXTS[:6], n_boot=5)
+    data = report.data
     assert dict(data.sizes)["edit"] == 3
     assert 0.5 < float(data["composed"]) < 1.5
     assert np.isnan(data["delta_loss_low"]).all()
     assert "fewer than 20 documents" in data["delta_loss_low"].attrs["missing"]
+    back = EditReport.load(report.save(tmp_path / "edits.nc"))
+    assert back.summary() == report.summary()
+    assert len(report.plot().data) == 5 and len(report.plot(show="collateral").data) == 2
+    with pytest.raises(InputError, match="show is one of success, collateral"):
+        report.plot(show="harm")  # type: ignore[arg-type]
+
+
+def test_the_control_moves_every_row_as_far() -> None:
+    model = subject()
+    edit = editing.plan(model, PROMPT, TARGET)
+    other = edit_effects.randomised(edit, seed=3)
+    for layer, made in edit.changes.items():
+        assert torch.equal(made.rows, other.changes[layer].rows)
+        moved = other.changes[layer].change
+        torch.testing.assert_close(made.change.norm(dim=-1), moved.norm(dim=-1))
+        assert not torch.allclose(made.change, moved)
 
 
 def test_bad_input_says_what_to_do() -> None:

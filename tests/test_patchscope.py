@@ -1,5 +1,6 @@
 """Tests of `engram_interp.patchscope`: readings by hand, controls, and probes with known answers."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from engram_interp.capture import encode, intervene, record
 from engram_interp.checkpoints import SubjectModel
 from engram_interp.data import prompts
 from engram_interp.errors import InputError
+from engram_interp.results import PatchscopeResult
 from tests import support
 
 TEXTS = support.documents(24, seed=3)
@@ -21,7 +23,7 @@ def subject(n_streams: int = 1) -> SubjectModel:
     return support.subject(support.model_config(memory=support.memory_config(), n_streams=n_streams))
 
 
-def read(model: SubjectModel, **how: Any) -> patchscope.PatchscopeResult:
+def read(model: SubjectModel, **how: Any) -> PatchscopeResult:
     given = {"target_prompt": TARGET, "placeholder": -2, "others": TEXTS[1:3], "draws": 7, "top": 3}
     return patchscope.read(model, SOURCE, **given | {"continuation": 2} | how)
 
@@ -69,14 +71,16 @@ def test_a_tokens_own_state_changes_nothing() -> None:
     )
 
 
-def test_how_often_random_states_say_it_as_well_counts_the_state_itself() -> None:
-    data = read(subject()).data
+def test_how_often_random_states_say_it_as_well_counts_the_state_itself(tmp_path: Path) -> None:
+    result = read(subject())
+    data = PatchscopeResult.load(result.save(tmp_path / "patchscope.nc")).data
     draws = 7
     counted = data["exceeded"].values * (draws + 1)
     np.testing.assert_allclose(counted, counted.round())
     assert (counted >= 1).all() and (counted <= draws + 1).all()
     assert (data["random_low"] <= data["random_high"]).all()
-    assert "one prompt, so no interval" in read(subject()).summary()
+    assert "one prompt, so no interval" in result.summary()
+    assert len(result.plot().data) == 4
 
 
 def test_what_cannot_be_read_says_why() -> None:
@@ -154,7 +158,7 @@ def test_entities_are_labelled_at_their_last_token_and_too_few_are_refused() -> 
     assert [(d, t) for d, t, _, _ in found] == [
         (d, ends[0]) for d, ends in enumerate(encode(model, marked).entity_ends)
     ]
-    with pytest.raises(InputError, match="at least two labels that recur in 3 documents .* got 1"):
+    with pytest.raises(InputError, match=r"at least two labels that recur in 3 documents .* got 1"):
         patchscope.identity(model, marked, label="entity")
     with pytest.raises(InputError, match="label is one of previous, before previous, entity"):
         patchscope.identity(model, TEXTS, label="word")  # type: ignore[arg-type]
@@ -165,8 +169,15 @@ def test_the_planted_models_fact_is_said_in_another_prompt() -> None:
     model = planted.build()
     fact = planted.facts()[0]
     result = patchscope.read(
-        model, fact.prompt, target_prompt="yod cev", placeholder=-1, answer=fact.target, others=["nax cev yod hep"],
-        draws=4, layers=[0, 1, 2], continuation=0,
-    )  # fmt: skip
+        model,
+        fact.prompt,
+        target_prompt="yod cev",
+        placeholder=-1,
+        answer=fact.target,
+        others=["nax cev yod hep"],
+        draws=4,
+        layers=[0, 1, 2],
+        continuation=0,
+    )
     ranks = result.data["answer_rank"].sel(condition="patched").values
     assert ranks[1] == 0 < ranks[0], "the fact is in the state from its memory's layer on"

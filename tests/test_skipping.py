@@ -1,5 +1,7 @@
 """Tests of `engram_interp.skipping`: a skipped block by hand, its control, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from engram_interp import skipping
 from engram_interp.capture import encode, intervene, record
 from engram_interp.checkpoints import SubjectModel
 from engram_interp.errors import InputError
+from engram_interp.results import SkipEffect
 from tests import support
 
 TEXTS = support.documents(22, seed=7)
@@ -82,8 +85,9 @@ def test_an_effect_is_the_mean_change_of_loss_and_pairs_with_the_baseline() -> N
     assert (data["control_kl"].sel(model="engram", memory="skipped") > 0).all()
 
 
-def test_without_a_baseline_or_with_few_documents_nothing_is_claimed() -> None:
+def test_without_a_baseline_or_with_few_documents_nothing_is_claimed(tmp_path: Path) -> None:
     result = skipping.effect(subject(), TEXTS[:3], n_boot=5)
+    assert SkipEffect.load(result.save(tmp_path / "skip.nc")).summary() == result.summary()
     assert "no baseline stands beside it" in result.summary()
     few = "an interval wants at least 20 documents to resample, got 3"
     assert result.data["delta_loss_low"].attrs["missing"] == few

@@ -117,4 +117,6 @@ def _cost(data: xr.Dataset) -> str:
     if np.isnan(low + high):
         why = wording.why_missing(data["delta_loss_low"])
         return f"{said} nats (control {signed(control)}; no interval: {why})"
-    return f"{said} nats {wording.span(low, high, digits=3)} (control {signed(control)})"
+    ends = [float(others[f"control_delta_loss{end}"]) for end in ("_low", "_high")]
+    beside = f"control {signed(control)} {wording.span(*ends, digits=3)}"
+    return f"{said} nats {wording.span(low, high, digits=3)} ({beside})"
