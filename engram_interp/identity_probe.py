@@ -35,6 +35,7 @@ _MEANING = {
 }
 _FOLDS = 5
 _FEWEST_DOCUMENTS = 3
+_SHUFFLES = 5
 _HELD = 4  # every fourth training document chooses the penalty
 
 
@@ -189,16 +190,18 @@ def _drawn(
 
 def _probed(
     rows: Float[np.ndarray, "sample d"], task: _Task, folds: Int64[np.ndarray, " sample"], *, seed: int
-) -> Bool[np.ndarray, "sample 2"]:
-    """Whether each sample is named rightly by a probe fitted on other folds: true labels, shuffled ones."""
-    shuffled = task.label[np.random.default_rng(seed + 1).permutation(len(task.label))]
-    right = np.zeros((len(rows), 2), bool)
+) -> Float[np.ndarray, "sample 2"]:
+    """Share of probes, fitted on other folds, that name each sample rightly: true labels, shuffled ones."""
+    generator = np.random.default_rng(seed + 1)
+    shuffled = [task.label[generator.permutation(len(task.label))] for _ in range(_SHUFFLES)]
+    right = np.zeros((len(rows), 2))
     for fold in np.unique(folds):
         test, train = folds == fold, folds != fold
         held = np.isin(task.document[train], np.unique(task.document[train])[::_HELD])
-        targets = [np.eye(len(task.names))[labels[train]] for labels in (task.label, shuffled)]
-        for column, (weight, bias) in enumerate(ridge.fit(rows[train], targets, held)):
-            right[test, column] = (rows[test] @ weight + bias).argmax(1) == task.label[test]
+        targets = [np.eye(len(task.names))[labels[train]] for labels in (task.label, *shuffled)]
+        for number, (weight, bias) in enumerate(ridge.fit(rows[train], targets, held)):
+            named = (rows[test] @ weight + bias).argmax(1) == task.label[test]
+            right[test, min(number, 1)] += named / (_SHUFFLES if number else 1)
     return right
 
 

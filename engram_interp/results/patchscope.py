@@ -60,7 +60,7 @@ class PatchscopeResult(Result):
         """Where the state says the answer better than random states do; one prompt carries no interval."""
         data, attrs = self.data, self.data.attrs
         own = data["answer_logprob"].sel(condition="patched")
-        best = int(own.argmax())
+        best = int(own.values.argmax())
         layer = int(data["layer"][best])
         beyond = [int(v) for v in data["layer"].values[data["exceeded"].values < _LEVEL]]
         ahead = (
@@ -99,7 +99,10 @@ class IdentityProbe(Result):
         },
         variables={
             **with_interval("accuracy", floats("model layer", "1", "share of held-out tokens named rightly")),
-            **with_interval("null_accuracy", floats("model layer", "1", "the same, labels shuffled")),
+            **with_interval(
+                "null_accuracy",
+                floats("model layer", "1", "the same of five probes of shuffled labels"),
+            ),
             **with_interval("by_token", floats("", "1", "accuracy of guessing from the current token")),
             **with_interval("difference", floats("layer", "1", "accuracy, Engram minus baseline")),
             "chance": floats("", "1", "share of the commonest class"),
@@ -110,7 +113,7 @@ class IdentityProbe(Result):
         """The best layer beside its nulls, and where Engram and baseline differ."""
         data, attrs = self.data, self.data.attrs
         accuracy = data["accuracy"].sel(model="engram")
-        best = int(accuracy.argmax())
+        best = int(np.nanargmax(accuracy.values))
         ends = [float(data[f"accuracy_{end}"].sel(model="engram")[best]) for end in ("low", "high")]
         interval = "" if math.isnan(sum(ends)) else f" {wording.span(*ends)}"
         shuffled = float(data["null_accuracy"].sel(model="engram")[best])

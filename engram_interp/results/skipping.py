@@ -52,7 +52,7 @@ class SkipEffect(Result):
         """Which layers cost most, and where Engram and baseline differ."""
         data = self.data
         cost = data["delta_loss"].sel(model="engram", memory="skipped")
-        most, least = int(cost.argmax()), int(cost.argmin())
+        most, least = int(np.nanargmax(cost.values)), int(np.nanargmin(cost.values))
         said = (
             f"Skipping a layer of {data.attrs.get('model', 'the model')} ({wording.basis(data)}) costs from "
             f"{signed(float(cost[least]))} (layer {least}) to {signed(float(cost[most]))} nats (layer {most})"
