@@ -39,7 +39,10 @@ _HELD_STILL = (
 )
 """Endings of the sites that the direct path takes as given."""
 _CLOSE = 0.05
-"""Corrections end when the rise is off by no more than this share, or one brings it no nearer than that."""
+"""Corrections end when the rise is off by no more than this share."""
+_WORTH = 0.85
+"""They also end before one that would leave more than this share of what is lacking: where the final norm
+is full, rows grow without end and bring nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,8 +140,8 @@ def plan(
         }
         with rows_written(model, longer):
             rise = _rise(model, encoded, token) - start
-        if len(rises) > 1 and abs(strength - rise) > abs(strength - rises[-1]) - _CLOSE * strength:
-            break  # longer rows bring nothing more: the final norm is full of them
+        if len(rises) > 1 and abs(strength - rise) > _WORTH * abs(strength - rises[-1]):
+            break
         changes = longer
         rises.append(rise)
     return Edit(

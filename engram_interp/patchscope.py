@@ -50,6 +50,9 @@ def read(
 ) -> PatchscopeResult:
     """What the model says of one token's state, layer by layer, beside random and mean states.
 
+    A state put in after the last layer reaches no later token: there the placeholder must be the last one.
+    The memory goes on reading the second prompt's own n-grams, which the state does not change.
+
     Args:
         model: The model.
         text: The source prompt.

@@ -60,7 +60,7 @@ class PatchscopeResult(Result):
         """Where the state says the answer better than random states do; one prompt carries no interval."""
         data, attrs = self.data, self.data.attrs
         own = data["answer_logprob"].sel(condition="patched")
-        best = int(own.values.argmax())
+        best = int((own - data["answer_logprob"].sel(condition="random token")).values.argmax())
         layer = int(data["layer"][best])
         beyond = [int(v) for v in data["layer"].values[data["exceeded"].values < _LEVEL]]
         ahead = (
@@ -74,8 +74,8 @@ class PatchscopeResult(Result):
         return (
             f"The state of “{source}” (token {int(data['token_index'])}) in "
             f"{attrs.get('model', 'the model')}, put into a second prompt, says "
-            f"“{visible(str(attrs.get('answer', '')))}” best after layer {layer}: log p "
-            f"{number(float(own[best]))} nats against {number(others)} for random tokens and "
+            f"“{visible(str(attrs.get('answer', '')))}” best, beside random tokens, after layer {layer}: "
+            f"log p {number(float(own[best]))} nats against {number(others)} for random tokens and "
             f"{number(float(data['plain_logprob']))} unpatched; {ahead}; it goes on “{said}”; one prompt, so "
             "no interval is possible."
         )
