@@ -12,6 +12,7 @@ from engram_interp.capture import encode, intervene, record
 from engram_interp.checkpoints import SubjectModel
 from engram_interp.data import prompts
 from engram_interp.errors import InputError
+from engram_interp.metrics.predictivity import document_folds
 from engram_interp.results import PatchscopeResult
 from tests import support
 
@@ -24,7 +25,13 @@ def subject(n_streams: int = 1) -> SubjectModel:
 
 
 def read(model: SubjectModel, **how: Any) -> PatchscopeResult:
-    given = {"target_prompt": TARGET, "placeholder": -2, "others": TEXTS[1:3], "draws": 7, "top": 3}
+    given: dict[str, Any] = {
+        "target_prompt": TARGET,
+        "placeholder": -2,
+        "others": TEXTS[1:3],
+        "draws": 7,
+        "top": 3,
+    }
     return patchscope.read(model, SOURCE, **given | {"continuation": 2} | how)
 
 
@@ -115,7 +122,7 @@ def task(n: int, classes: int, *, seed: int = 0) -> identity_probe._Task:
 def test_a_probe_finds_what_is_written_and_nothing_in_noise() -> None:
     made = task(900, 6)
     generator = np.random.default_rng(1)
-    folds = identity_probe.document_folds(made.document, n_folds=5, seed=0)
+    folds = document_folds(made.document, n_folds=5, seed=0)
     written = generator.normal(size=(6, 11))[made.label] + 0.1 * generator.normal(size=(900, 11))
     found = [identity_probe._probed(written, made, folds, seed=seed) for seed in range(4)]
     assert found[0][:, 0].mean() > 0.95
@@ -127,7 +134,7 @@ def test_a_probe_finds_what_is_written_and_nothing_in_noise() -> None:
 
 def test_a_guess_from_the_token_knows_what_the_token_tells() -> None:
     made = task(400, 5)
-    folds = identity_probe.document_folds(made.document, n_folds=5, seed=0)
+    folds = document_folds(made.document, n_folds=5, seed=0)
     told = identity_probe._Task(**{**vars(made), "label": made.token})
     assert identity_probe._by_token(told, folds).all()
     assert identity_probe._by_token(made, folds).mean() < 0.35

@@ -134,7 +134,7 @@ class IdentityProbe(Result):
         if np.isnan(low).all():
             return f"no interval is possible ({wording.why_missing(data['difference_low'])})"
         apart = [
-            f"{signed(value[i], digits=2)} {wording.span(low[i], high[i])} after layer {i}"
+            f"{signed(value[i])} {wording.span(low[i], high[i], digits=3)} after layer {i}"
             for i in np.flatnonzero((low > 0) | (high < 0))
         ]
         against = data.attrs.get("baseline", "the baseline")

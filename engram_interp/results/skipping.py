@@ -70,7 +70,7 @@ class SkipEffect(Result):
             why = wording.why_missing(data["difference_low"])
             return f"no interval is possible ({why}), so no difference to the baseline is claimed"
         apart = [
-            f"{signed(value[i])} {wording.span(low[i], high[i])} in layer {i}"
+            f"{signed(value[i])} {wording.span(low[i], high[i], digits=3)} in layer {i}"
             for i in np.flatnonzero((low > 0) | (high < 0))
         ]
         against = data.attrs.get("baseline", "the baseline")
