@@ -99,10 +99,14 @@ def interval(
     return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
 
 
+def reach(level: float, n_groups: int) -> float:
+    """Half-width of an expanded percentile interval, in standard deviations of the resamples."""
+    return float(math.sqrt(n_groups / (n_groups - 1)) * stats.t.ppf((1 + level) / 2, n_groups - 1))
+
+
 def _expanded(level: float, n_groups: int) -> float:
     """Share of resamples on either side of an expanded percentile interval."""
-    reach = math.sqrt(n_groups / (n_groups - 1)) * stats.t.ppf((1 + level) / 2, n_groups - 1)
-    return float(stats.norm.cdf(-reach))
+    return float(stats.norm.cdf(-reach(level, n_groups)))
 
 
 def mean_interval(

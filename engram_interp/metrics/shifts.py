@@ -22,8 +22,8 @@ READINGS = {"depth": "shift", "peak": "peak_shift", "path": "path_shift"}
 MEANS = ("headline", "control_shift", "soft_headline")
 """Means over layers: of the path after and before the first read, of the soft index after it."""
 
-DETECTED = (1.96 + 0.84) / 1.96
-"""Half-widths of its interval that a true shift must have to be told from 0 at 5 % in 80 % of samples."""
+POWER = 0.84
+"""Standard errors beyond its interval's reach that a true shift needs to be seen in 80 % of samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,8 @@ def estimates(
     for name in bounded:
         low, high = bootstrap.interval(draws[name], n_groups=n_groups)
         found[f"{name}_low"], found[f"{name}_high"] = low, high
-    found["detectable"] = np.asarray(DETECTED * (found["headline_high"] - found["headline_low"]) / 2)
+    needed = bootstrap.reach(0.95, n_groups) + POWER
+    found["detectable"] = np.asarray(needed * np.std(draws["headline"]))
     _drop_plateaus(found, alignment.plateau(similarity), alignment.plateau(reference), place)
     return found
 
