@@ -1,0 +1,87 @@
+"""Tests of `engram_interp.capture.rows`: whatever is written and however it ends, every bit is back."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engram_interp.capture.rows import RowChange, memory_of, rows_written
+from engram_interp.checkpoints import SubjectModel
+from engram_interp.errors import InputError
+from tests import support
+
+IDS = support.token_ids(2, 13)
+
+
+def subject(n_streams: int = 1) -> SubjectModel:
+    return support.subject(support.model_config(memory=support.memory_config(), n_streams=n_streams))
+
+
+def tables(model: SubjectModel) -> list[torch.Tensor]:
+    return [memory_of(model, layer).table.weight.clone() for layer in model.memory_layers]
+
+
+@cache
+def intact(n_streams: int) -> tuple[SubjectModel, list[torch.Tensor], torch.Tensor]:
+    """A model, its tables and its logits before anything is written."""
+    model = subject(n_streams)
+    return model, tables(model), model.logits(IDS)
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 2**31),
+    depth=st.integers(1, 4),
+    shared=st.booleans(),
+    fails=st.one_of(st.none(), st.sampled_from([ValueError, KeyboardInterrupt, RuntimeError])),
+    streams=st.sampled_from([1, 3]),
+)
+def test_after_any_edit_every_bit_is_back(
+    seed: int, depth: int, shared: bool, fails: type[BaseException] | None, streams: int
+) -> None:
+    model, before, logits = intact(streams)
+    generator = torch.Generator().manual_seed(seed)
+
+    def change(layer: int) -> RowChange:
+        total = len(before[model.memory_layers.index(layer)])
+        rows = torch.arange(9) if shared else torch.randperm(total, generator=generator)[:9]
+        size = 10.0 ** torch.randint(-8, 9, (9, 1), generator=generator)
+        return RowChange(rows=rows, change=size * torch.randn(9, 5, generator=generator))
+
+    def nested(levels: int) -> None:
+        with rows_written(model, {1: change(1), 2: change(2)}):
+            if levels > 1:
+                nested(levels - 1)
+            elif fails is not None:
+                raise fails("inside")
+
+    if fails is None:
+        nested(depth)
+    else:
+        with pytest.raises(fails, match="inside"):
+            nested(depth)
+    for old, new in zip(before, tables(model), strict=True):
+        assert torch.equal(old.view(torch.int32), new.view(torch.int32))
+    assert torch.equal(model.logits(IDS), logits)
+
+
+def test_minus_zero_and_nan_come_back_as_they_were() -> None:
+    model = subject()
+    table = model.module.get_parameter("blocks.1.engram.table.weight")
+    table.data[3, :2] = torch.tensor([-0.0, float("nan")])
+    before = table.clone()
+    with rows_written(model, {1: RowChange(rows=torch.tensor([3]), change=torch.zeros(1, 5))}):
+        pass
+    assert torch.equal(before.view(torch.int32), table.view(torch.int32))
+
+
+def test_a_layer_without_memory_and_a_foreign_memory_are_refused() -> None:
+    model = subject()
+    with pytest.raises(InputError, match=r"Layer 0 of tiny has no memory; layers that have one: \[1, 2\]"):
+        memory_of(model, 0)
+    foreign = replace(model, sites={**model.sites, "blocks.1.engram.hook_memory": "blocks.1.attn.out"})
+    with pytest.raises(InputError, match="not of a kind whose rows can be written"):
+        memory_of(foreign, 1)
