@@ -34,11 +34,9 @@ from engram_interp.metrics.gram import (
     n_entries,
     products,
     square_sums,
-    u_centre,
-    u_share,
-    u_term,
     write_blocks,
 )
+from engram_interp.metrics.u_centring import u_centre, u_share, u_term
 
 Diagonal = Literal["kept", "dropped"]
 Form = Literal["cheaper", "tiled", "feature"]

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from engram_interp.metrics.arrays import Floats
 from engram_interp.metrics.centring import centre
+from engram_interp.metrics.u_centring import u_centre, u_share, u_term
 
 CHUNK = 2048
 
@@ -188,13 +189,6 @@ def pair_traces(grams: FlatGrams, others: FlatGrams) -> Floats:
     return np.asarray(np.ldexp(traces.cpu().numpy(), powers))
 
 
-def u_term(sums: Tensor, others: Tensor) -> Tensor:
-    """What U-centring adds to the traces of Grams with these off-diagonal row sums [layer, row]."""
-    size = sums.shape[1]
-    totals = torch.outer(sums.sum(1), others.sum(1)) / ((size - 1) * (size - 2))
-    return totals - 2 / (size - 2) * (sums @ others.T)
-
-
 def batch_grams(
     batch: Sequence[Tensor],
     *,
@@ -271,18 +265,6 @@ def _square_sums(entries: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
     size, whole = sums.shape[1], square_sums(entries)
     change = sums.sum(1).square() / ((size - 1) * (size - 2)) - 2 / (size - 2) * sums.square().sum(1)
     return whole, whole + change
-
-
-def u_share(sums: Tensor, total: Tensor) -> Tensor:
-    """What U-centring adds to row and column i of a Gram whose off-diagonal rows sum to `sums`."""
-    size = len(sums)
-    return total / (2 * (size - 1) * (size - 2)) - sums / (size - 2)
-
-
-def u_centre(gram: Tensor, rows: Tensor, columns: Tensor) -> None:
-    """Add `rows` [row] and `columns` [column] to a Gram [row, column], as one rank-2 product."""
-    left = torch.stack([rows, torch.ones_like(rows)], dim=1)
-    gram.addmm_(left, torch.stack([torch.ones_like(columns), columns]))
 
 
 def _write_gram_slowly(

@@ -3,9 +3,11 @@
 import json
 import multiprocessing
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -140,7 +142,11 @@ def _run(out: Path, threads: int, started: Any) -> None:
     store.capture(model, prompts, sites=SITES, out=out, **SMALL)
 
 
-def test_killed_at_random_moments_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
+def test_killed_at_random_moments_it_ends_in_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A child imports its parent's main module, and Streamlit's tests leave a page there.
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["engram_interp.capture.store", "tests.support"])
 

@@ -50,7 +50,9 @@ def test_right_padding_changes_nothing(n_streams: int, n_experts: int) -> None:
     torch.testing.assert_close(both[1:, :6], model(short), atol=2e-5, rtol=0)
     other = batch.clone()
     other[1, 6:] = 91
-    assert model(other, mask=mask)[1, :6].equal(both[1, :6])
+    # Experts are given padding too: what it holds decides how many rows a product has, so its rounding.
+    rounding = 2e-5 if n_experts else 0
+    torch.testing.assert_close(model(other, mask=mask)[1, :6], both[1, :6], atol=rounding, rtol=0)
 
 
 def test_explicit_attention_equals_the_fused_one() -> None:
