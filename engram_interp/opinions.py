@@ -2,9 +2,9 @@
 
 Beside CKA: mutual k-NN overlap (which samples are alike), orthogonal Procrustes (how well a rotation
 lays one layer over the other) and held-out linear predictivity (what of a baseline layer an Engram layer
-foretells). Through each one's similarities goes the same monotone path, read on the self-reference's own.
-Give another seed of the baseline as the reference: the baseline itself is recognised layer by layer, so it
-cannot take off what makes some baseline layers easier to resemble or to foretell than others.
+foretells). Through each one's similarities goes the same monotone path, read on the self-reference's own
+as `depth` reads it. Give another seed of the baseline as the reference: the baseline itself is recognised
+layer by layer, so it cannot take off what makes some baseline layers easier to resemble or to foretell.
 Measures that agree make a finding; one alone is a picture.
 """
 
@@ -84,7 +84,14 @@ def compare(
     layer = np.arange(len(xs))
     pre_memory = layer < min(engram.memory_layers, default=len(xs))
     interior = ~alignment.edge_layers(len(xs), top_k=5) & ~pre_memory & (layer < len(rs))
-    seen = _Seen(samples=samples, k=k, seed=seed, pre_memory=pre_memory, interior=interior)
+    seen = _Seen(
+        samples=samples,
+        k=k,
+        seed=seed,
+        pre_memory=pre_memory,
+        interior=interior,
+        itself=reference is None,
+    )
     variables = _variables(xs, ys, rs, seen, n_boot)
     facts = _facts(models, encodings[0], samples, reference)
     facts |= {"k": k, "streams": str(streams), "n_boot": n_boot, "seed": seed, "folds": _FOLDS}
@@ -103,13 +110,14 @@ def compare(
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """What every measure looks at: the samples, and the layers that count."""
+    """What every measure looks at; `itself` says that the baseline stands for another seed of itself."""
 
     samples: Samples
     k: int
     seed: int
     pre_memory: np.ndarray
     interior: np.ndarray
+    itself: bool
 
     @property
     def n_documents(self) -> int:
@@ -147,6 +155,8 @@ def _variables(
 
 
 def _shifts(similarity: np.ndarray, own: np.ndarray, seen: _Seen) -> dict[str, np.ndarray]:
+    if seen.itself:
+        own = alignment.as_another_seed(own, similarity)
     path = alignment.monotone_path(similarity, refine="parabola")
     path_self = alignment.monotone_path(own, refine="parabola")
     shift = alignment.calibrated_shift(path, path_self)

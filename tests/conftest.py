@@ -24,6 +24,7 @@ OFFLINE = {
     "WANDB_MODE": "disabled",
     "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
     "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait make a crowded machine crawl
 }
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HOME = pytest.StashKey[Path]()
