@@ -33,6 +33,8 @@ ROUNDING = 1e-6
 
 NAMES = ("kl", "reverse_kl", "entropy", "next_loss", "agreement", "final_rank")
 
+_EXPECTATIONS = ("kl", "reverse_kl", "entropy")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
@@ -128,41 +130,42 @@ class _Head:
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight, self.bias = weight, bias
         self.cuts = [slice(i, min(i + COLUMNS, len(weight))) for i in range(0, len(weight), COLUMNS)]
-        total = torch.stack([weight[cut].double().sum(0) for cut in self.cuts]).sum(0)
-        self.centre = (total / len(weight)).float()
+        shape = (min(COLUMNS, len(weight)), weight.shape[1])
+        self.rooms = {t: weight.new_empty(shape, dtype=t) for t in (torch.float64, torch.float32)}
+        self.centre = weight.new_zeros(shape[1:], dtype=torch.float32)
+        total = sum(self.piece(cut, torch.float64).sum(0) for cut in self.cuts)
+        self.centre = torch.as_tensor(total / len(weight)).float()
 
-    def exact(self, ids: slice | Tensor) -> Float[Tensor, "column d_model"]:
-        """Rows of it in float64."""
-        return self.weight[ids].double() - self.centre
-
-    def rounded(self, ids: slice) -> Float[Tensor, "column d_model"]:
-        """Rows of it in float32."""
-        return self.weight[ids].float() - self.centre
+    def piece(self, cut: slice, dtype: torch.dtype) -> Float[Tensor, "column d_model"]:
+        """Rows of it, in a place that the next piece of that type takes."""
+        rows = self.weight[cut]
+        return self.rooms[dtype][: len(rows)].copy_(rows).sub_(self.centre)
 
 
 class _Sums:
-    """Sums over the vocabulary, piece by piece, each in units of its own piece's highest probability."""
+    """Sums over the vocabulary, piece by piece, each in units of its own piece's highest probability.
 
-    def __init__(self) -> None:
-        self.highest, self.totals = list[Tensor](), list[Tensor]()
+    Their places are made at the start: small tensors that outlive a piece, between the large ones that do
+    not, would leave the heap in holes.
+    """
 
-    def add(self, logits: Tensor, *, out: Tensor) -> Float[Tensor, "row column"]:
+    def __init__(self, n_pieces: int, like: Float[Tensor, " row"]) -> None:
+        self.highest, self.totals = like.new_zeros((2, n_pieces, len(like)), dtype=torch.float64)
+
+    def add(self, number: int, logits: Tensor, *, out: Tensor) -> Float[Tensor, "row column"]:
         """Take a piece in; returns exp(logits − the highest of the piece)."""
         highest = logits.amax(-1, keepdim=True)
         mass = torch.sub(logits, highest, out=out).exp_()
-        self.highest.append(highest[:, 0].double())
-        self.totals.append(mass.sum(-1).double())
+        self.highest[number], self.totals[number] = highest[:, 0], mass.sum(-1)
         return mass
 
     def logarithm(self) -> Float[Tensor, " row"]:
         """Ln Σ exp(logits)."""
-        highest = torch.stack(self.highest)
-        return (highest + torch.stack(self.totals).log()).logsumexp(0)
+        return (self.highest + self.totals.log()).logsumexp(0)
 
-    def mean(self, parts: Sequence[Tensor]) -> Float[Tensor, " row"]:
+    def mean(self, parts: Float[Tensor, "piece row"]) -> Float[Tensor, " row"]:
         """An expectation, from Σ mass · value of every piece."""
-        shares = (torch.stack(self.highest) - self.logarithm()).exp()
-        return (shares * torch.stack(list(parts)).double()).sum(0)
+        return ((self.highest - self.logarithm()).exp() * parts).sum(0)
 
 
 class _Tile:
@@ -170,7 +173,7 @@ class _Tile:
 
     def __init__(self, head: _Head, final: Tensor, targets: Tensor | None, room: Tensor) -> None:
         self.head, self.targets, self.log_p = head, targets, room
-        self.final, self.sums = final.double(), _Sums()
+        self.final, self.sums = final.double(), _Sums(len(head.cuts), room[:, 0])
         levels = torch.stack([self._logits(cut) for cut in head.cuts])
         totals = torch.stack([room[:, cut].exp().sum(-1) for cut in head.cuts])
         levels -= (levels + totals.double().log()).logsumexp(0)
@@ -178,11 +181,11 @@ class _Tile:
             room[:, cut] += level[:, None]
         self.best = room.argmax(-1)
         self.best_log_p = room.gather(-1, self.best[:, None])
-        self.best_weight = head.exact(self.best)
+        self.best_weight = head.weight[self.best].double() - head.centre
 
     def _logits(self, cut: slice) -> Float[Tensor, " row"]:
         """Put logits in their place less the highest, which is returned: float32 is finest near 0."""
-        logits = self.final @ self.head.exact(cut).mT
+        logits = self.final @ self.head.piece(cut, torch.float64).mT
         if self.head.bias is not None:
             logits += self.head.bias[cut].double()
         highest = logits.amax(-1)
@@ -191,15 +194,17 @@ class _Tile:
 
     def pieces(self) -> Iterator["_Piece"]:
         """The vocabulary, piece by piece; call it once."""
-        rooms = torch.empty((3, len(self.log_p) * COLUMNS), dtype=torch.float32, device=self.log_p.device)
-        for cut in self.head.cuts:
+        places = self.log_p.new_empty((4, len(self.log_p) * COLUMNS))
+        for number, cut in enumerate(self.head.cuts):
             log_p = self.log_p[:, cut]
+            mass, *rooms = (place[: log_p.numel()].view(log_p.shape) for place in places)
             yield _Piece(
+                number=number,
                 start=cut.start,
-                turned=self.head.rounded(cut).mT,
+                turned=self.head.piece(cut, torch.float32).mT,
                 log_p=log_p,
-                mass=self.sums.add(log_p, out=torch.empty_like(log_p)),
-                rooms=[room[: log_p.numel()].view(log_p.shape) for room in rooms],
+                mass=self.sums.add(number, log_p, out=mass),
+                rooms=rooms,
                 best=_inside(self.best, cut),
                 targets=None if self.targets is None else _inside(self.targets, cut),
             )
@@ -209,6 +214,7 @@ class _Tile:
 class _Piece:
     """Some token ids: the final distribution there, where ids of a tile's rows fall, and working room."""
 
+    number: int
     start: int
     turned: Float[Tensor, "d_model column"]
     log_p: Float[Tensor, "row column"]
@@ -228,18 +234,20 @@ class _Layer:
     """A layer at the rows of a tile: what is asked of it, summed over the vocabulary."""
 
     def __init__(self, tile: _Tile, rows: Tensor | None, want: Sequence[str], top: int) -> None:
-        self.tile, self.want, self.top, self.sums = tile, want, top, _Sums()
+        shape = tile.sums.highest.shape
+        self.tile, self.want, self.sums = tile, want, _Sums(len(tile.head.cuts), tile.best_log_p[:, 0])
         self.apart = None if rows is None else (rows.double() - tile.final).float()
         if self.apart is not None:
             self.shift = torch.linalg.vecdot(self.apart.double(), tile.best_weight).float()[:, None]
-        self.parts: dict[str, list[Tensor]] = {"kl": [], "reverse_kl": [], "entropy": []}
+        self.parts = {name: self.sums.totals.new_zeros(shape) for name in want if name in _EXPECTATIONS}
         self.above = torch.zeros_like(tile.best)
-        self.target = torch.zeros(len(tile.best), dtype=torch.float64, device=tile.best.device)
-        self.leading = list[tuple[Tensor, Tensor]]()
+        self.target = self.sums.totals.new_zeros(shape[1])
+        self.leading = self.sums.totals.new_full((*shape, top), -torch.inf)
+        self.leading_ids = torch.zeros_like(self.leading, dtype=torch.int64)
 
     def add(self, piece: _Piece) -> None:
         """Take a piece of the vocabulary in: δ is `apart`, and `logits` are ln p_final + δ."""
-        apart, logits, room = piece.rooms
+        number, (apart, logits, room) = piece.number, piece.rooms
         if self.apart is None:
             apart.zero_()
         else:
@@ -247,19 +255,20 @@ class _Layer:
             apart[piece.best] = 0.0
         torch.add(apart, piece.log_p, out=logits)
         if "kl" in self.want:
-            self.parts["kl"].append(torch.linalg.vecdot(piece.mass, apart))
-        if self.top:
-            found = logits.topk(min(self.top, logits.shape[1]))
-            self.leading.append((found.values, found.indices + piece.start))
+            self.parts["kl"][number] = torch.mul(piece.mass, apart, out=room).sum(-1)
+        if self.leading.shape[-1]:
+            found = logits.topk(min(self.leading.shape[-1], logits.shape[1]))
+            kept = (number, slice(None), slice(found.values.shape[1]))
+            self.leading[kept], self.leading_ids[kept] = found.values.double(), found.indices + piece.start
         if "agreement" in self.want or "final_rank" in self.want:
             self.above += (logits > self.tile.best_log_p).sum(-1)
         if piece.targets is not None:
             self.target[piece.targets[0]] = logits[piece.targets].double()
-        mass = self.sums.add(logits, out=room)
+        mass = self.sums.add(number, logits, out=room)
         if "reverse_kl" in self.want:
-            self.parts["reverse_kl"].append(torch.linalg.vecdot(mass, apart))
+            self.parts["reverse_kl"][number] = apart.mul_(mass).sum(-1)
         if "entropy" in self.want:
-            self.parts["entropy"].append(torch.linalg.vecdot(mass, logits))
+            self.parts["entropy"][number] = logits.mul_(mass).sum(-1)
 
     def values(self) -> dict[str, Tensor]:
         """What was asked for, after the last piece."""
@@ -276,11 +285,11 @@ class _Layer:
             found["next_loss"] = total - self.target
         return found
 
-    def leaders(self) -> tuple[Tensor, Tensor]:
+    def leaders(self) -> tuple[Int64[Tensor, "row rank"], Float[Tensor, "row rank"]]:
         """The top token ids and their log-probabilities."""
-        values, ids = (torch.cat(parts, dim=-1) for parts in zip(*self.leading, strict=True))
-        found = values.topk(self.top)
-        return ids.gather(-1, found.indices), found.values.double() - self.sums.logarithm()[:, None]
+        values, ids = (t.movedim(0, 1).flatten(1) for t in (self.leading, self.leading_ids))
+        found = values.topk(self.leading.shape[-1])
+        return ids.gather(-1, found.indices), found.values - self.sums.logarithm()[:, None]
 
 
 def _without_rounding(divergence: Tensor) -> Tensor:
