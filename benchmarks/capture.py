@@ -39,8 +39,7 @@ def bare(run: Callable[[Tensor, Tensor], Tensor], model: SubjectModel, ids: list
 
 def captured(model: SubjectModel, ids: list[list[int]], folder: Path) -> None:
     """The same, with sites going to the disk."""
-    with tempfile.TemporaryDirectory(dir=folder) as out:
-        store.capture(model, ids, sites=SITES, out=Path(out) / "c", batch_size=BATCH)
+    store.capture(model, ids, sites=SITES, out=Path(tempfile.mkdtemp(dir=folder)) / "c", batch_size=BATCH)
 
 
 def main(count: int) -> dict[str, Ratio]:

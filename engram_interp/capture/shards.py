@@ -3,7 +3,7 @@
     DIR/part-1-of-1/
         tokens.parquet      one row per token: prompt, position, token id, whether an entity ends there
         part.json           what is captured: model, sites, shapes, prompts; tokens.parquet is there before it
-        000000.safetensors  every site at the tokens of consecutive prompts, about 64 MB
+        000000.safetensors  every site at the tokens of consecutive prompts, about 32 MB
         manifest.jsonl      one line per finished shard: file, rows, bytes, xxh3, digest of part.json
 
 Row i of a site belongs to row i of tokens.parquet; the shards follow each other. A shard is written under

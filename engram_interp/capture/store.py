@@ -32,7 +32,7 @@ from engram_interp.errors import InputError
 
 __all__ = ["Capture", "Progress", "capture", "open_capture"]
 
-SHARD_BYTES = 64 << 20
+SHARD_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,16 +194,19 @@ def _filled(model: SubjectModel, prompts: Encoded, room: dict[str, Tensor], part
     last, start = list(part.sites)[-1], 0
 
     def keep(name: str, value: Tensor) -> None:
-        rows = value.flatten(0, 1) if bool(mask.all()) else value[mask]
-        room[name][start : start + len(rows)].copy_(rows)
+        into = room[name][start : start + len(index)]
+        if value.dtype == into.dtype and value.device == into.device:
+            torch.index_select(value.flatten(0, 1), 0, index, out=into)
+        else:
+            into.copy_(value.flatten(0, 1)[index])
         if name == last:
             raise _Enough
 
     with evaluating(model.module), watching(model, list(part.sites), keep):
         for first in range(0, len(prompts), part.batch_size):
             batch = prompts.part(slice(first, first + part.batch_size))
-            mask = batch.mask
+            index = batch.mask.flatten().nonzero()[:, 0]
             with torch.inference_mode(), suppress(_Enough):
-                model.logits(batch.tokens, mask)
-            start += int(mask.sum())
+                model.logits(batch.tokens, batch.mask)
+            start += len(index)
             yield start

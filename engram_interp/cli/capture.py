@@ -56,7 +56,7 @@ def capture(
     shard: Annotated[str, typer.Option(metavar="i/n", help="Capture the i-th of n shares only.")] = "1/1",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the capture in --out.")] = False,
 ) -> None:
-    """Run a model on text and write what passes chosen sites, in files of about 64 MB.
+    """Run a model on text and write what passes chosen sites, in files of about 32 MB.
 
     A line <|endoftext|> in a text file ends a document. [[Entities]] marked in --prompts are kept as such,
     so that models can be compared there. `depth.compare`, `opinions.compare`, `lens.convergence` and
