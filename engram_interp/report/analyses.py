@@ -14,6 +14,8 @@ from engram_interp.results import ConvergenceResult, Result, wording
 from engram_interp.results.provenance import now
 
 EXAMPLES = 6
+PER_DOCUMENT = 4
+"""Tokens of each document at which a gate is shut; each costs two runs of its prompt."""
 _NOTES_AT_MOST = 5
 _WHOLE_3_GRAM = 3
 """First position, the separator being at 0, whose 3-gram lies within the text."""
@@ -159,6 +161,7 @@ def _stages(
     def tuned() -> Result:
         return lens_depth.compare(engram, baseline, prompts, lens="tuned", **drawn)
 
+    never = None if baseline.memory_layers else baseline  # a baseline with a memory shows nothing here
     both_tuned = engram.tuned_lens is not None and baseline.tuned_lens is not None
 
     def where_possible(title: str, share: float, name: str, work: Callable[[], Result]) -> _Stage:
@@ -188,7 +191,22 @@ def _stages(
         ),
         stage("gates", 2, "gates", lambda: gates.read(engram, prompts)),
         stage("gate nulls", 14, "gate-statistics", lambda: gates.statistics(engram, prompts, **drawn)),
+        where_possible(
+            "gate selectivity", 14, "gate-selectivity", lambda: gates.selectivity(engram, prompts, **drawn)
+        ),
+        where_possible(
+            "gate usefulness",
+            20,
+            "gate-usefulness",
+            lambda: gates.usefulness(engram, prompts, per_document=PER_DOCUMENT, **drawn),
+        ),
         stage("ablations", 20, "ablation", lambda: ablation.effect(engram, prompts, **drawn)),
+        where_possible(
+            "retained performance",
+            30,
+            "retained",
+            lambda: ablation.retained(engram, baseline=never, **drawn),
+        ),
         _Stage(name="example prompts", share=1, work=tables),
     ]
 

@@ -1,7 +1,5 @@
 """Sections about layers: which layers resemble each other, the control, and the lens."""
 
-import math
-
 import numpy as np
 import xarray as xr
 
@@ -9,7 +7,7 @@ from engram_interp.results import ConvergenceResult, DepthResult, wording
 from engram_interp.results.provenance import layer_list
 from engram_interp.views.markup import Html
 from engram_interp.views.page import Section
-from engram_interp.views.tables import Cell, depth_table, measured, table
+from engram_interp.views.tables import Cell, depth_table, estimate, measured, table
 from engram_interp.views.theme import signed
 
 _HOW = (
@@ -168,12 +166,3 @@ def _lens_table(engram: xr.Dataset, baseline: xr.Dataset) -> Html:
     headers = ["layer (from 0)", *(f"{who}: {name}" for who in ("Engram", "baseline") for name in names)]
     caption = "KL(final ‖ layer) in nats, and the share of tokens whose top token is already the final one."
     return table(headers, rows, caption=caption)
-
-
-def estimate(data: xr.Dataset, name: str, *, change: bool = False) -> list[Cell]:
-    """Two cells: a value, and its interval in brackets."""
-    low, high = (float(data[f"{name}{end}"]) for end in ("_low", "_high"))
-    interval: Cell = wording.span(low, high, digits=3)
-    if math.isnan(low + high):
-        interval = measured(data[f"{name}_low"])
-    return [measured(data[name], change=change), interval]

@@ -1,29 +1,17 @@
-"""Sections about the memory: gates, strips of tokens, ablations, slots."""
+"""Sections about the memory: what ablating it costs, what is retained without it, what one token read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
 
-from engram_interp.report.layers import estimate
-from engram_interp.results import AblationEffect, GateReading, GateStatistics, LensTable, SlotLookup
-from engram_interp.views.markup import Html
+from engram_interp.results import AblationEffect, LensTable, RetainedPerformance, SlotLookup
+from engram_interp.views.memory_tables import retained_strata_table, retained_table
 from engram_interp.views.page import Section
-from engram_interp.views.strips import gate_strip, lens_window
-from engram_interp.views.tables import Cell, measured, slot_table, table
+from engram_interp.views.strips import lens_window
+from engram_interp.views.tables import Cell, estimate, slot_table, table
 from engram_interp.views.theme import number, signed
 
-_GATES = (
-    "A gate scales what the memory writes at a token: 0 shuts it out, 1 lets all of it through. A gate that "
-    "learnt nothing varies too: even at initialisation its mean is about 0.5 and it spreads widely. So "
-    "each statistic stands beside three nulls: the same model untrained, rows "
-    "swapped among the tokens of a prompt, and queries swapped among all tokens. An open gate does not show "
-    "that the memory helps; the ablations below test that."
-)
-_STRIPS = (
-    "The prompts shown are evenly spaced through the set, not chosen for what they show. The gate at a token "
-    "speaks of the n-grams that end there; the short convolution carries what was read to a few later tokens."
-)
 _ABLATIONS = (
     "Parts of the memory are switched off and the loss is measured again. The random control moves "
     "what the memory writes just as far, at the same tokens, in a random direction: only what goes beyond "
@@ -31,66 +19,25 @@ _ABLATIONS = (
     "of what it was trained for and can do worse than one that never had any, so these numbers overstate "
     "how much the memory gives."
 )
+_RETAINED = (
+    "The probes are short questions with one right answer among a few, scored by likelihood: facts, reading "
+    "(the passage's own effect on the answers) and plain continuation. Retained is (ablated − chance) / "
+    "(intact − chance); where the intact model is not clearly above chance there is nothing to retain and no "
+    "share is given. The control moves what the memory writes just as far in a random direction, and the "
+    "baseline never had a memory. Intervals resample the probes: they say how scores would vary over more "
+    "questions like these, not over training runs. A drop shows what this model leans on with the memory in "
+    "place; it does not show that the answers are stored there."
+)
+_STRATA = (
+    "The same scores by how often training read the n-gram that ends the prompt (the smallest count over the "
+    "heads of the longest order: an upper bound). The strata are small, so their intervals are wide, and "
+    "their probes differ in more than the number of hits."
+)
 _SLOTS = (
     "Each order (length of n-gram) and head hashes the n-gram that ends at the token to one row of the "
     "table. Different n-grams can share a row. The share says how much of the vector that was looked up "
     "comes from the row; it does not say what that vector does to the prediction."
 )
-
-
-def gate_sections(
-    statistics: GateStatistics, reading: GateReading, examples: Sequence[Mapping[str, Any]]
-) -> list[Section]:
-    """The distribution of every gate beside its nulls, and the gates on the example prompts."""
-    first, *others = [_strip(reading.data, example) for example in examples]
-    return [
-        Section(
-            title="Where do the gates stand?",
-            parts=[
-                statistics.summary(),
-                _GATES,
-                statistics.plot(),
-                _gate_table(statistics.data),
-            ],
-        ),
-        Section(
-            title="How the gates are distributed", parts=[statistics.plot(view="densities")], fold="closed"
-        ),
-        Section(title="Which tokens? The gates on a prompt", parts=[_STRIPS, *first]),
-        *(
-            [Section(title="More prompts", parts=[p for strip in others for p in strip], fold="closed")]
-            if others
-            else []
-        ),
-    ]
-
-
-def _strip(data: xr.Dataset, example: Mapping[str, Any]) -> list[str | Html]:
-    prompt = data["prompt"].values[example["index"]].item()
-    return [f"Prompt “{example['id']}”:", gate_strip(data, prompt=prompt)]
-
-
-def _gate_table(data: xr.Dataset) -> Html:
-    """Mean, spread and share of open gates, each with what the nulls give."""
-    rows: list[list[Cell]] = []
-    for layer in range(data.sizes["layer"]):
-        for stream in range(data.sizes["stream"]):
-            at = data.isel(layer=layer, stream=stream)
-            place: list[Cell] = [int(at["layer"]), int(at["stream"])]
-            rows.append([*place, "measured", *_spread(at, ""), ""])
-            for null in at["null"].values:
-                beside = at.sel(null=null)
-                rows.append(
-                    [*place, f"null: {null}", *_spread(beside, "null_"), measured(beside["distance"])]
-                )
-    headers = ["layer (from 0)", "stream", "gate", "mean", "95 % interval", "sd", "share > 0.5"]
-    caption = "Gates beside their nulls; distance: Kolmogorov–Smirnov, 0 (same) to 1. No unit."
-    return table([*headers, "distance to it"], rows, caption=caption)
-
-
-def _spread(data: xr.Dataset, prefix: str) -> list[Cell]:
-    others = [measured(data[f"{prefix}{name}"]) for name in ("sd", "fraction_open")]
-    return [*estimate(data, f"{prefix}mean"), *others]
 
 
 def ablation_section(
@@ -139,6 +86,22 @@ def _beside_baseline(data: xr.Dataset, loss: float, baseline_loss: float) -> str
             "the shock of losing what the network was trained around, not what the memory knows."
         )
     return said
+
+
+def retained_sections(result: RetainedPerformance) -> list[Section]:
+    """Scores without the memory beside controls, chance and baseline; folded, the same by training hits."""
+    data = result.data
+    names = [str(name) for name in data["probe_set"].values]
+    shown = [(result.plot(probe_set=name), retained_table(data, probe_set=name)) for name in names]
+    parts = [result.summary(), _RETAINED, *(part for pair in shown for part in pair)]
+    if not bool(data["n_items"].drop_sel(stratum="all").any()):
+        parts.append("The training hits of the rows are not known, so the probes are not sorted by them.")
+        return [Section(title="What is left without the memory?", parts=parts)]
+    tables = [retained_strata_table(data, probe_set=name) for name in names]
+    return [
+        Section(title="What is left without the memory?", parts=parts),
+        Section(title="What is left, by training hits", parts=[_STRATA, *tables], fold="closed"),
+    ]
 
 
 def slot_sections(lookup: SlotLookup, lens: LensTable, example: Mapping[str, Any]) -> list[Section]:

@@ -10,17 +10,20 @@ from typing import Any, TypeVar
 
 import engram_interp
 from engram_interp.errors import InputError
-from engram_interp.report import agreement, layers, memory
+from engram_interp.report import agreement, gates, layers, memory
 from engram_interp.report.analyses import Findings
 from engram_interp.results import (
     AblationEffect,
     ConvergenceResult,
     DepthResult,
     GateReading,
+    GateSelectivity,
     GateStatistics,
+    GateUsefulness,
     LensDepthResult,
     LensTable,
     Result,
+    RetainedPerformance,
     SecondOpinions,
     SlotLookup,
     StitchingResult,
@@ -41,9 +44,10 @@ _CAVEATS = (
     "hold by layer is in the bundle (outlier_share).",
     "The soft index of the paper is biased at the first and last layers, and the other readings have few "
     "layers to choose from there: edge layers are marked and left out of the headline.",
-    "Intervals resample documents. They say how the numbers would vary on more text of this kind, for these "
-    "two models. They do not say how they would vary over training runs: here is one run of each.",
-    "Intervals are not corrected for the number of layers, gates and ablations looked at.",
+    "Intervals resample documents (of the probes, the probes). They say how the numbers would vary on more "
+    "text of this kind, for these two models. They do not say how they would vary over training runs: here "
+    "is one run of each.",
+    "Intervals are not corrected for the number of layers, gates, ablations and probe sets looked at.",
     "The raw logit lens understates what early layers know.",
     "Ablation puts a model off its training distribution, which overstates how much it relies on memory.",
     "A difference between the two models can come from anything in which they differ, the number of "
@@ -61,6 +65,7 @@ def page(found: Findings) -> str:
     engram = _part(found, "lens-engram", ConvergenceResult)
     baseline = _part(found, "lens-baseline", ConvergenceResult)
     depth = _part(found, "depth", DepthResult)
+    retained = _part_if_there(found, "retained", RetainedPerformance)
     first = examples[0]
     sections = [
         *_notes(found.meta["notes"]),
@@ -74,8 +79,12 @@ def page(found: Findings) -> str:
             tuned=_part_if_there(found, "lens-depth-tuned", LensDepthResult),
         ),
         *layers.lens_sections(engram, baseline),
-        *memory.gate_sections(
+        *gates.gate_sections(
             _part(found, "gate-statistics", GateStatistics), _part(found, "gates", GateReading), examples
+        ),
+        *gates.test_sections(
+            _part_if_there(found, "gate-selectivity", GateSelectivity),
+            _part_if_there(found, "gate-usefulness", GateUsefulness),
         ),
         memory.ablation_section(
             _part(found, "ablation", AblationEffect),
@@ -85,6 +94,7 @@ def page(found: Findings) -> str:
             else float(baseline.data["next_loss"][-1]),
             meanings=found.meta["ablations"],
         ),
+        *([] if retained is None else memory.retained_sections(retained)),
         *memory.slot_sections(
             _part(found, f"slots:{first['id']}", SlotLookup),
             _part(found, f"lens-table:{first['id']}", LensTable),

@@ -18,7 +18,7 @@ def forest(
     axis: str,
     at: float,
     subtitle: str = SUBTITLE,
-    rows: str = "layer and stream",
+    rows: str = "layer · stream",
     null: str = "untrained",
     theme: Theme = "light",
 ) -> go.Figure:

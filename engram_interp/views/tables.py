@@ -119,6 +119,19 @@ def measured(data: xr.DataArray, *, change: bool = False) -> Cell:
     return value if isinstance(value, str | int) else float(value)
 
 
+def estimate(data: xr.Dataset, name: str, *, change: bool = False) -> list[Cell]:
+    """Two cells: a value, and its interval in brackets."""
+    return [measured(data[name], change=change), interval(data, name)]
+
+
+def interval(data: xr.Dataset, name: str) -> Cell:
+    """``name_low`` and ``name_high`` in brackets as one cell; `Missing` if one of them is."""
+    low, high = (float(data[f"{name}{end}"]) for end in ("_low", "_high"))
+    if np.isnan(low + high):
+        return measured(data[f"{name}_low"])
+    return f"[{number(low, digits=3)}, {number(high, digits=3)}]"
+
+
 def facts(pairs: Mapping[str, object], *, caption: str = "") -> Html:
     """Names and values, one a row; for provenance."""
     rows = (

@@ -172,4 +172,5 @@ def test_the_kinds_are_those_of_the_contract() -> None:
     assert {result.kind for result in samples.every_kind().values()} == {
         "depth", "lens_convergence", "lens_table", "gate_reading", "gate_statistics", "slot_lookup",
         "ablation_effect", "ablation_comparison", "memory_attribution", "memory_promotion",
+        "gate_selectivity", "gate_usefulness", "retained_performance",
     }  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from engram_interp.results import Bundle, DepthResult, LensDepthResult, Result, StitchingResult, wording
+from engram_interp.results import Bundle, DepthResult, LensDepthResult, Result, StitchingResult
 from engram_interp.results import agreement as results
 from engram_interp.views.markup import element
 from explorer import export, shelf, states, style
@@ -51,20 +51,4 @@ def folded(bundle: Bundle, found: Found) -> None:
                 export.tools(view, bundle=bundle, part=part, call="plot()")
     absent = [what for part, (what, _) in VIEWS.items() if part not in found]
     if absent:
-        states.show(_absent(bundle, absent))
-
-
-def _absent(bundle: Bundle, absent: list[str]) -> states.State:
-    """Which views are missing and, where the report noted it, why."""
-    noted = bundle.meta.get("notes")
-    reasons = [
-        str(note)
-        for note in (noted if isinstance(noted, list) else [])
-        if str(note).startswith(tuple(f"The report is without {what}:" for what in absent))
-    ]
-    return states.State(
-        what=f"Not in this bundle: {wording.listed(absent)}.",
-        why=" ".join(reasons) or f"The bundle “{bundle.name}” was made without them.",
-        todo="The report makes every view that the models and prompts allow:",
-        command=states.MAKE_BUNDLE,
-    )
+        states.show(shelf.absent(bundle, absent))

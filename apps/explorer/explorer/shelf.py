@@ -4,7 +4,7 @@ A link carries a bundle's name, never a path. The name is looked up here and now
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import streamlit as st
 
 from engram_interp import pairs
 from engram_interp.errors import DamagedFileError, InputError
-from engram_interp.results import Bundle, Result, manifest, open_bundle
+from engram_interp.results import Bundle, Result, manifest, open_bundle, wording
 from explorer.arguments import arguments
 from explorer.states import MAKE_BUNDLE, State
 
@@ -125,3 +125,19 @@ def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
             command=MAKE_BUNDLE,
             tone="error",
         )
+
+
+def absent(bundle: Bundle, parts: Sequence[str]) -> State:
+    """Which parts, as the report calls them, are missing and, where the report noted it, why."""
+    noted = bundle.meta.get("notes")
+    reasons = [
+        str(note)
+        for note in (noted if isinstance(noted, list) else [])
+        if str(note).startswith(tuple(f"The report is without {what}:" for what in parts))
+    ]
+    return State(
+        what=f"Not in this bundle: {wording.listed(parts)}.",
+        why=" ".join(reasons) or f"The bundle “{bundle.name}” was made without them.",
+        todo="The report makes every part that the models and prompts allow:",
+        command=MAKE_BUNDLE,
+    )

@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from engram_interp.results import AblationEffect, GateStatistics, SlotLookup
+from engram_interp.results import SlotLookup
 from engram_interp.views import strips, tables
 from engram_interp.views.markup import Html, element, join
 from engram_interp.views.theme import number
@@ -11,10 +11,9 @@ from engram_interp.views.tokens import token_html
 from explorer import (
     bar,
     export,
-    gate_band,
+    over_all,
     readings,
     selection,
-    shelf,
     states,
     strip,
     style,
@@ -60,7 +59,7 @@ def page() -> None:
     with right:
         switch_off.show(prompt, present, token=token, orders=_orders(present))
     _lens(scene, prompt, present, token=token)
-    _over_all(scene, present, token=token)
+    over_all.show(scene.bundle, present, token=token)
 
 
 def _orders(present: readings.Present) -> list[int]:
@@ -169,25 +168,3 @@ def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
         states.say(f"The window follows the chosen token {token}.")
     bundle = None if present.live else scene.bundle
     export.tools(present.lens, bundle=bundle, part=f"lens-table:{prompt.name}", call="plot()")
-
-
-def _over_all(scene: Scene, present: readings.Present, *, token: int) -> None:
-    """Over all prompts of the bundle: where the gates stand beside their null, and what ablations cost."""
-    st.html(element("h2", "Over all prompts of the bundle", class_="engram-title"))
-    left, right = st.columns(2, gap="medium")
-    with left:
-        statistics = shelf.part(scene.bundle, "gate-statistics", what="gate statistics")
-        if isinstance(statistics, GateStatistics):
-            gate = None if isinstance(present.gate, states.State) else present.gate.isel(token=token)
-            drawn = gate_band.with_token(statistics, gate, token=token, theme=style.theme())
-            style.figure(drawn, key="gate statistics", alt=statistics.summary())
-            states.say(statistics.summary())
-        elif isinstance(statistics, states.State):
-            states.show(statistics)
-    with right:
-        effect = shelf.part(scene.bundle, "ablation", what="ablation effects")
-        if isinstance(effect, AblationEffect):
-            style.figure(effect.plot(theme=style.theme()), key="ablation effect", alt=effect.summary())
-            states.say(effect.summary(), *filter(None, [effect.coinciding()]))
-        elif isinstance(effect, states.State):
-            states.show(effect)

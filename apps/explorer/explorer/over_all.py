@@ -1,0 +1,102 @@
+"""Over all prompts of a bundle: the gates beside their nulls, whether they choose, what ablations cost."""
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from engram_interp.results import (
+    AblationEffect,
+    Bundle,
+    GateSelectivity,
+    GateStatistics,
+    GateUsefulness,
+    Result,
+    RetainedPerformance,
+)
+from engram_interp.views import memory_tables as tables
+from engram_interp.views.markup import element
+from explorer import export, gate_band, readings, shelf, states, style
+
+TESTS: Mapping[str, str] = {
+    "gate-selectivity": "gate selectivity",
+    "gate-usefulness": "gate usefulness",
+    "retained": "retained performance",
+}
+"""By part: what the report calls it."""
+
+
+def show(bundle: Bundle, present: readings.Present, *, token: int) -> None:
+    """Draw gates and ablations side by side, then the tests of the gates, then what is retained."""
+    st.html(element("h2", "Over all prompts of the bundle", class_="engram-title"))
+    left, right = st.columns(2, gap="medium")
+    with left:
+        statistics = shelf.part(bundle, "gate-statistics", what="gate statistics")
+        if isinstance(statistics, GateStatistics):
+            gate = None if isinstance(present.gate, states.State) else present.gate.isel(token=token)
+            drawn = gate_band.with_token(statistics, gate, token=token, theme=style.theme())
+            style.figure(drawn, key="gate statistics", alt=statistics.summary())
+            states.say(statistics.summary())
+        elif isinstance(statistics, states.State):
+            states.show(statistics)
+    with right:
+        effect = shelf.part(bundle, "ablation", what="ablation effects")
+        if isinstance(effect, AblationEffect):
+            style.figure(effect.plot(theme=style.theme()), key="ablation effect", alt=effect.summary())
+            states.say(effect.summary(), *filter(None, [effect.coinciding()]))
+        elif isinstance(effect, states.State):
+            states.show(effect)
+    _tests(bundle)
+
+
+def _tests(bundle: Bundle) -> None:
+    """The tests that the bundle holds, and one note on those that it does not."""
+    found = {part: shelf.part(bundle, part, what=what) for part, what in TESTS.items() if part in bundle}
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _gate_test(bundle, "gate-selectivity", found)
+    with right:
+        _gate_test(bundle, "gate-usefulness", found)
+    _retained(bundle, found.get("retained"))
+    absent = [what for part, what in TESTS.items() if part not in found]
+    if absent:
+        states.show(shelf.absent(bundle, absent))
+
+
+def _gate_test(bundle: Bundle, part: str, found: Mapping[str, Result | states.State]) -> None:
+    """A test of the gates: its figure, its sentence, and the gates by training hits where it has them."""
+    test = found.get(part)
+    if isinstance(test, states.State):
+        states.show(test)
+    elif isinstance(test, GateSelectivity | GateUsefulness):
+        style.figure(test.plot(theme=style.theme()), key=f"figure {part}", alt=test.summary())
+        states.say(test.summary())
+        if isinstance(test, GateSelectivity):
+            style.html(tables.strata_table(test.data))
+            states.say(
+                "Hits: how often training read the n-gram's rows, an upper bound. Frequent n-grams differ "
+                "from rare ones in much else, and no untrained null stands beside the strata."
+            )
+        export.tools(test, bundle=bundle, part=part, call="plot()")
+
+
+def _retained(bundle: Bundle, found: Result | states.State | None) -> None:
+    """One set of probes at a time, drawn when the fold is opened."""
+    if isinstance(found, states.State):
+        states.show(found)
+    if not isinstance(found, RetainedPerformance):
+        return
+    states.say(found.summary())
+    fold = st.expander(
+        "What is left without the memory, probe by probe set", key="retained", on_change="rerun"
+    )
+    if not fold.open:
+        return
+    with fold:
+        names = [str(name) for name in found.data["probe_set"].values]
+        name = st.segmented_control("Probe set", names, default=names[0], required=True, key="probe set")
+        drawn = found.plot(theme=style.theme(), probe_set=name)
+        style.figure(drawn, key="figure retained", alt=found.summary())
+        style.html(tables.retained_table(found.data, probe_set=name))
+        style.html(tables.retained_strata_table(found.data, probe_set=name))
+        states.say("The strata hold few probes: read their intervals first.")
+        export.tools(found, bundle=bundle, part="retained", call=f"plot(probe_set={name!r})")

@@ -1,0 +1,152 @@
+"""Tables about the memory: what gates tell apart, by training hits, and what is left without it.
+
+Every number stands with its interval in the cell beside it, and beside its null or control.
+"""
+
+import numpy as np
+import xarray as xr
+
+from engram_interp.views.markup import Html
+from engram_interp.views.tables import Cell, estimate, interval, measured, table
+
+_PLACE = ["layer (from 0)", "stream"]
+_INTERVAL = "95 % interval"
+_UNTRAINED = "untrained, smallest and largest"
+_WITHOUT = {"intact": "intact_score", "baseline without memory": "baseline_score"}
+
+
+def initialisation_table(data: xr.Dataset) -> Html:
+    """Where the gates' statistics stand among those of fresh initialisations, one row a layer and stream.
+
+    Args:
+        data: observed, init_low, init_high [statistic, layer, stream], untrained_p [layer, stream].
+    """
+    names = {"mean": "mean", "sd": "sd", "fraction_open": "share > 0.5"}
+    headers = [*_PLACE]
+    for title in names.values():
+        headers += [title, "95 % of initialisations"]
+    rows: list[list[Cell]] = []
+    for at in _cells(data):
+        row: list[Cell] = [int(at["layer"]), int(at["stream"])]
+        for name in names:
+            one = at.sel(statistic=name)
+            row += [measured(one["observed"]), interval(one, "init")]
+        rows.append([*row, measured(at["untrained_p"])])
+    caption = "The gates among fresh initialisations of the same module, on the same prompts. No unit."
+    return table([*headers, "p, all statistics together"], rows, caption=caption)
+
+
+def contrast_table(data: xr.Dataset) -> Html:
+    """How well each gate tells own rows from others', and entity ends from the rest.
+
+    Args:
+        data: conflict_auc and conflict_wins [other, layer, stream], n_pairs [other, layer],
+            entity_auc [layer, stream], n_entity_ends; intervals and, of the AUCs, the range of untrained
+            gates (``null_``).
+    """
+    rows: list[list[Cell]] = []
+    for other in data["other"].values:
+        for at in _cells(data.sel(other=other)):
+            auc = [*estimate(at, "conflict_auc"), interval(at, "null_conflict_auc")]
+            wins = estimate(at, "conflict_wins")
+            rows.append([f"own against {other} rows", *_where(at), int(at["n_pairs"]), *auc, *wins])
+    for at in _cells(data):
+        auc = [*estimate(at, "entity_auc"), interval(at, "null_entity_auc")]
+        rows.append(["entity ends against the rest", *_where(at), int(at["n_entity_ends"]), *auc, "", ""])
+    headers = ["the gate at", *_PLACE, "tokens", "AUC", _INTERVAL, _UNTRAINED, "share own wins", _INTERVAL]
+    return table(
+        headers, rows, caption="AUC of the gate, beside untrained gates; 0.5: no preference. No unit."
+    )
+
+
+def strata_table(data: xr.Dataset) -> Html:
+    """The mean gate by training hits of the n-gram, rarest first.
+
+    Args:
+        data: stratum_gate [stratum, layer, stream] with its interval, stratum_tokens [stratum, layer].
+    """
+    rows: list[list[Cell]] = [
+        [*_where(at), str(at["stratum"].item()), int(at["stratum_tokens"]), *estimate(at, "stratum_gate")]
+        for cell in _cells(data)
+        for at in (cell.sel(stratum=stratum) for stratum in data["stratum"].values)
+    ]
+    headers = [*_PLACE, "training hits", "tokens", "mean gate", _INTERVAL]
+    return table(headers, rows, caption="Mean gate by training hits of the longest n-gram read. No unit.")
+
+
+def usefulness_table(data: xr.Dataset) -> Html:
+    """What shutting a gate costs at one token, and how well the gate foretells a cost.
+
+    Args:
+        data: mean_delta and useful [layer], auc [layer, stream]; intervals and the untrained range of auc.
+    """
+    rows: list[list[Cell]] = []
+    for at in _cells(data):
+        costs = [*estimate(at, "mean_delta", change=True), *estimate(at, "useful")]
+        rows.append([*_where(at), *costs, *estimate(at, "auc"), interval(at, "null_auc")])
+    headers = [*_PLACE, "Δ loss (nats)", _INTERVAL, "share of tokens with a cost", _INTERVAL]
+    caption = (
+        "One layer's gate shut at one token: change of that token's loss; and the gate as its predictor."
+    )
+    return table([*headers, "AUC", _INTERVAL, _UNTRAINED], rows, caption=caption)
+
+
+def retained_table(data: xr.Dataset, *, probe_set: str) -> Html:
+    """All probes of one set: each ablation's score and retained share, and below it its random control's.
+
+    Args:
+        data: score, retained, delta_log_p [probe_set, stratum, kind] and the same ``control_``;
+            intact_score, baseline_score, baseline_retained, chance, n_items [probe_set, stratum].
+        probe_set: which set.
+    """
+    at = data.sel(probe_set=probe_set, stratum="all")
+    rows: list[list[Cell]] = [["intact", *estimate(at, "intact_score"), "", "", "", ""]]
+    if not np.isnan(at["baseline_score"]):
+        beside = [*estimate(at, "baseline_score"), *estimate(at, "baseline_retained")]
+        rows.append(["baseline without memory", *beside, "", ""])
+    for kind in data["kind"].values:
+        for arm, label in (("", str(kind)), ("control_", "· control")):
+            one = at.sel(kind=kind)
+            shares = [*estimate(one, f"{arm}score"), *estimate(one, f"{arm}retained")]
+            rows.append([label, *shares, *estimate(one, f"{arm}delta_log_p", change=True)])
+    headers = ["ablation", "share right", _INTERVAL, "retained", _INTERVAL, "Δ log p (nats)", _INTERVAL]
+    caption = (
+        f"{probe_set}, {int(at['n_items'])} probes; chance {float(at['chance']):.3f}. Retained: share of the "
+        "intact score above chance that is left. Δ log p: of the right choice."
+    )
+    return table(headers, rows, caption=caption)
+
+
+def retained_strata_table(data: xr.Dataset, *, probe_set: str) -> Html:
+    """Scores of one set by training hits of the n-gram that ends the prompt; strata across.
+
+    Args:
+        data: as for `retained_table`.
+        probe_set: which set.
+    """
+    one = data.sel(probe_set=probe_set)
+    strata = [one.sel(stratum=stratum) for stratum in data["stratum"].values if stratum != "all"]
+    strata = [at for at in strata if int(at["n_items"])]
+    headers = ["share right"]
+    for at in strata:
+        headers += [f"{at['stratum'].item()} hits, {int(at['n_items'])} probes", _INTERVAL]
+    rows: list[list[Cell]] = [["chance", *(cell for at in strata for cell in (measured(at["chance"]), ""))]]
+    for label, name in _WITHOUT.items():
+        if not np.isnan(one[name].sel(stratum="all")):
+            rows.append([label, *(cell for at in strata for cell in estimate(at, name))])
+    for kind in data["kind"].values:
+        for name, label in (("score", str(kind)), ("control_score", "· control")):
+            rows.append([label, *(cell for at in strata for cell in estimate(at.sel(kind=kind), name))])
+    return table(headers, rows, caption=f"{probe_set} by training hits of the n-gram that ends the prompt.")
+
+
+def _cells(data: xr.Dataset) -> list[xr.Dataset]:
+    return [
+        data.isel(layer=layer, stream=stream)
+        for layer in range(data.sizes["layer"])
+        for stream in range(data.sizes["stream"])
+    ]
+
+
+def _where(at: xr.Dataset) -> list[Cell]:
+    return [int(at["layer"]), int(at["stream"])]
