@@ -44,16 +44,16 @@ _SELECTIVITY = (
 )
 _STRATA = (
     "By training hits: tokens sorted by how often training read their longest n-gram (the smallest count "
-    "over its heads, an upper bound, as a row may serve several n-grams). Frequent n-grams differ from rare ones "
-    "in much else, so a trend here is a description, not the effect of training on a row. There is no "
-    "untrained null beside it."
+    "over its heads, an upper bound, as a row may serve several n-grams). Frequent n-grams differ from "
+    "rare ones in much else, so a trend here is a description, not the effect of training on a row. There is "
+    "no untrained null beside it."
 )
 _USEFULNESS = (
     "Of every document a few tokens are drawn. At each, one layer's gate is shut at that token alone, and "
     "the loss of the next token is read: Δ loss above 0 means that this read helped. The AUC says how well "
-    "the gate's height foretells that. One token's Δ loss is mostly noise, which draws the AUC "
-    "towards 0.5; an untrained model has nothing to shut, so its range shows chance, not a rival. Shutting "
-    "a gate is no state that training saw, and what a read does at later tokens is not counted."
+    "the gate's height foretells that. One token's Δ loss is noisy, which draws the AUC towards "
+    "0.5; an untrained model's reads hold nothing learnt, so its range shows what chance gives. Shutting a "
+    "gate is no state that training saw, and what a read does at later tokens is not counted."
 )
 
 

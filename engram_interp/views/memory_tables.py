@@ -11,7 +11,7 @@ from engram_interp.views.tables import Cell, estimate, interval, measured, table
 
 _PLACE = ["layer (from 0)", "stream"]
 _INTERVAL = "95 % interval"
-_UNTRAINED = "untrained, smallest and largest"
+_UNTRAINED = "untrained range"
 _WITHOUT = {"intact": "intact_score", "baseline without memory": "baseline_score"}
 
 
@@ -49,11 +49,11 @@ def contrast_table(data: xr.Dataset) -> Html:
         for at in _cells(data.sel(other=other)):
             auc = [*estimate(at, "conflict_auc"), interval(at, "null_conflict_auc")]
             wins = estimate(at, "conflict_wins")
-            rows.append([f"own against {other} rows", *_where(at), int(at["n_pairs"]), *auc, *wins])
+            rows.append([f"own rows vs {other}", *_where(at), int(at["n_pairs"]), *auc, *wins])
     for at in _cells(data):
         auc = [*estimate(at, "entity_auc"), interval(at, "null_entity_auc")]
-        rows.append(["entity ends against the rest", *_where(at), int(at["n_entity_ends"]), *auc, "", ""])
-    headers = ["the gate at", *_PLACE, "tokens", "AUC", _INTERVAL, _UNTRAINED, "share own wins", _INTERVAL]
+        rows.append(["entity ends vs the rest", *_where(at), int(at["n_entity_ends"]), *auc, "", ""])
+    headers = ["the gate on", *_PLACE, "tokens", "AUC", _INTERVAL, _UNTRAINED, "share own wins", _INTERVAL]
     return table(
         headers, rows, caption="AUC of the gate, beside untrained gates; 0.5: no preference. No unit."
     )
@@ -84,9 +84,9 @@ def usefulness_table(data: xr.Dataset) -> Html:
     for at in _cells(data):
         costs = [*estimate(at, "mean_delta", change=True), *estimate(at, "useful")]
         rows.append([*_where(at), *costs, *estimate(at, "auc"), interval(at, "null_auc")])
-    headers = [*_PLACE, "Δ loss (nats)", _INTERVAL, "share of tokens with a cost", _INTERVAL]
+    headers = [*_PLACE, "Δ loss (nats)", _INTERVAL, "share with a cost", _INTERVAL]
     caption = (
-        "One layer's gate shut at one token: change of that token's loss; and the gate as its predictor."
+        "One layer's gate shut at one token: the change of that token's loss, and the gate as its predictor."
     )
     return table([*headers, "AUC", _INTERVAL, _UNTRAINED], rows, caption=caption)
 

@@ -129,7 +129,7 @@ def interval(data: xr.Dataset, name: str) -> Cell:
     low, high = (float(data[f"{name}{end}"]) for end in ("_low", "_high"))
     if np.isnan(low + high):
         return measured(data[f"{name}_low"])
-    return f"[{number(low, digits=3)}, {number(high, digits=3)}]"
+    return f"[{number(low, digits=3)},\N{NO-BREAK SPACE}{number(high, digits=3)}]"
 
 
 def facts(pairs: Mapping[str, object], *, caption: str = "") -> Html:

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests import support
-from tests.apps.helpers import Start, written
+from tests.apps.helpers import EXPLORER, Start, written
 
 
 def settle(app: AppTest) -> AppTest:
@@ -102,6 +102,24 @@ def test_a_prompt_of_the_bundle_can_be_run_live(start: Start, bundle: Path, tiny
 def test_other_model_than_the_bundles_is_said(start: Start, bundle: Path, tiny_model: Path) -> None:
     page = written(start(bundle, "--model", tiny_model, page="tokens", prompt="0"))
     assert "These results are of with-memory; the switches run tiny." in page
+
+
+def test_what_the_bundle_says_over_all_prompts_is_not_put_down_to_the_live_model(tokens: AppTest) -> None:
+    said = "All below is of with-memory; the text above was run by tiny."
+    assert said not in written(tokens)
+    assert said in written(typed(tokens, "Kalo met the ren"))
+
+
+def test_the_planted_model_is_offered_a_phrase_it_knows_and_forgets_it_without_its_rows(
+    start: Start, bundle: Path
+) -> None:
+    planted = EXPLORER.parents[1] / "engram_interp" / "assets" / "models" / "planted"
+    app = start(bundle, "--model", planted, page="tokens")
+    phrase = app.text_input(key="typed text").placeholder.removeprefix("for example: ")
+    app = typed(app, phrase)
+    assert "<b>0.973</b>" in written(app) and "<code>␣amri</code>" in written(app)
+    page = written(choose(app, "switch", "rows_zero"))
+    assert "<b>0.002</b><span> for <code>␣amri</code>" in page
 
 
 def test_a_stopped_run_says_so_and_can_be_run_again(tokens: AppTest) -> None:

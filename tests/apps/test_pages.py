@@ -118,6 +118,24 @@ def test_tokens_names_the_nearest_memory_layer(start: Start, bundle: Path) -> No
     assert "Layer 6 reads no memory; layer 4, the nearest that does, is shown." in text
 
 
+def test_tokens_shows_the_tests_of_the_gates_and_what_is_retained_when_opened(
+    start: Start, bundle: Path
+) -> None:
+    app = start(bundle, page="tokens")
+    text = written(app)
+    assert "own against collider rows 0.660 [0.63, 0.70] at layer 4 · stream 2 (untrained 0.490" in text
+    assert "Mean gate by training hits" in text and "no untrained null stands beside the strata" in text
+    assert "the gate as a predictor of a cost: AUC 0.620" in text
+    assert "facts 0.700 [0.67, 0.74] (chance 0.250, baseline 0.600)" in text
+    assert figures(app) == 4 and "facts, 40 probes" not in text
+    app.session_state["retained"] = True
+    app.run()
+    assert not app.exception and figures(app) == 5
+    assert "facts, 40 probes; chance 0.250" in written(app) and "≥ 50 hits, 20 probes" in written(app)
+    next(group for group in app.button_group if group.key == "probe set").set_value("reading").run()
+    assert "reading, 24 probes" in written(app) and "so there is nothing to retain" in written(app)
+
+
 def test_the_selection_stays_from_page_to_page(start: Start, bundle: Path) -> None:
     app = start(bundle, page="layers", cell="4.2", tok="2")
     app.query_params.clear()

@@ -105,6 +105,30 @@ def test_a_missing_part(start: Start, tmp_path: Path, missing: str, page: str, s
     assert any("engram-interp report" in code.value for code in app.code)
 
 
+def test_a_bundle_from_before_the_tests_of_the_gates_opens_and_names_them_once(
+    start: Start, tmp_path: Path
+) -> None:
+    new = {"gate-selectivity", "gate-usefulness", "retained"}
+    old = {name: part for name, part in parts().items() if name not in new}
+    app = start(write_bundle(tmp_path / "old.engram", old), page="tokens")
+    said = "Not in this bundle: gate selectivity, gate usefulness and retained performance."
+    assert written(app).count(said) == 1 and figures(app) == 2
+    noted = "The report is without retained performance: Probe 'x' has 70 tokens; shorten it."
+    some = old | {"gate-usefulness": parts()["gate-usefulness"]}
+    app = start(write_bundle(tmp_path / "some.engram", some, meta={"notes": [noted]}), page="tokens")
+    assert "Not in this bundle: gate selectivity and retained performance." in written(app)
+    assert f"<span>{noted}</span>" in written(app).replace("&#x27;", "'").replace("&#39;", "'")
+
+
+def test_a_damaged_test_of_the_gates_says_so_and_leaves_the_others(start: Start, copy: Path) -> None:
+    for name in ("gate-selectivity", "retained"):
+        (copy / "parts" / f"{name}.nc").write_bytes(b"cut short")
+    app = start(copy, page="tokens")
+    assert "The gate selectivity in this bundle cannot be read." in written(app)
+    assert "The retained performance in this bundle cannot be read." in written(app)
+    assert figures(app) == 3 and "Not in this bundle" not in written(app)
+
+
 def test_the_overview_lists_missing_parts(start: Start, tmp_path: Path) -> None:
     app = start(write_bundle(tmp_path / "one.engram", {"depth": parts()["depth"]}))
     text = written(app)

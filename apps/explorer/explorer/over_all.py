@@ -28,11 +28,14 @@ TESTS: Mapping[str, str] = {
 def show(bundle: Bundle, present: readings.Present, *, token: int) -> None:
     """Draw gates and ablations side by side, then the tests of the gates, then what is retained."""
     st.html(element("h2", "Over all prompts of the bundle", class_="engram-title"))
+    statistics = shelf.part(bundle, "gate-statistics", what="gate statistics")
+    other = _other_model(statistics, present)
+    if other:
+        states.say(f"All below is of {other}; the text above was run by {present.model}.")
     left, right = st.columns(2, gap="medium")
     with left:
-        statistics = shelf.part(bundle, "gate-statistics", what="gate statistics")
         if isinstance(statistics, GateStatistics):
-            gate = None if isinstance(present.gate, states.State) else present.gate.isel(token=token)
+            gate = None if other or isinstance(present.gate, states.State) else present.gate.isel(token=token)
             drawn = gate_band.with_token(statistics, gate, token=token, theme=style.theme())
             style.figure(drawn, key="gate statistics", alt=statistics.summary())
             states.say(statistics.summary())
@@ -46,6 +49,14 @@ def show(bundle: Bundle, present: readings.Present, *, token: int) -> None:
         elif isinstance(effect, states.State):
             states.show(effect)
     _tests(bundle)
+
+
+def _other_model(statistics: Result | states.State, present: readings.Present) -> str:
+    """The model of the bundle's gates where the text above is another one's; else empty."""
+    if isinstance(statistics, states.State):
+        return ""
+    model = str(statistics.data.attrs.get("model", ""))
+    return model if present.live and present.model != model else ""
 
 
 def _tests(bundle: Bundle) -> None:

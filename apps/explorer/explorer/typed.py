@@ -12,6 +12,9 @@ from explorer.scene import Prompt, remember
 
 LONGEST = 20_000
 EXAMPLES = 6
+PHRASE = "The People's Republic of"
+PHRASES = {"planted": "nax yod zor vel"}
+"""A phrase to try, and by model another one where it knows no English."""
 _FIELD = "typed text"
 _PILLS = "example phrase"
 _EMPTY = "typed nothing"
@@ -41,7 +44,7 @@ def _field(prompt: Prompt | None) -> None:
         f"Type a phrase and press Enter: {live().name} runs it here",
         key=_FIELD,
         max_chars=LONGEST,
-        placeholder="for example: The People's Republic of",
+        placeholder=f"for example: {PHRASES.get(live().name, PHRASE)}",
         on_change=_enter,
         disabled=bool(missing),
     )
