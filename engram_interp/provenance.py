@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from engram_interp.capture.captured import Capture
 from engram_interp.capture.encode import Encoded
 from engram_interp.capture.source import Source
 from engram_interp.metrics.bootstrap import MIN_GROUPS
@@ -31,6 +32,9 @@ def describe(model: Source, encoded: Encoded, *, seed: int | None = None) -> dic
         "dtype": model.weights_dtype,
         "notes": " ".join((*model.notes, *encoded.notes)),
     }
+    if isinstance(model, Capture):
+        kept = sorted({site.dtype for site in model.sites.values()})
+        facts["captured"] = f"activations from disk, {', '.join(kept)}"
     return facts if seed is None else facts | {"seed": seed}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Shaped
@@ -17,6 +18,7 @@ from torch import Tensor
 from engram_interp.capture import shards
 from engram_interp.capture.encode import Encoded
 from engram_interp.capture.shards import Part, SiteShape
+from engram_interp.checkpoints.digests import weights_digest
 from engram_interp.checkpoints.loading import load_model
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import DamagedFileError, InputError
@@ -83,7 +85,7 @@ class Capture:
                 "open_capture(…, model=…)."
             )
         found = self.given or load_model(source, name=self.name)
-        if found.digest != self.digest or found.n_layers != self.n_layers:
+        if weights_digest(found) != self.digest:
             raise InputError(
                 f"{source or found.name} is not the model that was captured (its weights have another "
                 "digest); give that one: open_capture(…, model=…)."
@@ -152,6 +154,8 @@ def open_capture(path: str | Path, *, model: SubjectModel | None = None, check: 
     folders = shards.part_folders(Path(path))
     parts = [Part.read(folder) for folder in folders]
     for folder, part in zip(folders, parts, strict=True):
+        if folder != shards.folder_of(Path(path), part.number, part.parts):
+            raise InputError(f"{folder} holds part {part.number} of {part.parts}; give it its name again.")
         _check_alike(folder, part, parts[0])
         lines = shards.listed(folder, part)
         if len(lines) < len(part.shards):
@@ -161,12 +165,18 @@ def open_capture(path: str | Path, *, model: SubjectModel | None = None, check: 
             )
         for line in lines:
             shards.check_shard(folder, line, sums=check == "checksums")
+    encoded = _encoded(folders, parts)
+    if encoded.digest != parts[0].text_digest:
+        raise DamagedFileError(
+            f"The token table of {path} is not what was written; capture again with --resume, which "
+            "writes it anew."
+        )
     facts: dict[str, Any] = {name: parts[0].model[name] for name in FACTS}
     facts |= {name: tuple(facts[name]) for name in ("memory_layers", "notes")}
     return Capture(
         folders=tuple(folders),
         parts=tuple(parts),
-        encoded=_encoded(folders, parts),
+        encoded=encoded,
         sites=parts[0].sites,
         given=model,
         **facts,
@@ -174,7 +184,7 @@ def open_capture(path: str | Path, *, model: SubjectModel | None = None, check: 
 
 
 def _check_alike(folder: Path, part: Part, first: Part) -> None:
-    names = ("model", "sites", "width", "batch_size", "text_digest")
+    names = ("model", "sites", "width", "batch_size", "text_digest", "prompt_digest", "tokenizer")
     others = [name for name in names if getattr(part, name) != getattr(first, name)]
     if others:
         raise InputError(
@@ -186,35 +196,52 @@ def _check_alike(folder: Path, part: Part, first: Part) -> None:
 def _encoded(folders: Sequence[Path], parts: Sequence[Part]) -> Encoded:
     """The prompts of all parts, as they were encoded."""
     width = parts[0].width
-    tokens, ends = list[Tensor](), list[tuple[int, ...]]()
+    tokens, ends, entities = list[Tensor](), list[tuple[int, ...]](), list[tuple[int, ...]]()
     for folder, part in zip(folders, parts, strict=True):
-        table = pq.read_table(folder / shards.TOKENS)
-        if table.num_rows != part.rows:
-            raise DamagedFileError(
-                f"{folder / shards.TOKENS} has {table.num_rows:,} tokens, {shards.HEADER} says "
-                f"{part.rows:,}; capture again."
-            )
-        prompt, position = (table[name].to_numpy().astype(np.int64) for name in ("prompt", "position"))
+        prompt, position, token_id, entity = _columns(folder / shards.TOKENS, part.rows)
         ids = torch.full((len(part.names), width), -1, dtype=torch.int64)
-        ids[prompt, position] = torch.from_numpy(table["token_id"].to_numpy().astype(np.int64))
+        ids[prompt, position] = torch.from_numpy(token_id)
         tokens.append(ids)
-        marked = table["entity_end"].to_numpy()
-        cuts = np.searchsorted(prompt[marked], np.arange(1, len(part.names)))
-        ends += [tuple(part.tolist()) for part in np.split(position[marked], cuts)]
+        marked = np.flatnonzero(entity >= 0)
+        for found, values in ((ends, position), (entities, entity)):
+            cuts = np.searchsorted(prompt[marked], np.arange(1, len(part.names)))
+            found += [tuple(of_prompt.tolist()) for of_prompt in np.split(values[marked], cuts)]
     every = torch.cat(tokens)
     return Encoded(
         tokens=every.clamp_min(0),
         mask=every >= 0,
         entity_ends=tuple(ends),
+        entities=tuple(entities),
         names=tuple(name for part in parts for name in part.names),
         notes=parts[0].notes,
+        source=parts[0].prompt_digest,
+        tokenizer=parts[0].tokenizer,
     )
+
+
+def _columns(path: Path, rows: int) -> list[np.ndarray]:
+    """Prompt, position, token id and entity of every token, int64."""
+    try:
+        table = pq.read_table(path)
+        found = [
+            table[name].to_numpy().astype(np.int64) for name in ("prompt", "position", "token_id", "entity")
+        ]
+    except (OSError, KeyError, pa.ArrowException) as cause:
+        raise DamagedFileError(
+            f"{path} cannot be read ({cause}); capture again with --resume, which writes it anew."
+        ) from cause
+    if len(found[0]) != rows:
+        raise DamagedFileError(
+            f"{path} has {len(found[0]):,} tokens, {shards.HEADER} says {rows:,}; capture again with "
+            "--resume, which writes it anew."
+        )
+    return found
 
 
 def batches(
     capture: Capture, encoded: Encoded, sites: Sequence[str], *, batch_size: int
 ) -> Generator[tuple[None, dict[str, Tensor]], None, None]:
-    """Sites of consecutive prompts, padded with 0, floating-point ones in float32.
+    """Sites of consecutive prompts, padded with 0, in the type that passed the site, where the model is.
 
     Args:
         capture: What to read.
@@ -232,9 +259,9 @@ def batches(
         rows = slice(int(starts[first]), int(starts[first + len(mask)]))
         seen = {}
         for site in sites:
-            values = capture.read(site, rows)
-            values = values.float() if values.is_floating_point() else values
+            values = capture.read(site, rows).to(capture.sites[site].torch_passed)
             padded = values.new_zeros((*mask.shape, *values.shape[1:]))
             padded[mask] = values
-            seen[site] = padded[:, :width]
+            cut = padded[:, :width]
+            seen[site] = cut if capture.given is None else cut.to(capture.given.device)
         yield None, seen

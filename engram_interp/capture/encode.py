@@ -1,9 +1,10 @@
 """Texts as right-padded token ids, with where the entities end and what was left out."""
 
 import hashlib
+import json
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from engram_interp.checkpoints.digests import tokenizer_digest
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.data.prompts import PromptSet, coerce
 from engram_interp.errors import InputError
@@ -26,9 +28,13 @@ class Encoded:
         tokens: Ids, right-padded with 0, int64 `[batch, token]`.
         mask: True at real tokens.
         entity_ends: Of each prompt, the positions of the last token of every marked entity.
+        entities: Of each of these, which of the prompt's marked entities it ends, counted from 0.
         names: Of each prompt, its id.
         texts: The prompts' texts; empty where token ids were given.
         notes: One sentence for every prompt that did not fit the context.
+        source: Digest of the texts and their marked entities, or of the ids, before they were cut; the same
+            for every model that is given the same.
+        tokenizer: Digest of the tokenizer; empty where it is not known.
     """
 
     tokens: Int64[Tensor, "batch token"]
@@ -37,6 +43,14 @@ class Encoded:
     names: tuple[str, ...]
     texts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    entities: tuple[tuple[int, ...], ...] = ()
+    source: str = ""
+    tokenizer: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.entities:
+            every = tuple(tuple(range(len(ends))) for ends in self.entity_ends)
+            object.__setattr__(self, "entities", every)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -50,24 +64,32 @@ class Encoded:
 
     def part(self, rows: slice) -> "Encoded":
         """Some of the prompts, as wide as all of them."""
-        return Encoded(
+        return replace(
+            self,
             tokens=self.tokens[rows],
             mask=self.mask[rows],
             entity_ends=self.entity_ends[rows],
+            entities=self.entities[rows],
             names=self.names[rows],
             texts=self.texts[rows],
-            notes=self.notes,
         )
 
     def cropped(self, width: int) -> "Encoded":
-        """The first `width` tokens of every prompt."""
-        return Encoded(
+        """The first `width` tokens of every prompt; what is cut off is noted."""
+        lengths = self.mask.sum(1).tolist()
+        kept = [[k for k, end in enumerate(ends) if end < width] for ends in self.entity_ends]
+        cut = tuple(
+            _note(name, length, width)
+            for name, length in zip(self.names, lengths, strict=True)
+            if length > width
+        )
+        return replace(
+            self,
             tokens=self.tokens[:, :width],
             mask=self.mask[:, :width],
-            entity_ends=tuple(tuple(e for e in ends if e < width) for ends in self.entity_ends),
-            names=self.names,
-            texts=self.texts,
-            notes=self.notes,
+            entity_ends=tuple(tuple(e[k] for k in ks) for e, ks in zip(self.entity_ends, kept, strict=True)),
+            entities=tuple(tuple(e[k] for k in ks) for e, ks in zip(self.entities, kept, strict=True)),
+            notes=cut if cut else self.notes,
         )
 
     def trimmed(self) -> "Encoded":
@@ -91,7 +113,7 @@ def encode(model: SubjectModel, texts_or_ids: Any, *, limit: int | None = None) 
     if _is_ids(texts_or_ids):
         return _from_ids(model, texts_or_ids, limit)
     prompts: PromptSet = coerce(texts_or_ids)
-    sequences, ends = [], []
+    sequences, ends = [], list[dict[int, int]]()
     offset = 0 if model.separator_id is None else 1
     for text, spans in zip(prompts.texts, prompts.entities, strict=True):
         sequences.append(model.to_tokens(text)[0].tolist())
@@ -102,10 +124,17 @@ def encode(model: SubjectModel, texts_or_ids: Any, *, limit: int | None = None) 
         tokens=tokens,
         mask=mask,
         entity_ends=tuple(tuple(e for e in es if e < n) for es, n in zip(ends, kept, strict=True)),
+        entities=tuple(tuple(k for e, k in es.items() if e < n) for es, n in zip(ends, kept, strict=True)),
         names=tuple(prompts.ids),
         texts=tuple(prompts.texts),
         notes=notes,
+        source=_digest([prompts.texts, prompts.entities]),
+        tokenizer=tokenizer_digest(model.tokenizer),
     )
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def single_token(model: SubjectModel, given: str | int, name: str) -> int:
@@ -168,7 +197,13 @@ def _from_ids(model: SubjectModel, ids: Any, limit: int | None) -> Encoded:
     names = [f"ids-{i}" for i in range(len(sequences))]
     tokens, mask, notes = _pad(model, sequences, names, limit)
     return Encoded(
-        tokens=tokens, mask=mask, entity_ends=((),) * len(sequences), names=tuple(names), notes=notes
+        tokens=tokens,
+        mask=mask,
+        entity_ends=((),) * len(sequences),
+        names=tuple(names),
+        notes=notes,
+        source=_digest(sequences),
+        tokenizer=tokenizer_digest(model.tokenizer),
     )
 
 
@@ -177,10 +212,7 @@ def _pad(
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     limit = limit or model.n_ctx or max(map(len, sequences))
     notes = tuple(
-        f"Prompt {name!r} has {len(s):,} tokens and the context holds {limit}: its first "
-        f"{limit} were analysed."
-        for s, name in zip(sequences, names, strict=True)
-        if len(s) > limit
+        _note(name, len(s), limit) for s, name in zip(sequences, names, strict=True) if len(s) > limit
     )
     width = min(limit, max(map(len, sequences)))
     tokens = torch.full((len(sequences), width), _PAD, dtype=torch.int64)
@@ -192,15 +224,21 @@ def _pad(
     return tokens.to(model.device), mask.to(model.device), notes
 
 
+def _note(name: str, length: int, limit: int) -> str:
+    shown = f"Prompt {name!r} has {length:,} tokens and the context holds {limit}: its first {limit}"
+    return f"{shown} were analysed."
+
+
 def _entity_ends(
     model: SubjectModel, text: str, spans: Sequence[tuple[int, int]], offset: int
-) -> tuple[int, ...]:
+) -> dict[int, int]:
+    """By the position of its last token, which entity ends there: the first, where several do."""
     if not spans:
-        return ()
+        return {}
     starts_ends = model.tokenizer.encode(text, add_special_tokens=False).offsets
-    ends = []
-    for _, end in spans:
+    ends: dict[int, int] = {}
+    for number, (_, end) in enumerate(spans):
         covering = [i for i, (a, b) in enumerate(starts_ends) if a < end <= b]
         if covering:
-            ends.append(covering[-1] + offset)
-    return tuple(dict.fromkeys(ends))
+            ends.setdefault(covering[-1] + offset, number)
+    return ends

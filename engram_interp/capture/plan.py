@@ -12,6 +12,7 @@ from engram_interp.capture.encode import Encoded
 from engram_interp.capture.record import evaluating, watching
 from engram_interp.capture.shards import Part, Shard, SiteShape
 from engram_interp.capture.sites import resolve
+from engram_interp.checkpoints.digests import weights_digest
 from engram_interp.checkpoints.loading import packaged
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
@@ -61,6 +62,8 @@ def plan(
         width=width,
         batch_size=batch_size,
         text_digest=encoded.digest,
+        prompt_digest=encoded.source,
+        tokenizer=encoded.tokenizer,
         number=shard[0],
         parts=shard[1],
         version=engram_interp.__version__,
@@ -85,7 +88,8 @@ def _shapes(
                 "capture wants [batch, token, …]."
             )
         kept = dtype if value.is_floating_point() else value.dtype
-        found[name] = SiteShape(shape=tuple(value.shape[2:]), dtype=str(kept).removeprefix("torch."))
+        types = (str(t).removeprefix("torch.") for t in (kept, value.dtype))
+        found[name] = SiteShape(shape=tuple(value.shape[2:]), dtype=next(types), passed=next(types))
 
     with evaluating(model.module), watching(model, names, keep), torch.inference_mode():
         model.logits(encoded.tokens[:1], encoded.mask[:1])
@@ -114,6 +118,7 @@ def _share(encoded: Encoded, batch_size: int, shard: tuple[int, int]) -> Encoded
 
 def _facts(model: SubjectModel) -> dict[str, Any]:
     facts = {name: getattr(model, name) for name in FACTS}
+    facts["digest"] = weights_digest(model)
     return facts | {"memory_layers": list(model.memory_layers), "notes": list(model.notes)}
 
 

@@ -45,26 +45,28 @@ def choose(encodings: Sequence[Encoded], *, seed: int) -> Samples:
         seed: Of the random tokens.
 
     Raises:
-        InputError: If the models cut the texts into different tokens and no entities are marked, so
-            that no tokens correspond.
+        InputError: If the models saw different prompts, or cut the texts into different tokens and no
+            entities are marked, so that no tokens correspond.
     """
     first = encodings[0]
-    same = all(
-        e.tokens.shape == first.tokens.shape and bool((e.tokens == first.tokens).all()) for e in encodings
-    )
-    marked = any(first.entity_ends)
-    if marked and (same or all(_counts(e) == _counts(first) for e in encodings)):
-        document = np.repeat(np.arange(len(first)), _counts(first))
-        position = [[p for ends in e.entity_ends for p in ends] for e in encodings]
-        return Samples(
-            document=document,
-            position=np.asarray(position, np.int64).reshape(len(encodings), -1),
-            what="last token of every marked entity",
+    if len({e.source for e in encodings if e.source}) > 1:
+        raise InputError(
+            "The models did not see the same prompts (or the same marked entities), so no tokens correspond; "
+            "run or capture all of them on one set."
         )
+    same = all(
+        e.tokens.shape == first.tokens.shape and bool((e.tokens.cpu() == first.tokens.cpu()).all())
+        for e in encodings
+    )
+    if not first.texts:  # equal ids of different tokenizers are different texts
+        same &= len({e.tokenizer for e in encodings if e.tokenizer}) <= 1
+    if any(first.entity_ends):
+        return _at_entities(encodings)
     if not same:
         raise InputError(
-            "The two models cut these texts into different tokens, so tokens cannot be paired; compare them "
-            "at marked entities (prompts.load('entities'), or from_file(…, markup='brackets'))."
+            "The models' tokenizers differ and cut these texts into different tokens, so tokens cannot be "
+            "paired; compare them at marked entities (prompts.load('entities'), or from_file(…, "
+            "markup='brackets'))."
         )
     generator = np.random.default_rng(seed)
     documents, positions = list[int](), list[int]()
@@ -80,8 +82,24 @@ def choose(encodings: Sequence[Encoded], *, seed: int) -> Samples:
     )
 
 
-def _counts(encoded: Encoded) -> list[int]:
-    return [len(ends) for ends in encoded.entity_ends]
+def _at_entities(encodings: Sequence[Encoded]) -> Samples:
+    """The last token of every entity that all models have whole."""
+    document = list[int]()
+    position: list[list[int]] = [[] for _ in encodings]
+    for row in range(len(encodings[0])):
+        ends = [dict(zip(e.entities[row], e.entity_ends[row], strict=True)) for e in encodings]
+        for entity in sorted(set.intersection(*map(set, ends))):
+            document.append(row)
+            for places, found in zip(position, ends, strict=True):
+                places.append(found[entity])
+    most = max(sum(map(len, e.entity_ends)) for e in encodings)
+    left_out = most - len(document)
+    beside = f" that all models have whole ({left_out} were not)" if left_out else ""
+    return Samples(
+        document=np.asarray(document, np.int64),
+        position=np.asarray(position, np.int64).reshape(len(encodings), -1),
+        what=f"last token of every marked entity{beside}",
+    )
 
 
 def residuals(
@@ -124,19 +142,25 @@ def residuals(
 
 @torch.inference_mode()
 def _reduced(source: Source, x: Tensor, streams: Streams) -> Tensor:
-    if source.n_streams == 1:
+    only = source.n_streams == 1  # then there is nothing to choose, in whichever way the other model is read
+    numbered = isinstance(streams, int) and (only or 0 <= streams < source.n_streams)
+    if streams not in ("concat", "mean", "readout") and not numbered:
+        raise InputError(
+            "streams wants 'concat', 'mean', 'readout' or a number below "
+            f"{source.n_streams}, got {streams!r}."
+        )
+    if only:
         return x
-    if streams == "concat":
-        return x.flatten(-2)
-    if streams == "mean":
-        return x.mean(-2)
-    if streams == "readout" and (readout := model_of(source).readout) is not None:
-        return readout(x[None])[0]
-    if isinstance(streams, int) and 0 <= streams < source.n_streams:
+    if isinstance(streams, int):
         return x[..., streams, :]
-    raise InputError(
-        f"streams wants 'concat', 'mean', 'readout' or a number below {source.n_streams}, got {streams!r}."
-    )
+    if streams == "readout":
+        model = model_of(source)
+        if model.readout is None:
+            raise InputError(
+                f"{source.name} has no collapse of its streams; take 'concat', 'mean' or one stream."
+            )
+        return model.readout(x[None].to(model.device))[0]
+    return x.flatten(-2) if streams == "concat" else x.mean(-2)
 
 
 def document_groups(samples: Samples, *, rows: int, seed: int) -> list[Int64[np.ndarray, " row"]]:

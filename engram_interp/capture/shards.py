@@ -1,7 +1,7 @@
 """How a capture lies on disk.
 
     DIR/part-1-of-1/
-        tokens.parquet      one row per token: prompt, position, token id, whether an entity ends there
+        tokens.parquet      one row per token: prompt, position, token id, entity that ends there or -1
         part.json           what is captured: model, sites, shapes, prompts; tokens.parquet is there before it
         000000.safetensors  every site at the tokens of consecutive prompts, about 32 MB
         manifest.jsonl      one line per finished shard: file, rows, bytes, xxh3, digest of part.json
@@ -14,20 +14,18 @@ whenever the writer was killed. Nothing in these files depends on when or how of
 import hashlib
 import json
 import math
-import mmap
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from safetensors.torch import save_file
 from torch import Tensor
 
+from engram_interp.capture.durable import checksum, durably
 from engram_interp.checkpoints.files import read_json
 from engram_interp.errors import DamagedFileError, InputError
 
@@ -45,10 +43,12 @@ class SiteShape:
     Attributes:
         shape: Axes of one token.
         dtype: Type on disk, as torch names it.
+        passed: Type that passed the site, in which it is read again.
     """
 
     shape: tuple[int, ...]
     dtype: str
+    passed: str
 
     @property
     def bytes(self) -> int:
@@ -57,10 +57,19 @@ class SiteShape:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The type itself."""
-        found = getattr(torch, self.dtype)
-        assert isinstance(found, torch.dtype)
-        return found
+        """The type on disk."""
+        return _type(self.dtype)
+
+    @property
+    def torch_passed(self) -> torch.dtype:
+        """The type that passed the site."""
+        return _type(self.passed)
+
+
+def _type(name: str) -> torch.dtype:
+    found = getattr(torch, name)
+    assert isinstance(found, torch.dtype)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +99,9 @@ class Part:
         notes: Of the prompts, such as those that did not fit the context.
         width: Tokens of the longest prompt of all parts.
         batch_size: Prompts per forward pass.
-        text_digest: Of the prompts of all parts.
+        text_digest: Of the tokens of all parts.
+        prompt_digest: Of the texts (or ids) they were made from.
+        tokenizer: Digest of it.
         number: Of this part, counted from 1.
         parts: How many there are.
         version: Of this tool.
@@ -107,6 +118,8 @@ class Part:
     width: int
     batch_size: int
     text_digest: str
+    prompt_digest: str
+    tokenizer: str
     number: int
     parts: int
     version: str
@@ -145,9 +158,7 @@ class Part:
                 "upgrade engram-interp or capture again."
             )
         try:
-            sites = {
-                n: SiteShape(shape=tuple(s["shape"]), dtype=s["dtype"]) for n, s in values["sites"].items()
-            }
+            sites = {n: SiteShape(**s | {"shape": tuple(s["shape"])}) for n, s in values["sites"].items()}
             shards = tuple(Shard(**shard) for shard in values["shards"])
             names, notes = tuple(values["names"]), tuple(values["notes"])
             return cls(**values | {"sites": sites, "shards": shards, "names": names, "notes": notes})
@@ -199,33 +210,6 @@ def refuse_foreign(folder: Path) -> None:
         raise InputError(
             f"{folder} holds {', '.join(strangers[:3])}, which no capture wrote; give another directory."
         )
-
-
-@contextmanager
-def durably(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; at a clean end that file is on the disk under the name `path`."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def checksum(path: Path) -> str:
-    """xxh3 of a file, 64 bits, hexadecimal."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return xxhash.xxh3_64_hexdigest(content)
 
 
 def write_shard(folder: Path, number: int, sites: Mapping[str, Tensor], *, part_digest: str) -> None:

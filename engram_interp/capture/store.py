@@ -23,6 +23,7 @@ from torch import Tensor
 
 from engram_interp.capture import shards
 from engram_interp.capture.captured import Capture, open_capture
+from engram_interp.capture.durable import alone, durably
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.plan import plan
 from engram_interp.capture.record import evaluating, watching
@@ -91,32 +92,46 @@ def capture(
         model, encoded, sites, dtype, batch_size=batch_size, shard=shard, shard_bytes=shard_bytes
     )
     folder = shards.folder_of(Path(out), *shard)
-    done = _begun(folder, part, mine, resume=resume)
-    if done < len(part.shards):
-        _write(model, mine, part, folder, done=done, progress=progress)
+    _check_room(folder, part)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        done = _begun(folder, part, mine, resume=resume)
+        if done < len(part.shards):
+            _write(model, mine, part, folder, done=done, progress=progress)
     return Path(out)
 
 
-def _begun(folder: Path, part: Part, mine: Encoded, *, resume: bool) -> int:
-    """Prepare the folder; returns how many shards it already holds, whole."""
+def _check_room(folder: Path, part: Part) -> None:
+    """Raise before anything is written if a new capture cannot go there."""
     shards.refuse_foreign(folder)
-    if (folder / shards.HEADER).is_file():
-        return _continued(folder, part, resume=resume)
     free = shutil.disk_usage(next(p for p in (folder, *folder.absolute().parents) if p.exists())).free
-    if part.bytes > free:
+    if part.bytes > free and not (folder / shards.HEADER).is_file():
         raise InputError(
             f"The capture takes {part.bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free at {folder}; "
             "choose fewer sites, bfloat16, or another disk. Nothing was written."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with shards.durably(folder / shards.TOKENS) as temporary:
+
+
+def _begun(folder: Path, part: Part, mine: Encoded, *, resume: bool) -> int:
+    """Prepare the folder; returns how many shards it already holds, whole."""
+    there = (folder / shards.HEADER).is_file()
+    if there:
+        _check_same(folder, part, resume=resume)
+    with durably(folder / shards.TOKENS) as temporary:
         pq.write_table(_token_table(mine), temporary)
-    with shards.durably(folder / shards.HEADER) as temporary:
-        temporary.write_text(json.dumps(asdict(part)), encoding="utf-8")
-    return 0
+    if not there:
+        with durably(folder / shards.HEADER) as temporary:
+            temporary.write_text(json.dumps(asdict(part)), encoding="utf-8")
+        return 0
+    lines = shards.listed(folder, part)
+    for line in lines:
+        shards.check_shard(folder, line, sums=True)
+    with durably(folder / shards.MANIFEST) as temporary:  # without a line that was torn
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return len(lines)
 
 
-def _continued(folder: Path, part: Part, *, resume: bool) -> int:
+def _check_same(folder: Path, part: Part, *, resume: bool) -> None:
     there = Part.read(folder)
     if not resume:
         raise InputError(
@@ -129,25 +144,19 @@ def _continued(folder: Path, part: Part, *, resume: bool) -> int:
             f"{folder} holds another capture: it differs in {', '.join(others)}; give what that one was made "
             "with, or choose another --out."
         )
-    lines = shards.listed(folder, there)
-    for line in lines:
-        shards.check_shard(folder, line, sums=True)
-    with shards.durably(folder / shards.MANIFEST) as temporary:  # without a line that was torn
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return len(lines)
 
 
 def _token_table(encoded: Encoded) -> pa.Table:
     prompt, position = encoded.mask.cpu().nonzero(as_tuple=True)
-    ends = torch.zeros_like(encoded.mask, device="cpu")
-    for row, positions in enumerate(encoded.entity_ends):
-        ends[row, list(positions)] = True
+    entity = torch.full(encoded.mask.shape, -1, dtype=torch.int32)
+    for row, (positions, numbers) in enumerate(zip(encoded.entity_ends, encoded.entities, strict=True)):
+        entity[row, list(positions)] = torch.tensor(numbers, dtype=torch.int32)
     return pa.table(
         {
             "prompt": prompt.int().numpy(),
             "position": position.int().numpy(),
             "token_id": encoded.tokens.cpu()[prompt, position].int().numpy(),
-            "entity_end": ends[prompt, position].numpy(),
+            "entity": entity[prompt, position].numpy(),
         }
     )
 

@@ -161,11 +161,13 @@ class _Sums:
 
     def logarithm(self) -> Float[Tensor, " row"]:
         """Ln Σ exp(logits)."""
-        return (self.highest + self.totals.log()).logsumexp(0)
+        whole: Tensor = (self.highest + self.totals.log()).logsumexp(0)
+        return whole
 
     def mean(self, parts: Float[Tensor, "piece row"]) -> Float[Tensor, " row"]:
         """An expectation, from Σ mass · value of every piece."""
-        return ((self.highest - self.logarithm()).exp() * parts).sum(0)
+        value: Tensor = ((self.highest - self.logarithm()).exp() * parts).sum(0)
+        return value
 
 
 class _Tile:

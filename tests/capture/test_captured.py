@@ -1,13 +1,17 @@
 """Opening a capture: the same numbers as from memory, and clear words where it cannot serve."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
 
 from engram_interp import depth, lens, lens_depth, opinions
-from engram_interp.capture import store
+from engram_interp.capture import encode, store
 from engram_interp.capture.store import open_capture
 from engram_interp.checkpoints import SubjectModel, load_model
 from engram_interp.checkpoints.native import save_native
@@ -67,6 +71,64 @@ def test_damage_is_named(tmp_path: Path) -> None:
     header.write_text(json.dumps(json.loads(header.read_text()) | {"format": 9}))
     with pytest.raises(InputError, match="format 9 and this version reads 1"):
         open_capture(out)
+
+
+def test_captures_of_other_prompts_are_not_paired(tmp_path: Path) -> None:
+    for name, prompts in (("a", texts()), ("b", replace(texts(), texts=tuple(reversed(texts().texts))))):
+        model = subject()
+        store.capture(
+            model, replace(prompts, entities=((),) * 26), sites=SITES[:1], out=tmp_path / name, **SMALL
+        )
+    with pytest.raises(InputError, match="did not see the same prompts"):
+        depth.compare(open_capture(tmp_path / "a"), open_capture(tmp_path / "b"))
+
+
+def test_a_bfloat16_model_gives_the_same_from_a_capture(tmp_path: Path) -> None:
+    model = subject(n_streams=3)
+    model.module.bfloat16()
+    for streams in ("mean", "readout"):
+        out = tmp_path / streams
+        store.capture(model, texts(), sites=SITES[:1], out=out, dtype=torch.bfloat16, **SMALL)
+        found = open_capture(out, model=model)
+        one = depth.compare(found, found, streams=streams, n_boot=5)
+        two = depth.compare(model, model, texts(), streams=streams, n_boot=5)
+        assert np.allclose(one.data["cka"], two.data["cka"], atol=1e-6)
+        assert one.data.attrs["captured"] == "activations from disk, bfloat16"
+
+
+def test_a_cropped_capture_is_as_if_run_with_the_shorter_context(tmp_path: Path) -> None:
+    model = subject()
+    store.capture(model, texts(), sites=SITES[:1], out=tmp_path / "c", **SMALL)
+    cropped, run = open_capture(tmp_path / "c").encoded.cropped(12), encode(model, texts(), limit=12)
+    assert cropped.digest == run.digest
+    assert (cropped.entity_ends, cropped.entities) == (run.entity_ends, run.entities)
+    assert len(cropped.notes) == len(run.notes)
+    assert all("its first 12 were analysed" in note for note in cropped.notes)
+
+
+def test_a_damaged_token_table_is_named_and_mended(tmp_path: Path) -> None:
+    model, table = subject(), tmp_path / "c" / "part-1-of-1" / "tokens.parquet"
+    store.capture(model, texts(), sites=SITES[:1], out=tmp_path / "c", **SMALL)
+    intact = table.read_bytes()
+    frame = pq.read_table(table).to_pandas()
+    frame["token_id"] = frame["token_id"].to_numpy()[::-1].copy()
+    frame.to_parquet(table)
+    with pytest.raises(DamagedFileError, match="not what was written"):
+        open_capture(tmp_path / "c")
+    table.write_bytes(intact[:50])
+    with pytest.raises(DamagedFileError, match=r"tokens.parquet cannot be read"):
+        open_capture(tmp_path / "c")
+    store.capture(model, texts(), sites=SITES[:1], out=tmp_path / "c", resume=True, **SMALL)
+    assert table.read_bytes() == intact
+
+
+def test_a_part_under_another_name_is_refused(tmp_path: Path) -> None:
+    for number in (1, 2):
+        store.capture(subject(), texts(), sites=SITES[:1], out=tmp_path / "c", shard=(number, 2), **SMALL)
+    shutil.rmtree(tmp_path / "c" / "part-1-of-2")
+    shutil.copytree(tmp_path / "c" / "part-2-of-2", tmp_path / "c" / "part-1-of-2")
+    with pytest.raises(InputError, match="part-1-of-2 holds part 2 of 2"):
+        open_capture(tmp_path / "c")
 
 
 def test_what_a_capture_cannot_do_is_said(tmp_path: Path) -> None:

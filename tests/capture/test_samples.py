@@ -123,3 +123,26 @@ def test_one_stream_needs_no_choice_and_a_wrong_one_is_refused() -> None:
     bare = replace(single, sites={"hook_embed": "hook_embed"})
     with pytest.raises(InputError, match=r"tiny has no blocks.0.hook_resid_post; add it to wrap's sites"):
         residuals(bare, one, samples, 0)
+
+
+def test_entities_that_one_model_has_not_whole_are_left_out() -> None:
+    own = support.subject()
+    other = replace(own, tokenizer=train_tokenizer(support.documents(30, seed=3), d_vocab=270))
+    short = encode(other, MARKED, limit=6)
+    long = encode(own, MARKED)
+    samples = choose([long, short], seed=0)
+    assert 0 < len(samples) < sum(map(len, long.entity_ends))
+    assert "were not" in samples.what
+    for document, mine, theirs in zip(samples.document, *samples.position, strict=True):
+        places = dict(zip(long.entity_ends[document], long.entities[document], strict=True))
+        others = dict(zip(short.entity_ends[document], short.entities[document], strict=True))
+        assert places[mine] == others[theirs]
+
+
+def test_equal_ids_of_different_tokenizers_are_not_paired() -> None:
+    own = support.subject()
+    other = replace(own, tokenizer=train_tokenizer(support.documents(30, seed=3), d_vocab=270))
+    ids = support.token_ids(3, 9)
+    assert len(choose([encode(own, ids), encode(own, ids)], seed=0))
+    with pytest.raises(InputError, match="tokenizers differ"):
+        choose([encode(own, ids), encode(other, ids)], seed=0)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engram_interp.capture import record, store
+from engram_interp.capture import durable, record, store
 from engram_interp.capture.store import open_capture
 from engram_interp.errors import InputError
 from tests.capture.corpus import SITES, SMALL, contents, subject, texts
@@ -48,7 +48,7 @@ def test_the_token_table_says_what_a_row_is_of(tmp_path: Path) -> None:
     assert table["prompt"].tolist() == prompt.tolist()
     assert table["position"].tolist() == position.tolist()
     assert table["token_id"].tolist() == found.encoded.tokens[prompt, position].tolist()
-    assert table["entity_end"].sum() == sum(map(len, found.encoded.entity_ends)) > 0
+    assert (table["entity"] >= 0).sum() == sum(map(len, found.encoded.entity_ends)) > 0
 
 
 def test_bfloat16_is_kept_as_it_is_and_read_as_float32(tmp_path: Path) -> None:
@@ -156,6 +156,29 @@ def test_a_torn_line_of_the_manifest_is_written_again(tmp_path: Path) -> None:
     assert contents(out) == whole
     store.capture(model, texts(), sites=SITES, out=out, resume=True, **SMALL)  # complete: nothing to do
     assert contents(out) == whole
+
+
+def test_other_weights_do_not_go_on_with_a_capture(tmp_path: Path) -> None:
+    model, out = subject(), tmp_path / "c"
+    assert not model.digest
+    store.capture(model, texts(), sites=SITES, out=out, **SMALL)
+    (out / "part-1-of-1" / "manifest.jsonl").unlink()
+    with torch.no_grad():
+        next(model.module.parameters()).mul_(1.3)
+    with pytest.raises(InputError, match="differs in model"):
+        store.capture(model, texts(), sites=SITES, out=out, resume=True, **SMALL)
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    out = tmp_path / "c"
+    (out / "part-1-of-1").mkdir(parents=True)
+    with (
+        durable.alone(out / "part-1-of-1"),
+        pytest.raises(InputError, match="Another process is writing"),
+    ):
+        store.capture(subject(), texts(), sites=SITES, out=out, **SMALL)
+    store.capture(subject(), texts(), sites=SITES, out=out, **SMALL)
 
 
 def test_nothing_foreign_is_touched(tmp_path: Path) -> None:
