@@ -6,6 +6,7 @@ biased at both ends, so the depth is read relative to the baseline aligned with 
 stand the residuals before the first memory read, which reading cannot have deepened.
 """
 
+import operator
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -70,6 +71,8 @@ def compare(
         InputError: If fewer than 4 samples are left, the models share no tokens to compare at, a layer
             does not vary, or an activation is NaN or infinite (names model, layer and token).
     """
+    if reference is baseline:
+        reference = None
     models = [engram, baseline] + ([reference] if reference is not None else [])
     limit = min((m.n_ctx for m in models if m.n_ctx is not None), default=None)
     encodings = [encoded_of(model, texts, limit=limit) for model in models]
@@ -136,6 +139,8 @@ def from_activations(
             "belong to the same token everywhere."
         )
     _check_count(len(documents))
+    if reference is not None and len(reference) == len(ys) and all(map(operator.is_, reference, ys)):
+        reference = None
     _, owner = np.unique(documents, return_inverse=True)
     samples = Samples(
         document=owner.astype(np.int64), position=np.zeros((1, len(owner)), np.int64), what="as given"
@@ -155,7 +160,7 @@ def from_activations(
     facts = {
         "engram": "xs",
         "baseline": "ys",
-        "reference": ITSELF if reference is None or reference is ys else "as given",
+        "reference": ITSELF if reference is None else "as given",
         "first_memory_layer": first_memory_layer,
     }
     return compared.result(facts, n_boot=n_boot, checks=checks == "all")

@@ -1,6 +1,6 @@
 """From activations of two models at the same tokens to a `DepthResult`: the work behind `depth`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +17,13 @@ _GROUP_ROWS = 32
 _FEWEST_SAMPLES = 4
 _DROPPED = 0.02
 _REPORTED = 0.01
-
+_UNLIKE = "no similarity of that layer is positive (for a bound: in over 5 % of resamples)"
+_STILL = "in over 5 % of resamples some layer does not vary"
+_SOFT = (
+    "depth",
+    "depth_self",
+    *(f"{v}{end}" for v in ("shift", "soft_headline") for end in ("", "_low", "_high")),
+)
 
 Layers = Sequence[Array]
 
@@ -27,7 +33,8 @@ class Comparison:
     """Activations at the same samples, and how to compare them.
 
     Attributes:
-        sides: layers [sample, d] of the model, of the baseline, and of the reference or None.
+        sides: layers [sample, d] of the model, of the baseline, and of the reference; None where the
+            baseline itself stands for it.
         samples: which documents the rows are of.
         estimator: of CKA.
         place: which layers count for what.
@@ -55,7 +62,7 @@ class Comparison:
         xs, ys, other = self.sides
         rs = ys if other is None else other
         kept = outliers.keep_rows([*xs, *ys], fraction=_DROPPED)
-        variables = self.estimates(xs, rs, n_boot=n_boot)
+        variables = self.estimates(xs, other, n_boot=n_boot)
         if checks:
             variables |= self._without_largest(kept, n_boot=n_boot) | self._null(n_boot=n_boot)
         variables |= {name: getattr(self.place, name) for name in ("edge", "pre_memory", "interior")}
@@ -76,10 +83,10 @@ class Comparison:
             missing={name: reason for name, reason in reasons.items() if name in variables},
         )
 
-    def estimates(self, xs: Layers, rs: Layers, *, n_boot: int) -> dict[str, Any]:
+    def estimates(self, xs: Layers, other: Layers | None, *, n_boot: int) -> dict[str, Any]:
         """Similarities, readings, shifts, bounds, and the HSIC terms they came from."""
         ys, groups = self.sides[1], self.groups()
-        itself = rs is ys
+        itself, rs = other is None, ys if other is None else other
         if self.estimator != "minibatch" or not groups:
             both = (
                 cka.matrix(part, ys, estimator=self.estimator, batch_size=_GROUP_ROWS) for part in (xs, rs)
@@ -119,7 +126,7 @@ class Comparison:
             position=self.samples.position[:, kept],
             what=self.samples.what,
         )
-        found = replace(self, sides=(xs, ys, rs), samples=few).estimates(xs, rs or ys, n_boot=n_boot)
+        found = replace(self, sides=(xs, ys, rs), samples=few).estimates(xs, rs, n_boot=n_boot)
         return {name: found[source] for name, source in names.items()}
 
     def _null(self, *, n_boot: int) -> dict[str, Any]:
@@ -129,11 +136,11 @@ class Comparison:
         if rs is None:
             return dict.fromkeys(names, np.nan)
         place = replace(self.place, n_layers=len(rs), n_reference=len(ys))
-        found = replace(self, place=place).estimates(rs, ys, n_boot=n_boot)
+        found = replace(self, place=place).estimates(rs, None, n_boot=n_boot)
         return {name: found[source] for name, source in names.items()}
 
     def _facts(self) -> dict[str, Any]:
-        itself = self.sides[2] is None or self.sides[2] is self.sides[1]
+        itself = self.sides[2] is None
         return {
             "samples": self.samples.what,
             "n_samples": len(self.samples),
@@ -177,7 +184,30 @@ class Comparison:
             reasons |= {f"null_headline{end}": none for end in ("", "_low", "_high")}
         for end in ("_low", "_high"):
             reasons.setdefault(f"headline_trimmed{end}", "too few groups are left without the largest")
-        return reasons
+        for name in _unlike(variables, place):
+            if not (why and name.endswith(("_low", "_high"))):
+                reasons[name] = "; ".join(filter(None, [reasons.get(name), _UNLIKE]))
+        # A bound may be undefined in other resamples only (`depth.resample`), so each has its reason.
+        bounds = [v for v in variables if v.endswith(("_low", "_high", "detectable"))]
+        return {v: _UNLIKE if v in _SOFT else _STILL for v in bounds} | reasons
+
+
+def _unlike(found: Mapping[str, Any], place: shifts.Place) -> list[str]:
+    """Readings by the soft index that are undefined though the reference has the layer.
+
+    The index weighs baseline layers by their similarity, so where none is positive, as between
+    unrelated layers, there is nothing to weigh.
+    """
+    names = []
+    for name in _SOFT:
+        undefined = np.isnan(found[name])
+        if name.startswith("soft_headline"):
+            undefined = undefined & place.interior.any()
+        elif name != "depth":
+            undefined = undefined & place.referred
+        if undefined.any():
+            names.append(name)
+    return names
 
 
 def _check_varies(squares: np.ndarray, what: str) -> None:

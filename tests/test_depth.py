@@ -190,3 +190,69 @@ def test_a_layer_that_does_not_vary_is_refused() -> None:
         depth.from_activations(xs, [rng.normal(size=(800, 5))] * 3, np.repeat(np.arange(100), 8))
     with pytest.raises(InputError, match="row i must belong"):
         depth.from_activations([xs[0][:700]], [xs[0]], np.repeat(np.arange(100), 8))
+
+
+def test_unrelated_layers_are_read_and_what_is_undefined_says_why() -> None:
+    """What a null has to allow: layers that share nothing, in whose similarities none need be positive."""
+    undefined = dict.fromkeys(("depth", "shift", "shift_low", "soft_headline"), 0)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        xs, ys = ([rng.normal(size=(680, d)) for _ in range(6)] for d in (7, 9))
+        result = depth.from_activations(
+            xs, ys, np.repeat(np.arange(85), 8), first_memory_layer=1, n_boot=40, checks="none"
+        )
+        data = depth.resample(result, n_boot=60, seed=seed).data
+        np.testing.assert_array_equal(
+            np.isnan(result.data["depth"]), ~(data["cka"] > 0).any("baseline_layer")
+        )
+        assert np.isfinite(data["headline"]) and np.isfinite(data["path_shift_low"]).all()
+        for name in undefined:
+            if np.isnan(data[name]).any():
+                undefined[name] += 1
+                assert "no similarity of that layer is positive" in data[name].attrs["missing"]
+    assert all(undefined.values()), "the seeds show every case"
+
+
+def test_both_reasons_are_given_where_the_reference_is_short_too() -> None:
+    """Layer 0 opposes both baseline layers, so no unbiased similarity is positive."""
+    rng = np.random.default_rng(2)
+    ys, xs = [rng.normal(size=(40, 5)) for _ in range(2)], [np.empty((0, 0))] * 3
+    for _ in range(200):
+        xs = [rng.normal(size=(40, 4)) for _ in range(3)]
+        if (cka.matrix(xs[:1], ys, estimator="unbiased") <= 0).all():
+            break
+    data = depth.from_activations(
+        xs, ys, np.arange(40), first_memory_layer=1, estimator="unbiased", top_k=1, checks="none"
+    ).data
+    assert np.isnan(data["shift"].values[[0, 2]]).all()
+    said = data["shift"].attrs["missing"]
+    assert "the reference has only 2 layers; no similarity of that layer is positive" in said
+
+
+def test_a_layer_that_varies_in_one_document_only_has_no_interval_and_says_so() -> None:
+    rng = np.random.default_rng(4)
+    ys = [rng.normal(size=(800, 5)) for _ in range(3)]
+    once = np.zeros((800, 4))
+    once[:8] = rng.normal(size=(8, 4))
+    data = depth.from_activations(
+        [once, *ys[:2]], ys, np.repeat(np.arange(100), 8), n_boot=50, top_k=1, checks="none"
+    ).data
+    assert np.isfinite(data["headline"]) and np.isnan(data["headline_low"])
+    assert "some layer does not vary" in data["headline_low"].attrs["missing"]
+
+
+def test_the_baseline_given_as_its_own_reference_is_the_baseline_itself() -> None:
+    model, base, some = support.subject(), baseline(), texts(100)
+    alone = depth.compare(model, base, some, n_boot=30, top_k=2).data
+    given = depth.compare(model, base, some, reference=base, n_boot=30, top_k=2).data
+    assert given.attrs["reference"] == alone.attrs["reference"] == "the baseline itself"
+    rng = np.random.default_rng(0)
+    ys = [rng.normal(size=(800, 5)) for _ in range(4)]
+    xs = [y + rng.normal(size=(800, 5)) for y in ys]
+    documents = np.repeat(np.arange(100), 8)
+    first = depth.from_activations(xs, ys, documents, n_boot=30, top_k=2).data
+    for reference in (ys, list(ys)):
+        second = depth.from_activations(xs, ys, documents, reference=reference, n_boot=30, top_k=2).data
+        for one, other in ((first, second), (alone, given)):
+            for name in one.data_vars:
+                np.testing.assert_array_equal(one[name], other[name], err_msg=str(name))
