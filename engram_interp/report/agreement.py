@@ -88,8 +88,7 @@ def _robust(depth: DepthResult) -> list[Part]:
     seen = wording.scalar(depth.data, "detectable")
     if not math.isnan(seen):
         parts.append(
-            f"Power: with these samples a true shift of {seen:.2f} layers would have been told from 0 in 80 "
-            "% of "
-            "cases (2.8 bootstrap standard errors)."
+            f"Power: with these samples a true shift of {seen:.2f} layers would have been told from 0 in "
+            "80 % of cases."
         )
     return parts
