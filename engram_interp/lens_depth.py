@@ -132,7 +132,9 @@ def from_convergence(
         "reference_headline": _mean(other[:, interior]),
     }
     for name, values in draws.items():
-        low, high = bootstrap.interval(values[1:]) if enough else (np.full_like(values[0], np.nan),) * 2
+        low, high = (np.full_like(values[0], np.nan),) * 2
+        if enough:
+            low, high = bootstrap.interval(values[1:], n_groups=n_documents)
         variables |= dict(zip((name + end for end in _ENDS), (values[0], low, high), strict=True))
     return LensDepthResult.from_arrays(
         coords={"layer": layers, "baseline_layer": np.arange(len(fitted[0]))},

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from engram_interp import lens_depth
 from engram_interp.errors import InputError
+from engram_interp.metrics import bootstrap
 from engram_interp.results import ConvergenceResult
 from tests import support
 
@@ -43,6 +45,24 @@ def test_an_inserted_identity_block_is_one_layer_behind() -> None:
     result = lens_depth.from_convergence(curve(BASE), curve(longer), n_boot=50)
     np.testing.assert_allclose(result.data["shift"].values[2:], 1, atol=1e-9)
     assert "earlier" in result.summary()
+
+
+def test_intervals_are_expanded_for_the_number_of_documents() -> None:
+    rng, model, base = np.random.default_rng(0), curve(BASE), curve(BASE)
+    sums = model.data["document_kl"]
+    moved = model.data.assign(document_kl=sums * rng.uniform(0.8, 1.2, size=sums.shape))
+    moved["document_kl"].attrs = sums.attrs
+    data = lens_depth.from_convergence(ConvergenceResult(data=moved), base, n_boot=400, seed=3).data
+    tokens = base.data["document_tokens"].values.astype(float)
+    weights = bootstrap.group_weights(24, 400, 3)
+    kls, curves = (
+        (weights @ part.values) / (weights @ tokens)[:, None] for part in (moved["document_kl"], sums)
+    )
+    # BASE falls strictly, so reading across it is plain interpolation.
+    drawn = [np.interp(-kl, -curve, np.arange(8.0))[3] - 3 for kl, curve in zip(kls, curves, strict=True)]
+    reach = np.sqrt(24 / 23) * stats.t.ppf(0.975, 23)
+    expected = np.quantile(drawn, [stats.norm.cdf(-reach), stats.norm.cdf(reach)])
+    np.testing.assert_allclose([data["shift_low"][3], data["shift_high"][3]], expected)
 
 
 def test_values_between_layers_and_beyond_the_ends() -> None:

@@ -1,8 +1,8 @@
 """Uncertainty by resampling documents, never tokens: the tokens of a document are alike.
 
-Intervals are percentile intervals of n_boot resamples. They speak of these models on more text of
-the same kind, not of another training run. With fewer than 20 documents (or document groups) no
-interval is honest: the bounds are then NaN, and the caller says so.
+Intervals are percentile intervals of n_boot resamples, expanded for the number of documents. They
+speak of these models on more text of the same kind, not of another training run. With fewer than 20
+documents (or document groups) no interval is honest: the bounds are then NaN, and the caller says so.
 """
 
 import math
@@ -132,8 +132,8 @@ def mean_interval(
         level: coverage aimed at.
 
     Returns:
-        Mean and bounds over the remaining axes; bounds NaN where fewer than 20 documents have a
-        value, the mean NaN where none has.
+        Mean and expanded bounds (see `interval`) over the remaining axes; bounds NaN where fewer than 20
+        documents have a value, the mean NaN where none has.
 
     Raises:
         InputError: documents or mask of another length than values.
@@ -204,8 +204,9 @@ def _estimate(
     low, high = np.full((2, *value.shape), np.nan)
     if n_names >= MIN_GROUPS:
         resamples = statistic(moments.weighted(group_weights(n_names, n_boot, seed)))
-        bounds = interval(resamples, level)
-        low, high = (np.where(n_documents >= MIN_GROUPS, bound, np.nan) for bound in bounds)
+        for count in np.unique(n_documents[n_documents >= MIN_GROUPS]):
+            alike = n_documents == count
+            low[alike], high[alike] = interval(resamples[:, alike], level, n_groups=int(count))
     rest = table.shape[1:]
     return Estimate(
         value=value.reshape(rest),

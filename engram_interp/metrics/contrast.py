@@ -127,7 +127,7 @@ def _estimated(
         value[index] = statistic(np.ones((1, n)), parts)[0]
         present[index] = len(np.unique(owner[~np.isnan(column)]))
         if enough and present[index] >= MIN_GROUPS:
-            low[index], high[index] = interval(statistic(weights, parts))
+            low[index], high[index] = interval(statistic(weights, parts), n_groups=int(present[index]))
     return Estimate(
         value=value.reshape(rest),
         low=low.reshape(rest),

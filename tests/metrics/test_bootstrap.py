@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
+from scipy import stats
 
 from engram_interp.errors import InputError
 from engram_interp.metrics import bootstrap
+
+
+def expanded(n: int) -> list[float]:
+    """Both shares of a 95 % interval of resampled `n` documents (Hesterberg 2015)."""
+    tail = stats.norm.cdf(-np.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1))
+    return [tail, 1 - tail]
 
 
 def test_weights_draw_groups_with_replacement() -> None:
@@ -71,9 +78,20 @@ class TestMeanInterval:
                 for _ in range(int(k))
             ]
             resamples.append(np.concatenate(drawn).mean(axis=0))
-        low, high = np.quantile(resamples, [0.025, 0.975], axis=0)
+        low, high = np.quantile(resamples, expanded(23), axis=0)
         np.testing.assert_allclose(found.low, low)
         np.testing.assert_allclose(found.high, high)
+
+    def test_each_column_is_expanded_by_its_own_documents(self) -> None:
+        rng = np.random.default_rng(8)
+        values = rng.normal(size=(60, 2))
+        values[22:, 1] = np.nan
+        found = bootstrap.mean_interval(values, np.arange(60), n_boot=300, seed=2)
+        weights = bootstrap.group_weights(60, 300, 2)
+        for column, n in enumerate((60, 22)):
+            drawn = weights[:, :n] @ values[:n, column] / weights[:, :n].sum(1)
+            expected = np.quantile(drawn, expanded(n))
+            np.testing.assert_allclose([found.low[column], found.high[column]], expected)
 
     def test_a_long_document_counts_by_its_tokens(self) -> None:
         documents = np.r_[np.zeros(80, dtype=int), np.arange(1, 21)]
@@ -141,6 +159,6 @@ def test_sd_interval_is_the_sd_of_drawn_documents() -> None:
     for weights in bootstrap.group_weights(31, 40, 1):
         drawn = [values[documents == name] for name, k in enumerate(weights) for _ in range(int(k))]
         resamples.append(np.concatenate(drawn).std(axis=0))
-    low, high = np.quantile(resamples, [0.025, 0.975], axis=0)
+    low, high = np.quantile(resamples, expanded(31), axis=0)
     np.testing.assert_allclose([found.low, found.high], [low, high], rtol=1e-7)
     assert np.isnan(bootstrap.sd_interval(values[:9], documents[:9]).low).all()

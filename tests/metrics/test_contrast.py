@@ -41,7 +41,7 @@ def test_a_resample_equals_repeating_documents() -> None:
         index = np.concatenate([np.tile(np.flatnonzero(documents == d), n) for d, n in enumerate(row)])
         names = np.arange(len(index))
         each.append(float(contrast.auc(values[index, 0, 0], positive[index], names, n_boot=1).value))
-    low, high = bootstrap.interval(np.array(each))
+    low, high = bootstrap.interval(np.array(each), n_groups=22)
     assert float(found.low) == pytest.approx(float(low))
     assert float(found.high) == pytest.approx(float(high))
 
