@@ -23,7 +23,7 @@ from engram_interp.results import AblationEffect, open_bundle
 from tests import support
 
 LAYERS = ["depth", "lens-engram", "lens-baseline", "lens-depth", "stitching", "second-opinions"]
-PARTS = [*LAYERS, "gates", "gate-statistics", "ablation"]
+PARTS = [*LAYERS, "gates", "gate-statistics", "gate-selectivity", "gate-usefulness", "ablation"]
 DOCUMENTS = 26
 
 
@@ -94,7 +94,7 @@ def test_stages_are_announced_in_order(found: report.Findings, stages: list[tupl
     done = [share for share, _ in stages]
     assert done == sorted(done)
     assert (done[0], done[-1]) == (0.0, 1.0)
-    assert len(stages) == 11
+    assert len(stages) == 14
 
 
 def test_examples_point_at_entities_where_these_are_marked() -> None:
@@ -129,6 +129,10 @@ def test_the_page_says_what_a_reader_asks_in_order(html: str, found: report.Find
         "How early is the prediction ready?",
         "Where do the gates stand?",
         "null: untrained",
+        "The gates among fresh initialisations",
+        "Do the gates choose?",
+        "By training hits",
+        "Are the gates open where the memory helps?",
         "Which tokens?",
         "Does the memory matter?",
         "control",

@@ -14,7 +14,7 @@ from engram_interp.results import ConvergenceResult, Result, wording
 from engram_interp.results.provenance import now
 
 EXAMPLES = 6
-PER_DOCUMENT = 4
+PER_DOCUMENT = 3
 """Tokens of each document at which a gate is shut; each costs two runs of its prompt."""
 _NOTES_AT_MOST = 5
 _WHOLE_3_GRAM = 3
@@ -190,22 +190,22 @@ def _stages(
             lambda: opinions.compare(engram, baseline, prompts, **drawn),
         ),
         stage("gates", 2, "gates", lambda: gates.read(engram, prompts)),
-        stage("gate nulls", 14, "gate-statistics", lambda: gates.statistics(engram, prompts, **drawn)),
+        stage("gate nulls", 28, "gate-statistics", lambda: gates.statistics(engram, prompts, **drawn)),
         where_possible(
-            "gate selectivity", 14, "gate-selectivity", lambda: gates.selectivity(engram, prompts, **drawn)
+            "gate selectivity", 10, "gate-selectivity", lambda: gates.selectivity(engram, prompts, **drawn)
         ),
         where_possible(
             "gate usefulness",
-            20,
+            24,
             "gate-usefulness",
             lambda: gates.usefulness(engram, prompts, per_document=PER_DOCUMENT, **drawn),
         ),
         stage("ablations", 20, "ablation", lambda: ablation.effect(engram, prompts, **drawn)),
         where_possible(
             "retained performance",
-            30,
+            36,
             "retained",
-            lambda: ablation.retained(engram, baseline=never, **drawn),
+            lambda: ablation.retained(engram, kinds=ablation.STANDARD, baseline=never, **drawn),
         ),
         _Stage(name="example prompts", share=1, work=tables),
     ]
