@@ -7,7 +7,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from engram_interp.results import Result
-from tests.results import samples
+from tests.results import memory_samples, samples
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXPLORER = REPOSITORY / "apps" / "explorer"
@@ -23,9 +23,9 @@ def parts() -> dict[str, Result]:
         "lens-baseline": samples.convergence(8, model="without"),
         "gates": samples.gate_reading(),
         "gate-statistics": samples.gate_statistics(),
-        "gate-selectivity": samples.gate_selectivity(),
-        "gate-usefulness": samples.gate_usefulness(),
-        "retained": samples.retained_performance(),
+        "gate-selectivity": memory_samples.gate_selectivity(),
+        "gate-usefulness": memory_samples.gate_usefulness(),
+        "retained": memory_samples.retained_performance(),
         "ablation": samples.ablation_effect(),
         "stitching": samples.stitching(),
         "lens-depth": samples.lens_depth(),
