@@ -14,16 +14,20 @@ from engram_interp.results import (
     GateStatistics,
     LensDepthResult,
     LensTable,
-    MemoryAttribution,
-    MemoryPromotion,
     Result,
     SecondOpinions,
     SlotLookup,
     StitchingResult,
 )
-from tests.results.memory_samples import gate_selectivity, gate_usefulness, retained_performance
+from tests.results.memory_samples import (
+    TOKENS,
+    gate_selectivity,
+    gate_usefulness,
+    memory_attribution,
+    memory_promotion,
+    retained_performance,
+)
 
-TOKENS = ["", " of", "\n", "Wales", "<img src=x onerror=alert(1)>", "😀", "\u202eabc", "\udce2\udc82", "a\0b"]
 NO_INTERVAL = "12 documents; an interval wants at least 20"
 
 
@@ -266,46 +270,6 @@ def ablation_comparison() -> AblationComparison:
                    "logprob": -np.sort(rng.exponential(2, (4, 4))), "kl": kl,
                    "answer_logprob": np.full(4, np.nan), "token_index": 8, "token_text": TOKENS},
         provenance={"model": "with-memory", "what": "gate_zero at layers 1,4"},
-    )  # fmt: skip
-
-
-def memory_attribution(**changes: Any) -> MemoryAttribution:
-    """One prediction: layers 1 and 4, orders 2 and 3 with three heads, reads at three of nine tokens."""
-    rng = np.random.default_rng(6)
-    by_source = rng.normal(0.1, 0.3, (2, 3, 2, 3))
-    bias = rng.normal(0, 0.05, (2, 3))
-    by_layer = by_source.sum((1, 2, 3)) + bias.sum(1)
-    parts = {"by_source": by_source, "contribution": by_source.sum(1), "by_layer": by_layer}
-    parts["memory"] = by_layer.sum()
-    variables: dict[str, Any] = {}
-    for name, value in parts.items():
-        variables |= {name: value, f"control_{name}": 0.1 * value, f"control_{name}_low": 0.1 * value - 0.2,
-                      f"control_{name}_high": 0.1 * value + 0.3}  # fmt: skip
-    rest = np.array([0.2, -0.4, 1.5, 0.3])
-    return MemoryAttribution.from_arrays(
-        coords={"layer": [1, 4], "order": [2, 3], "source": [2, 5, 8],
-                "component": ["embed", "0_attn_out", "0_mlp_out", "<b>"]},
-        variables=variables | {"bias": bias, "rest": rest, "logit": parts["memory"] + rest.sum(), "gap": 0.0,
-                               "gate": rng.uniform(0, 1, (2, 3, 4)), "token_index": 8,
-                               "token_text": TOKENS} | changes,
-        provenance={"model": "with-memory", "target": " Wales", "n_draws": 200},
-    )  # fmt: skip
-
-
-def memory_promotion() -> MemoryPromotion:
-    """Layers 1 and 4, the whole write and two columns, five tokens each way."""
-    rng = np.random.default_rng(7)
-    effect = -np.sort(-rng.exponential(1, (2, 3, 2, 5)))
-    effect[:, :, 1] *= -1
-    extreme = np.broadcast_to(np.array([0.8, -0.7]), (2, 3, 2))
-    return MemoryPromotion.from_arrays(
-        coords={"layer": [1, 4], "part": ["whole write", "order 2, head 0", "order 3, head 0"],
-                "direction": ["promoted", "suppressed"]},
-        variables={"effect": effect, "token_id": rng.integers(0, 99, effect.shape),
-                   "top_token": rng.choice(TOKENS[:8], effect.shape),
-                   "control_effect": extreme, "control_effect_low": extreme - 0.1,
-                   "control_effect_high": extreme + 0.2, "token_index": 8, "token_text": TOKENS},
-        provenance={"model": "with-memory", "n_draws": 100},
     )  # fmt: skip
 
 

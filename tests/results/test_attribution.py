@@ -1,11 +1,11 @@
 """What an attribution says: the sum, the control beside it, and what it leaves out."""
 
 from engram_interp.results import MemoryAttribution
-from tests.results import samples
+from tests.results import memory_samples
 
 
 def test_the_summary_states_sum_control_largest_read_and_limits() -> None:
-    result = samples.memory_attribution()
+    result = memory_samples.memory_attribution()
     text = result.summary()
     memory, rest = float(result.data["memory"]), float(result.data["rest"].sum())
     for words in (
@@ -22,19 +22,19 @@ def test_the_summary_states_sum_control_largest_read_and_limits() -> None:
 
 
 def test_what_random_rows_give_too_is_not_called_beyond_them() -> None:
-    within = samples.memory_attribution(memory=0.1, control_memory_low=-0.2, control_memory_high=0.3)
+    within = memory_samples.memory_attribution(memory=0.1, control_memory_low=-0.2, control_memory_high=0.3)
     assert "gives +0.100" in within.summary()
     assert "within what random rows give" in within.summary()
 
 
 def test_a_difference_names_both_tokens() -> None:
-    data = samples.memory_attribution().data.copy()
+    data = memory_samples.memory_attribution().data.copy()
     data.attrs["against"] = "\n"
     assert MemoryAttribution(data=data).what == "the logit of “␣Wales” minus that of “↵”"
 
 
 def test_the_largest_of_many_is_read_beside_the_largest_of_random_rows() -> None:
-    result = samples.memory_promotion()
+    result = memory_samples.memory_promotion()
     best = result.data["effect"].isel(part=0, direction=0, rank=0)
     text = result.summary()
     for layer in (1, 4):

@@ -10,7 +10,7 @@ import xarray as xr
 
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.results import DepthResult, GateReading, LensTable, Result
-from tests.results import samples
+from tests.results import memory_samples, samples
 
 KINDS = sorted(samples.every_kind())
 
@@ -28,7 +28,7 @@ def test_a_saved_result_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
 
 def test_awkward_strings_survive(tmp_path: Path) -> None:
     back = GateReading.load(samples.gate_reading().save(tmp_path / "gates.nc"))
-    expected = [text.replace("\0", "␀") for text in samples.TOKENS]
+    expected = [text.replace("\0", "␀") for text in memory_samples.TOKENS]
     assert back.data["token_text"].values[0].tolist() == expected
     assert back.data["prompt_text"].values.tolist() == ["one\ntext 😀", ""]
 
@@ -158,7 +158,7 @@ def test_chosen_variables_become_columns() -> None:
 
 def test_tables_take_awkward_text() -> None:
     frame = samples.gate_reading().to_frame("token_text", "gate")
-    assert len(frame) == 2 * 2 * 3 * len(samples.TOKENS)
+    assert len(frame) == 2 * 2 * 3 * len(memory_samples.TOKENS)
     assert "\udce2\udc82" in set(frame["token_text"])
     assert len(samples.lens_table().to_frame())
 

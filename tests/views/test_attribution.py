@@ -8,12 +8,12 @@ import pytest
 from engram_interp.errors import InputError
 from engram_interp.views import attribution
 from engram_interp.views.theme import LIGHT
-from tests.results import samples
+from tests.results import memory_samples
 
 
 def test_bars_stand_over_their_control() -> None:
-    data = samples.memory_attribution().data
-    bars, control = samples.memory_attribution().plot().data
+    data = memory_samples.memory_attribution().data
+    bars, control = memory_samples.memory_attribution().plot().data
     np.testing.assert_array_equal(bars.x, data["contribution"].values.ravel())
     np.testing.assert_array_equal(control.x, data["control_contribution"].values.ravel())
     np.testing.assert_allclose(
@@ -24,8 +24,8 @@ def test_bars_stand_over_their_control() -> None:
 
 
 def test_the_map_says_the_numbers_that_leave_the_control_only() -> None:
-    data = samples.memory_attribution().data
-    cells = samples.memory_attribution().plot(view="sources").data[0]
+    data = memory_samples.memory_attribution().data
+    cells = memory_samples.memory_attribution().plot(view="sources").data[0]
     rows = data.stack(row=("layer", "order", "head"), create_index=False).transpose("row", "source", ...)
     np.testing.assert_array_equal(cells.z, rows["by_source"])
     low, high = (rows[f"control_by_source_{end}"].values for end in ("low", "high"))
@@ -39,7 +39,7 @@ def test_the_map_says_the_numbers_that_leave_the_control_only() -> None:
 
 
 def test_all_parts_are_drawn_and_markup_is_not_obeyed() -> None:
-    result = samples.memory_attribution()
+    result = memory_samples.memory_attribution()
     figure = result.plot(view="parts")
     bars, control = figure.data
     np.testing.assert_allclose(bars.x, [*result.data["rest"].values, *result.data["by_layer"].values])
@@ -50,7 +50,7 @@ def test_all_parts_are_drawn_and_markup_is_not_obeyed() -> None:
 
 
 def test_promoted_and_suppressed_tokens_of_one_layer() -> None:
-    result = samples.memory_promotion()
+    result = memory_samples.memory_promotion()
     figure = result.plot(layer=4)
     whole = result.data["effect"].sel(layer=4).isel(part=0).values
     np.testing.assert_array_equal(figure.data[0].x, [*whole[0], *whole[1][::-1]])
@@ -62,5 +62,5 @@ def test_promoted_and_suppressed_tokens_of_one_layer() -> None:
 
 def test_an_unknown_view_lists_the_others() -> None:
     with pytest.raises(InputError, match="view is one of columns, sources, parts; got 'bars'"):
-        samples.memory_attribution().plot(view="bars")  # type: ignore[arg-type]
+        memory_samples.memory_attribution().plot(view="bars")  # type: ignore[arg-type]
     assert attribution.view_named("parts") is attribution.part_bars
