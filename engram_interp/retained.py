@@ -85,8 +85,8 @@ def retained(
     means = means_for(model, chosen, reference=reference)
     variables = _empty(len(sets), len(chosen))
     described: Encoded | None = None
-    for at, one in enumerate(sets):
-        asked = _asked(model, one, seed=seed)
+    every = [_asked(model, one, seed=seed) for one in sets]  # what does not fit is found before any run
+    for at, (one, asked) in enumerate(zip(sets, every, strict=True)):
         described = described or asked.encoded
         scores = asked.score(model, targets, means=means, batch_size=batch_size, seed=seed)
         beside = None
