@@ -6,38 +6,33 @@ there is nothing to retain, and the ratio is undefined rather than large.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from engram_interp.capture.ablations import (
     KINDS,
     MEANING,
     Kind,
-    beside_control,
-    log_probabilities,
     means_for,
     sources,
     target_of,
 )
-from engram_interp.capture.encode import Encoded, encode
+from engram_interp.capture.encode import Encoded
 from engram_interp.capture.hits import STRATA, ngram_hits, stratum
 from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.data import probes as packaged
-from engram_interp.data.probes import Probe, ProbeSet
+from engram_interp.data.probes import ProbeSet
 from engram_interp.errors import InputError
 from engram_interp.metrics.bootstrap import MOST_UNDEFINED, group_weights, interval
+from engram_interp.probe_scores import ARMS, asked
 from engram_interp.provenance import describe
 from engram_interp.results import RetainedPerformance
 
 __all__ = ["retained"]
 
-_ARMS = ("", "control_")
 _ENDS = ("", "_low", "_high")
 
 
@@ -55,11 +50,12 @@ def retained(
 ) -> RetainedPerformance:
     """Scores of a model on probes, intact and with its memory ablated, corrected for chance.
 
-    A probe counts 1 where the right choice is the likeliest: by log p(choice | prompt), summed over the
-    choice's tokens; for reading by log p(choice | passage, question) - log p(choice | question). Its chance
-    is 1 / number of choices. Probes are sorted by the training hits of the n-gram that ends their prompt: the
-    longest the memory reads there, the smallest count over its heads and over the memory layers
-    (`capture.hits`).
+    A choice scores by how much the prompt raises its log p, summed over its tokens: log p(choice | prompt) -
+    log p(choice | separator alone), for reading log p(choice | passage, question) - log p(choice | question).
+    So a choice that is short or frequent anywhere wins nothing by it. A probe counts 1 where the right choice
+    scores highest, 1 / k where k are equal there; its chance is 1 / number of choices. Probes are sorted by
+    the training hits of the n-gram that ends their prompt: the longest the memory reads there, the smallest
+    count over its heads and over the memory layers (`capture.hits`).
 
     Args:
         model: A model with a memory.
@@ -73,11 +69,13 @@ def retained(
         reference: Texts whose mean gate `gate_mean` sets; None for the first 16 packaged passages.
 
     Returns:
-        Per probe set, stratum and kind: score, retained performance and the mean change of the right choice's
-        log p, each beside the random control of the same size; and the intact, chance and baseline scores.
+        Per probe set, stratum and kind: score, retained performance and the mean change of how much the
+        prompt raises the right choice's log p, each beside the random control of the same size; and the
+        intact, chance and baseline scores.
 
     Raises:
-        InputError: If the model has no memory, a kind does not apply, or a probe does not fit the context.
+        InputError: If the model has no memory, a kind does not apply, a probe does not fit the context, or
+            the model has no separator for probes that need one.
     """
     sets = _sets(probes)
     chosen = _kinds(model, kinds)
@@ -85,13 +83,13 @@ def retained(
     means = means_for(model, chosen, reference=reference)
     variables = _empty(len(sets), len(chosen))
     described: Encoded | None = None
-    every = [_asked(model, one, seed=seed) for one in sets]  # what does not fit is found before any run
-    for at, (one, asked) in enumerate(zip(sets, every, strict=True)):
-        described = described or asked.encoded
-        scores = asked.score(model, targets, means=means, batch_size=batch_size, seed=seed)
+    every = [asked(model, one, seed=seed) for one in sets]  # what does not fit is found before any run
+    for at, (one, questions) in enumerate(zip(sets, every, strict=True)):
+        described = described or questions.encoded
+        scores = questions.score(model, targets, means=means, batch_size=batch_size, seed=seed)
         beside = None
         if baseline is not None:
-            beside = _asked(baseline, one, seed=seed).score(baseline, {}, batch_size=batch_size, seed=seed)
+            beside = asked(baseline, one, seed=seed).score(baseline, {}, batch_size=batch_size, seed=seed)
         which = _strata(model, one)
         for number in range(len(STRATA) + 1):
             inside = np.ones(len(one), bool) if number == 0 else which == number - 1
@@ -112,6 +110,7 @@ def retained(
         provenance=describe(model, described, seed=seed)
         | sources(chosen, reference=reference)
         | {
+            "score": "log p(choice | prompt) - log p(choice | bare prompt, or separator alone), nats",
             "baseline": "none" if baseline is None else baseline.name,
             "n_samples": sum(map(len, sets)),
             "n_documents": sum(map(len, sets)),
@@ -150,81 +149,6 @@ def _kinds(model: SubjectModel, kinds: Sequence[Kind] | None) -> tuple[Kind, ...
     return tuple(kinds)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """Every choice of every probe as one sequence of tokens.
-
-    Attributes:
-        encoded: The sequences, in a drawn order.
-        start: Of each, where the choice begins.
-        place: Of each, its probe, its choice, and 1 where the passage is left out.
-        probes: The probes.
-    """
-
-    encoded: Encoded
-    start: Tensor
-    place: np.ndarray
-    probes: tuple[Probe, ...]
-
-    def score(
-        self, model: SubjectModel, targets: dict[Kind, Any], *, batch_size: int, seed: int, means: Any = None
-    ) -> dict[tuple[str, str], Float[np.ndarray, "probe part"]]:
-        """By condition and arm: whether the right choice won, and its log p (less that without passage)."""
-        sites = [f"blocks.{layer}.hook_engram_out" for layer in model.memory_layers] if targets else []
-        found = dict[tuple[str, str], list[np.ndarray]]()
-        for first in range(0, len(self.encoded), batch_size):
-            rows = slice(first, first + batch_size)
-            batch, start = self.encoded.part(rows).trimmed(), self.start[rows]
-            before, written = log_probabilities(model, batch, {}, sites)
-            found.setdefault(("intact", ""), []).append(_summed(before, batch, start))
-            for kind, target in targets.items():
-                arms = beside_control(model, batch, kind, target, written, seed=seed + first, means=means)
-                for arm, log_p in zip(_ARMS, arms, strict=True):
-                    found.setdefault((kind, arm), []).append(_summed(log_p, batch, start))
-        return {key: self._judged(np.concatenate(parts)) for key, parts in found.items()}
-
-    def _judged(self, log_p: np.ndarray) -> np.ndarray:
-        most = max(len(probe.choices) for probe in self.probes)
-        table = np.full((len(self.probes), most, 2), np.nan)
-        table[tuple(self.place.T)] = log_p
-        bare = np.array([bool(probe.bare) for probe in self.probes])
-        score = table[..., 0] - np.where(bare[:, None], table[..., 1], 0.0)
-        won = score[:, 0] > np.nanmax(score[:, 1:], axis=1)
-        return np.stack([won.astype(float), score[:, 0]], axis=1)
-
-
-def _summed(log_p: Tensor, batch: Encoded, start: Tensor) -> np.ndarray:
-    """Log p of every sequence's choice, nats."""
-    tokens, mask = batch.tokens.cpu(), batch.mask.cpu()
-    each = log_p[:, :-1].gather(-1, tokens[:, 1:, None]).squeeze(-1).double()
-    chosen = mask[:, 1:] & (torch.arange(1, tokens.shape[1]) >= start[:, None])
-    return torch.where(chosen, each, 0.0).sum(1).numpy()
-
-
-def _asked(model: SubjectModel, probes: ProbeSet, *, seed: int) -> _Asked:
-    sequences, starts, places = list[list[int]](), list[int](), list[tuple[int, int, int]]()
-    for number, probe in enumerate(probes.probes):
-        for left_out, text in enumerate([probe.prompt, probe.bare] if probe.bare else [probe.prompt]):
-            opening = model.to_tokens(text)[0].tolist()
-            for choice, answer in enumerate(probe.choices):
-                ids = model.tokenizer.encode(f" {answer}", add_special_tokens=False).ids
-                if model.n_ctx is not None and len(opening) + len(ids) > model.n_ctx:
-                    raise InputError(
-                        f"Probe {probe.id!r} has {len(opening) + len(ids)} tokens with the choice {answer!r} "
-                        f"and the context of {model.name} holds {model.n_ctx}; shorten it."
-                    )
-                sequences.append([*opening, *ids])
-                starts.append(len(opening))
-                places.append((number, choice, left_out))
-    order = np.random.default_rng(seed).permutation(len(sequences))
-    return _Asked(
-        encoded=encode(model, [sequences[i] for i in order]),
-        start=torch.tensor([starts[i] for i in order]),
-        place=np.asarray(places)[order],
-        probes=probes.probes,
-    )
-
-
 def _strata(model: SubjectModel, probes: ProbeSet) -> np.ndarray:
     """Index of each probe's stratum; -1 where the hits are not known."""
     if model.layout is None or not all(layer in model.hits for layer in model.memory_layers):
@@ -249,7 +173,7 @@ def _empty(n_sets: int, n_kinds: int) -> dict[str, np.ndarray]:
         "baseline_score": cells,
         "baseline_retained": cells,
     }
-    for arm in _ARMS:
+    for arm in ARMS:
         names |= {f"{arm}{n}": (*cells, n_kinds) for n in ("score", "retained", "delta_log_p")}
     found = {f"{name}{end}": np.full(shape, np.nan) for name, shape in names.items() for end in _ENDS}
     return found | {"n_items": np.zeros(cells, np.int64), "chance": np.full(cells, np.nan)}
@@ -292,7 +216,7 @@ def _fill(
         put("baseline_score", at, mean_of(scores["baseline", ""][:, 0]))
         put("baseline_retained", at, ratio_of(scores["baseline", ""][:, 0]))
     for index, kind in enumerate(kinds):
-        for arm in _ARMS:
+        for arm in ARMS:
             values = scores[kind, arm]
             put(f"{arm}score", (*at, index), mean_of(values[:, 0]))
             put(f"{arm}retained", (*at, index), ratio_of(values[:, 0]))

@@ -31,8 +31,8 @@ def subject(**changes: Any) -> SubjectModel:
 
 
 def log_ps(model: SubjectModel, prompt: str, choices: Sequence[str]) -> list[float]:
-    """Log p of each choice after a prompt, token by token."""
-    opening = model.to_tokens(prompt)[0].tolist()
+    """Log p of each choice after a prompt or the separator alone, token by token."""
+    opening = model.to_tokens(prompt)[0].tolist() if prompt else [model.separator_id]
     each = [model.tokenizer.encode(f" {choice}", add_special_tokens=False).ids for choice in choices]
     found = record(model, [[*opening, *ids] for ids in each]).logits.double().log_softmax(-1)
     start = len(opening) - 1
@@ -44,7 +44,7 @@ def log_ps(model: SubjectModel, prompt: str, choices: Sequence[str]) -> list[flo
 
 def scores(model: SubjectModel, probe: Probe) -> list[float]:
     """The score of each choice of a probe."""
-    bare = log_ps(model, probe.bare, probe.choices) if probe.bare else [0.0] * len(probe.choices)
+    bare = log_ps(model, probe.bare, probe.choices)
     return [a - b for a, b in zip(log_ps(model, probe.prompt, probe.choices), bare, strict=True)]
 
 
@@ -128,6 +128,30 @@ def test_nothing_is_retained_of_what_was_never_above_chance() -> None:
     assert np.isnan(cell["retained"])
     assert "nothing to retain" in result.data["retained"].attrs["missing"]
     assert "no share of it can be called retained" in result.summary()
+
+
+def test_a_choice_that_is_likely_anywhere_wins_nothing() -> None:
+    model = subject()
+    lift = torch.zeros(model.d_vocab)  # the first choice's tokens are the likeliest everywhere
+    lift[model.tokenizer.encode(f" {CHOICES[0]}", add_special_tokens=False).ids] = 50.0
+    inner = model.forward
+    assert inner is not None
+    partial = replace(model, forward=lambda tokens, mask: inner(tokens, mask) + lift)
+    texts = [text[:24].strip() for text in support.documents(24, seed=8)]
+    probes = ProbeSet(
+        name="own",
+        kind="facts",
+        probes=tuple(
+            Probe(id=f"p{i}", prompt=text, answer=CHOICES[0], others=CHOICES[1:])
+            for i, text in enumerate(texts)
+        ),
+    )
+    assert all(np.argmax(log_ps(partial, text, CHOICES)) == 0 for text in texts)
+    data = ablation.retained(partial, probes, kinds=["gate_zero"], n_boot=5).data
+    right = [np.argmax(scores(partial, probe)) == 0 for probe in probes.probes]
+    assert float(data["intact_score"].sel(stratum="all")[0]) == np.mean(right) < 0.8
+    with pytest.raises(InputError, match="tiny has no separator, so no choice of probe 'p0'"):
+        ablation.retained(replace(model, separator_id=None), probes)
 
 
 def test_what_cannot_be_probed_says_why() -> None:

@@ -32,7 +32,8 @@ class Probe:
     Attributes:
         id: Its name.
         prompt: What the answer follows, after a space.
-        bare: The prompt without the passage that answers it; empty where there is none.
+        bare: The prompt without the passage that answers it; empty where there is none: choices are then
+            compared with themselves after the separator alone.
         answer: The right choice.
         others: The wrong choices, at least one.
 

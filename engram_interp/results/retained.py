@@ -34,7 +34,11 @@ def _variables() -> dict[str, Variable]:
         meanings = {
             "score": ("1", f"share right, {who}", _EMPTY),
             "retained": ("1", f"(score - chance) / (intact - chance), {who}", _NOTHING),
-            "delta_log_p": ("nats", f"change of the right choice's log p, {who}", _EMPTY),
+            "delta_log_p": (
+                "nats",
+                f"change of how much the prompt raises the right choice's log p, {who}",
+                _EMPTY,
+            ),
         }
         for name, (units, meaning, missing) in meanings.items():
             found |= with_interval(f"{arm}{name}", floats(each, units, meaning, missing=missing))
@@ -62,7 +66,8 @@ class RetainedPerformance(Result):
         said = [_set(data.sel(probe_set=name), str(name)) for name in data["probe_set"].values]
         return (
             f"Probes answered by {data.attrs.get('model', 'the model')} with and without its memory "
-            f"({wording.counted(int(data['n_items'].sum()), 'probe')}): {'; '.join(said)}; an ablated model "
+            f"({wording.counted(int(data['n_items'].sum()), 'probe')}; that choice counts whose log p the "
+            f"prompt raises most): {'; '.join(said)}; an ablated model "
             "is off its training distribution, which overstates how much it relies on memory."
         )
 
