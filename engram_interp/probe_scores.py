@@ -41,7 +41,7 @@ class Asked:
     def score(
         self, model: SubjectModel, targets: dict[Kind, Any], *, batch_size: int, seed: int, means: Any = None
     ) -> dict[tuple[str, str], Float[np.ndarray, "probe part"]]:
-        """By condition and arm: whether the right choice won, and its score, nats (see `asked`)."""
+        """By condition and arm: how far the right choice won (1 / k of k equals), its score in nats."""
         sites = [f"blocks.{layer}.hook_engram_out" for layer in model.memory_layers] if targets else []
         found = dict[tuple[str, str], list[np.ndarray]]()
         for first in range(0, len(self.encoded), batch_size):
@@ -60,8 +60,9 @@ class Asked:
         table = np.full((len(self.probes), most, 2), np.nan)
         table[tuple(self.place.T)] = log_p
         score = table[..., 0] - table[..., 1]
-        won = score[:, 0] > np.nanmax(score[:, 1:], axis=1)
-        return np.stack([won.astype(float), score[:, 0]], axis=1)
+        highest = score >= np.nanmax(score, axis=1, keepdims=True) - _TIE
+        won = np.where(highest[:, 0], 1 / np.maximum(highest.sum(1), 1), 0.0)
+        return np.stack([won, score[:, 0]], axis=1)
 
 
 def _summed(log_p: Tensor, batch: Encoded, start: Tensor) -> np.ndarray:

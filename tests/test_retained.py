@@ -154,6 +154,19 @@ def test_a_choice_that_is_likely_anywhere_wins_nothing() -> None:
         ablation.retained(replace(model, separator_id=None), probes)
 
 
+def test_choices_that_are_equal_share_the_point() -> None:
+    model = subject()
+    inner = model.forward
+    assert inner is not None
+    flat = replace(model, forward=lambda tokens, mask: inner(tokens, mask) * 0)
+    probes = answered(model, 21)
+    data = ablation.retained(flat, probes, kinds=["gate_zero"], n_boot=5).data.sel(stratum="all")
+    shared = np.mean([1 / len(probe.choices) for probe in probes.probes])
+    np.testing.assert_allclose(data["intact_score"], shared)
+    np.testing.assert_allclose(data["score"], shared)
+    np.testing.assert_allclose(data["chance"], shared)
+
+
 def test_what_cannot_be_probed_says_why() -> None:
     model = subject()
     probes = answered(model, 2)
