@@ -111,6 +111,8 @@ def test_strata_are_those_of_the_n_gram_that_ends_the_prompt() -> None:
     assert counts.sel(stratum=list(STRATA)).values.tolist() == np.bincount(expected, minlength=4).tolist()
     few = replace(probes, probes=probes.probes[:3])
     unknown = ablation.retained(replace(model, hits={}), few, n_boot=5)
+    assert "(chance 0.28): too few probes for an interval, so nothing is claimed" in unknown.summary()
+    assert "clearly above chance" not in unknown.summary()
     assert unknown.data["n_items"].isel(probe_set=0).values.tolist() == [3, 0, 0, 0, 0]
     assert "rows_mean" not in unknown.data["kind"].values
     assert "gate_mean" in unknown.data["kind"].values

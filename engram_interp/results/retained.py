@@ -112,7 +112,9 @@ def _set(data: xr.Dataset, name: str) -> str:
         said += f", baseline {number(float(data['baseline_score']))}"
     said += ")"
     known = data["retained"].values
-    if math.isnan(float(data["retained"].max())) or math.isnan(low) or low <= chance:
+    if math.isnan(low):
+        return f"{said}: too few probes for an interval, so nothing is claimed"
+    if math.isnan(float(data["retained"].max())) or low <= chance:
         return f"{said}: not clearly above chance, so no share of it can be called retained"
     at = data.isel(kind=int(known.argmin()))
     value, control = (
