@@ -15,6 +15,9 @@ from engram_interp.capture.ablations import (
     KINDS,
     MEANING,
     Kind,
+    Means,
+    Target,
+    changes,
     means_for,
     sources,
     target_of,
@@ -60,7 +63,8 @@ def retained(
     Args:
         model: A model with a memory.
         probes: One set or several; None for the packaged three.
-        kinds: Ablations; None for all that the model allows (`ngram_swap` never, `rows_mean` with hits only).
+        kinds: Ablations; None for all that the model allows (`ngram_swap` never). Why another was left out
+            stands in the result's `left_out`.
         baseline: A matched model without memory, scored on the same probes.
         layers: Memory layers, counted from 0; None for all.
         n_boot: Bootstrap samples over probes; intervals are 95 %.
@@ -78,9 +82,11 @@ def retained(
             the model has no separator for probes that need one.
     """
     sets = _sets(probes)
-    chosen = _kinds(model, kinds)
-    targets = {kind: target_of(model, kind, layers=layers) for kind in chosen}
-    means = means_for(model, chosen, reference=reference)
+    targets = {kind: target_of(model, kind, layers=layers) for kind in _kinds(kinds)}
+    means = means_for(model, list(targets), reference=reference)
+    left_out = {} if kinds is not None else _impossible(model, targets, means=means, seed=seed)
+    targets = {kind: target for kind, target in targets.items() if kind not in left_out}
+    chosen = tuple(targets)
     variables = _empty(len(sets), len(chosen))
     described: Encoded | None = None
     every = [asked(model, one, seed=seed) for one in sets]  # what does not fit is found before any run
@@ -117,6 +123,7 @@ def retained(
             "n_boot": n_boot,
             "layers": "all" if layers is None else ", ".join(map(str, layers)),
             "kinds": "; ".join(f"{kind}: {MEANING[kind]}" for kind in chosen),
+            "left_out": "; ".join(f"{kind}: {reason}" for kind, reason in left_out.items()) or "none",
         },
         missing=dict.fromkeys(
             (name for name in variables if name.startswith("baseline")), "no baseline was given"
@@ -138,15 +145,27 @@ def _sets(probes: ProbeSet | Sequence[ProbeSet] | None) -> list[ProbeSet]:
     return sets
 
 
-def _kinds(model: SubjectModel, kinds: Sequence[Kind] | None) -> tuple[Kind, ...]:
+def _kinds(kinds: Sequence[Kind] | None) -> tuple[Kind, ...]:
     if kinds is None:
-        counted = all(layer in model.hits for layer in model.memory_layers)
-        return tuple(k for k in KINDS if k != "ngram_swap" and (k != "rows_mean" or counted))
+        return tuple(kind for kind in KINDS if kind != "ngram_swap")
     if isinstance(kinds, str) or not kinds or "ngram_swap" in kinds:
         raise InputError(
             f"kinds wants a list of ablations other than ngram_swap ({', '.join(KINDS)}), got {kinds!r}."
         )
     return tuple(kinds)
+
+
+def _impossible(
+    model: SubjectModel, targets: dict[Kind, Target], *, means: Means, seed: int
+) -> dict[Kind, str]:
+    """Why a kind cannot be had of this model, by kind."""
+    found = dict[Kind, str]()
+    for kind, target in targets.items():
+        try:
+            changes(model, kind, target, seed=seed, means=means)
+        except InputError as cause:
+            found[kind] = str(cause).rstrip(".")
+    return found
 
 
 def _strata(model: SubjectModel, probes: ProbeSet) -> np.ndarray:

@@ -1,13 +1,17 @@
 """On the planted model, whose facts are known, ablations and gate nulls find what was planted."""
 
+import re
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 
 from engram_interp import ablation, gates
 from engram_interp.capture.ablations import Kind
 from engram_interp.checkpoints import SubjectModel
 from engram_interp.checkpoints.native import subject_of
+from engram_interp.data.probes import Probe, ProbeSet
+from engram_interp.errors import InputError
 
 planted = pytest.importorskip("engram_interp.planted", reason="no planted model in this version")
 
@@ -47,3 +51,25 @@ def test_the_planted_gates_are_no_untrained_ones_and_a_fresh_copy_s_are() -> Non
     assert model.rebuild is not None
     fresh = subject_of(model.rebuild(), model.tokenizer, name="fresh")  # type: ignore[arg-type]
     assert float(gates.statistics(fresh, texts, n_boot=5).data["untrained_p_all"]) > 0.05
+
+
+def test_an_ablation_that_the_planted_model_does_not_allow_is_left_out_with_the_reason() -> None:
+    facts = planted.facts()
+    targets = [fact.target.strip() for fact in facts]
+    asked = tuple(
+        Probe(id=f"p{i}", prompt=fact.prompt, answer=own, others=tuple(sorted({*targets} - {own})))
+        for i, (fact, own) in enumerate(zip(facts, targets, strict=True))
+    )
+    probes = ProbeSet(name="planted", kind="facts", probes=asked)
+    result = ablation.retained(planted.build(), probes, n_boot=5)
+    assert "rows_mean" not in result.data["kind"].values
+    assert "output_off" in result.data["kind"].values
+    reason = r"rows_mean: No row of column \d+ of layer \d+ was read in training"
+    assert re.search(reason, result.data.attrs["left_out"])
+    assert re.search(f"not applied: {reason}", result.summary())
+    cell = result.data.sel(stratum="all").isel(probe_set=0)
+    assert float(cell["intact_score"]) == 1
+    # With the memory off nothing is known: every choice is as likely, and a guess is what is left.
+    np.testing.assert_allclose(cell["score"].sel(kind="output_off"), cell["chance"])
+    with pytest.raises(InputError, match="was read in training"):
+        ablation.retained(planted.build(), probes, kinds=["rows_mean"])

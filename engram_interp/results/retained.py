@@ -64,6 +64,9 @@ class RetainedPerformance(Result):
         """Per probe set the intact score beside chance and baseline, and the ablation that leaves least."""
         data = self.data.sel(stratum="all")
         said = [_set(data.sel(probe_set=name), str(name)) for name in data["probe_set"].values]
+        left_out = str(data.attrs.get("left_out", "none"))
+        if left_out != "none":
+            said.append(f"not applied: {left_out}")
         return (
             f"Probes answered by {data.attrs.get('model', 'the model')} with and without its memory "
             f"({wording.counted(int(data['n_items'].sum()), 'probe')}; that choice counts whose log p the "
