@@ -10,7 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
-from engram_interp import ablation
+from engram_interp import ablation, gates
 from engram_interp.capture import record
 from engram_interp.capture.hits import STRATA, ngram_hits, stratum
 from engram_interp.checkpoints import SubjectModel
@@ -110,6 +110,11 @@ def test_strata_are_those_of_the_n_gram_that_ends_the_prompt() -> None:
     assert int(counts.sel(stratum="all")) == 24
     assert counts.sel(stratum=list(STRATA)).values.tolist() == np.bincount(expected, minlength=4).tolist()
     few = replace(probes, probes=probes.probes[:3])
+    often = replace(model, hits={layer: np.full(len(h), 75) for layer, h in model.hits.items()})
+    shared = ablation.retained(often, few, kinds=["output_off"], n_boot=5).summary()
+    told = "all training hits fall into the stratum ≥ 50: rows are too shared to tell strata on this model"
+    assert told in shared
+    assert told in gates.selectivity(often, [p.prompt for p in few.probes], n_boot=5, n_inits=0).summary()
     unknown = ablation.retained(replace(model, hits={}), few, n_boot=5)
     assert "(chance 0.28): too few probes for an interval, so nothing is claimed" in unknown.summary()
     assert "clearly above chance" not in unknown.summary()

@@ -89,7 +89,7 @@ class GateSelectivity(Result):
         said.append(_strongest(data, "entity_auc", "entity ends against the rest"))
         tokens = data["stratum_tokens"].values
         filled = [str(s) for s, n in zip(data["stratum"].values, tokens, strict=True) if n.any()]
-        strata = f"training hits fall into the strata {wording.listed(filled)}" if filled else "hits unknown"
+        strata = wording.strata(filled, last=str(data["stratum"].values[-1]))
         return (
             f"Gates of {data.attrs.get('model', 'the model')} ({wording.basis(data)}), AUC furthest from .5 "
             f"in each test: {'; '.join(said)}; {strata}."

@@ -64,6 +64,9 @@ class RetainedPerformance(Result):
         """Per probe set the intact score beside chance and baseline, and the ablation that leaves least."""
         data = self.data.sel(stratum="all")
         said = [_set(data.sel(probe_set=name), str(name)) for name in data["probe_set"].values]
+        counts = self.data["n_items"].drop_sel(stratum="all").sum("probe_set")
+        filled = [str(s) for s in counts["stratum"].values[counts.values > 0]]
+        said.append(wording.strata(filled, last=str(counts["stratum"].values[-1])))
         left_out = str(data.attrs.get("left_out", "none"))
         if left_out != "none":
             said.append(f"not applied: {left_out}")

@@ -1,7 +1,7 @@
 """Phrases that summaries share, so that intervals, counts and layers always read alike."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import xarray as xr
 
@@ -43,6 +43,18 @@ def layers(values: Iterable[int]) -> str:
 def counted(count: int, noun: str) -> str:
     """``"1 document"``, ``"1,204 samples"``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def strata(filled: Sequence[str], *, last: str) -> str:
+    """Which strata of training hits were met; one alone tells nothing about the others."""
+    if len(filled) == 1:
+        why = (
+            "rows are too shared to tell strata on this model"
+            if filled[0] == last
+            else "no strata to compare"
+        )
+        return f"all training hits fall into the stratum {filled[0]}: {why}"
+    return f"training hits fall into the strata {listed(filled)}" if filled else "hits unknown"
 
 
 def basis(data: xr.Dataset) -> str:
