@@ -20,6 +20,10 @@ def test_the_packaged_probes_are_sound(kind: Any, count: int) -> None:
     assert all(bool(p.bare) == (kind == "reading") for p in found.probes)
     assert all(p.prompt.endswith(p.bare) and not p.prompt.endswith(" ") for p in found.probes)
     assert min(len(p.choices) for p in found.probes) >= 3
+    if kind == "facts":  # one answer given always is right no more often than a guess
+        for choices in {frozenset(p.choices) for p in found.probes}:
+            right = [p.answer for p in found.probes if frozenset(p.choices) == choices]
+            assert max(map(right.count, choices)) / len(right) <= 1 / len(choices) + 1e-9
     if kind == "reading":  # where the answer stands in its passage tells nothing
         places = [sorted(p.choices, key=p.prompt.index).index(p.answer) for p in found.probes]
         assert all(0.15 < places.count(place) / count < 0.6 for place in range(3))
