@@ -151,15 +151,25 @@ class GateStatistics(Result):
         if np.isnan(data["mean_low"].values + data["mean_high"].values).all():
             reason = wording.why_missing(data["mean_low"])
             return f"{beside}; no interval is possible ({reason}), so no difference is claimed"
-        apart = {name: int(self._apart(name).sum()) for name in ("mean", "sd")}
+        apart = {name: int(self._differs(name).sum()) for name in ("mean", "sd")}
         if not any(apart.values()):
-            return f"{beside}: no evidence that any gate differs from an untrained one in mean or spread"
+            return (
+                f"{beside}: no evidence that any gate differs from an untrained one in mean or spread"
+                f"{self._ranked(p)}"
+            )
         total = data["mean"].size
         counts = " and ".join(f"{count} of {total} differ in {name}" for name, count in apart.items())
         distance = number(float(np.nanmax(null["distance"].values, initial=0)))
+        largest = f"Kolmogorov–Smirnov distance to one of them up to {distance}"
+        if np.isnan(p):
+            return (
+                f"{beside}: {counts} (95 % intervals over documents apart, each pair on its own; {largest}), "
+                "but from one initialisation only: others may lie as far off, so this does not show that "
+                "training moved the gates, nor that they help"
+            )
         return (
-            f"{beside}: {counts} (95 % intervals apart, each pair on its own; Kolmogorov–Smirnov distance up "
-            f"to {distance}){self._ranked(p)}, which shows that training moved the gates, not that they help"
+            f"{beside}: {counts} (rank p ≤ {_ODD} among the initialisations, each pair on its own; {largest})"
+            f"{self._ranked(p)}, which shows that training moved the gates, not that they help"
         )
 
     def _untrained_p(self) -> float:
@@ -169,6 +179,12 @@ class GateStatistics(Result):
         if np.isnan(p):
             return ""
         return f"; among {self.data.attrs['n_inits']} untrained initialisations they rank as p = {number(p)}"
+
+    def _differs(self, name: str) -> npt.NDArray[np.bool_]:
+        """Where `name` is rare among untrained initialisations; beside one alone if there are no more."""
+        if np.isnan(self._untrained_p()):
+            return self._apart(name)
+        return np.asarray(self.data["init_p"].sel(statistic=name).values <= _ODD)
 
     def _apart(self, name: str) -> npt.NDArray[np.bool_]:
         """Where the interval of `name` and that of the untrained null (or its value) do not meet."""

@@ -184,8 +184,10 @@ def gate_reading() -> GateReading:
     )
 
 
-def gate_statistics(*, shifted: float = 0.15, interval: float = 0.02) -> GateStatistics:
-    """Two layers, three streams, three nulls of which one is absent."""
+def gate_statistics(
+    *, shifted: float = 0.15, interval: float = 0.02, ranks: tuple[float, float] | None = None
+) -> GateStatistics:
+    """Two layers, three streams, three nulls of which one is absent; `ranks` are p of the mean and the sd."""
     shape, nulls, bins = (2, 3), 3, np.linspace(0.025, 0.975, 20)
     rng = np.random.default_rng(3)
     mean = 0.5 + shifted * rng.uniform(0.8, 1.2, shape)
@@ -206,14 +208,20 @@ def gate_statistics(*, shifted: float = 0.15, interval: float = 0.02) -> GateSta
     variables |= {"density": density / density.mean(-1, keepdims=True),
                   "null_density": np.concatenate([null_density, np.full((1, *shape, 20), np.nan)]),
                   "distance": np.concatenate([np.full((2, *shape), 0.31), nan])}  # fmt: skip
+    if ranks is not None:
+        variables |= {"init_p": np.broadcast_to(np.reshape(ranks, (2, 1, 1)), (2, *shape)),
+                      "untrained_p_all": min(ranks)}  # fmt: skip
+    named = {} if ranks is None else {"statistic": ["mean", "sd"]}
     reason = "queries cannot be permuted with one token a document"
     missing = {name: reason for name in variables if name.startswith("null_") or name == "distance"}
     if np.isnan(interval):
         missing |= {f"{name}_{end}": NO_INTERVAL for name in ("mean", "sd") for end in ("low", "high")}
     return GateStatistics.from_arrays(
-        coords={"layer": [1, 4], "null": ["untrained", "rows permuted", "queries permuted"], "bin": bins},
+        coords={"layer": [1, 4], "null": ["untrained", "rows permuted", "queries permuted"], "bin": bins}
+        | named,
         variables=variables,
-        provenance={"model": "with-memory", "n_samples": 20000, "n_documents": 40},
+        provenance={"model": "with-memory", "n_samples": 20000, "n_documents": 40}
+        | ({} if ranks is None else {"n_inits": 40}),
         missing=missing,
     )
 
