@@ -34,7 +34,7 @@ __all__ = ["OTHERS", "selectivity"]
 
 OTHERS = ("swapped", "collider")
 """Whose rows stand against the token's own: those of a random other position with another n-gram; those
-of another n-gram of the texts that shares a row with it in some column."""
+of a position that shares a row in some column by the hash alone, its n-gram of every order being another."""
 _ENDS = ("", "_low", "_high")
 
 
@@ -109,6 +109,12 @@ class _Tokens:
             ends[row, list(places)] = True
         self.entity_end = ends[used].numpy()
 
+    @property
+    def heads(self) -> int:
+        """Columns of one order; all of them where the layout is not known."""
+        layout = self.model.layout
+        return int(self.rows(0).shape[-1]) if layout is None else layout.heads
+
     def rows(self, index: int) -> Tensor:
         """Addresses read in a memory layer `[sample, column]`."""
         return self._at["rows"][index]
@@ -122,24 +128,28 @@ class _Tokens:
         return np.where(partner[:, None] < 0, np.nan, gate)
 
 
-def _partners(rows: Tensor, *, other: str, seed: int) -> np.ndarray:
-    """For every token the index of another one with another n-gram, -1 if none was found."""
+def _partners(rows: Tensor, *, heads: int, other: str, seed: int) -> np.ndarray:
+    """For every token the index of another one with another n-gram, -1 if none was found.
+
+    A collider differs in the n-gram of every order: an equal bigram reads equal rows, which is no collision.
+    """
     generator = np.random.default_rng(seed)
     table = rows.numpy()
-    gram = np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
     n, columns = table.shape
+    orders = np.split(table, columns // heads, axis=1)
+    gram = np.stack([np.unique(o, axis=0, return_inverse=True)[1].reshape(-1) for o in orders], axis=1)
     if other == "swapped":
         order = generator.permutation(n)
         partner = np.empty(n, np.int64)
         partner[order] = np.roll(order, 1)
-        return np.where(gram[partner] == gram, -1, partner)
+        return np.where((gram[partner] == gram).all(1), -1, partner)
     partner = np.full(n, -1, np.int64)
     for column in generator.permutation(columns):
         order = generator.permutation(n)
         order = order[np.argsort(table[order, column], kind="stable")]
-        for step in range(1, 4):  # neighbours in the same row; a few steps pass over the same n-gram
+        for step in range(1, 8):  # neighbours in the same row; a few steps pass over the same n-gram
             mate = np.roll(order, step)
-            meets = (table[order, column] == table[mate, column]) & (gram[order] != gram[mate])
+            meets = (table[order, column] == table[mate, column]) & (gram[order] != gram[mate]).all(1)
             found = meets & (partner[order] < 0)
             partner[order[found]] = mate[found]
     return partner
@@ -154,7 +164,7 @@ def _conflict(tokens: _Tokens, *, n_boot: int, seed: int) -> tuple[dict[str, Any
         return found, dict.fromkeys((name for name in found if name != "n_pairs"), tokens.unknown)
     for index in range(layers):
         for which, other in enumerate(OTHERS):
-            partner = _partners(tokens.rows(index), other=other, seed=seed + which)
+            partner = _partners(tokens.rows(index), heads=tokens.heads, other=other, seed=seed + which)
             theirs, own = tokens.other_gate(index, partner), tokens.gate[:, index]
             met = partner >= 0
             found["n_pairs"][which, index] = met.sum()

@@ -35,7 +35,7 @@ def test_the_gate_on_a_partner_s_rows_is_that_of_a_run_that_reads_them() -> None
     model = subject()
     ids = support.token_ids(1, 14)
     tokens = _Tokens(model, encode(model, ids), seed=0)
-    partner = _partners(tokens.rows(0), other="swapped", seed=3)
+    partner = _partners(tokens.rows(0), heads=tokens.heads, other="swapped", seed=3)
     found = tokens.other_gate(0, partner)
     for sample in (0, 5, 12):  # a sample is a position less the separator
         with ablation.ablate(
@@ -48,13 +48,17 @@ def test_the_gate_on_a_partner_s_rows_is_that_of_a_run_that_reads_them() -> None
 @pytest.mark.parametrize("other", OTHERS)
 def test_partners_are_other_n_grams_and_colliders_share_a_row(other: str) -> None:
     model = subject()
-    rows = _Tokens(model, encode(model, TEXTS), seed=0).rows(1)
-    partner = _partners(rows, other=other, seed=1)
+    tokens = _Tokens(model, encode(model, TEXTS), seed=0)
+    rows, heads = tokens.rows(1), tokens.heads
+    assert model.layout is not None and heads == model.layout.heads
+    partner = _partners(rows, heads=heads, other=other, seed=1)
     met = partner >= 0
     same = (rows == rows[torch.from_numpy(partner)]).numpy()[met]
     assert not same.all(1).any()
     if other == "collider":
         assert same.any(1).all()
+        orders = same.reshape(len(same), -1, heads)
+        assert not orders.all(2).any()  # who shares every head of an order has the same n-gram there
         table = rows.numpy()
         for sample in np.flatnonzero(~met)[:20]:  # nobody with a collider nearby goes without often
             shared = (table == table[sample]).any(1) & ~(table == table[sample]).all(1)
