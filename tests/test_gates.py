@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from scipy import stats
 from torch import Tensor, nn
 
 from engram_interp import gates
@@ -102,6 +103,24 @@ def test_untrained_models_lie_inside_their_own_null() -> None:
     inside = (np.stack(single) > 0.05).mean(axis=0)  # 1 - 2/41 = .951 expected of every statistic
     assert 0.92 <= inside.mean() <= 0.98
     assert 0.92 <= np.mean(np.array(joint) > 0.05) <= 1
+
+
+def test_the_p_value_of_untrained_copies_is_as_often_small_as_it_says() -> None:
+    cfg = support.model_config(memory=support.memory_config())
+    copies = initialisations(support.subject(cfg), 40, seed=21)
+    found = np.array(
+        [
+            float(
+                gates.statistics(fresh, TEXTS[:3], n_boot=1, n_inits=19, seed=1000 + number).data[
+                    "untrained_p_all"
+                ]
+            )
+            for number, fresh in enumerate(copies)
+        ]
+    )
+    for level in (0.05, 0.25, 0.5, 0.75):  # multiples of 1/20, so that the rank among 20 is exact
+        least, most = stats.binom.ppf((0.001, 0.999), 40, level)
+        assert least <= (found <= level + 1e-9).sum() <= most, level
 
 
 def test_an_untrained_model_is_said_to_be_untrained_and_a_trained_one_is_not(tmp_path: Path) -> None:
