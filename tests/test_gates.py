@@ -107,7 +107,7 @@ def test_untrained_models_lie_inside_their_own_null() -> None:
 
 def test_the_p_value_of_untrained_copies_is_as_often_small_as_it_says() -> None:
     cfg = support.model_config(memory=support.memory_config())
-    copies = initialisations(support.subject(cfg), 40, seed=21)
+    copies = initialisations(support.subject(cfg), 25, seed=21)
     found = np.array(
         [
             float(
@@ -119,7 +119,7 @@ def test_the_p_value_of_untrained_copies_is_as_often_small_as_it_says() -> None:
         ]
     )
     for level in (0.05, 0.25, 0.5, 0.75):  # multiples of 1/20, so that the rank among 20 is exact
-        least, most = stats.binom.ppf((0.001, 0.999), 40, level)
+        least, most = (stats.binom.ppf(end, 25, level) for end in (0.001, 0.999))
         assert least <= (found <= level + 1e-9).sum() <= most, level
 
 

@@ -47,7 +47,14 @@ def test_ablating_a_fact_s_columns_and_nothing_else_removes_it(kind: Kind) -> No
 def test_the_planted_gates_are_no_untrained_ones_and_a_fresh_copy_s_are() -> None:
     model: SubjectModel = planted.build()
     texts = [fact.prompt for fact in planted.facts()] * 2
-    assert float(gates.statistics(model, texts, n_boot=5).data["untrained_p_all"]) <= 0.05
+    found = gates.statistics(model, texts * 2, n_boot=20)
+    assert float(found.data["untrained_p_all"]) <= 0.05
+    counts = {name: int((found.data["init_p"].sel(statistic=name) <= 0.05).sum()) for name in ("mean", "sd")}
+    said = " and ".join(f"{count} of 2 differ in {name}" for name, count in counts.items())
+    if any(counts.values()):
+        assert said in found.summary()
+    else:
+        assert "no evidence that any gate differs from an untrained one in mean or spread" in found.summary()
     assert model.rebuild is not None
     fresh = subject_of(model.rebuild(), model.tokenizer, name="fresh")  # type: ignore[arg-type]
     assert float(gates.statistics(fresh, texts, n_boot=5).data["untrained_p_all"]) > 0.05

@@ -153,9 +153,11 @@ class GateStatistics(Result):
             return f"{beside}; no interval is possible ({reason}), so no difference is claimed"
         apart = {name: int(self._differs(name).sum()) for name in ("mean", "sd")}
         if not any(apart.values()):
+            none = f"{beside}: no evidence that any gate differs from an untrained one in mean or spread"
             return (
-                f"{beside}: no evidence that any gate differs from an untrained one in mean or spread"
-                f"{self._ranked(p)}"
+                none
+                if np.isnan(p)
+                else f"{none}, each pair on its own{self._ranked(p)}, all statistics together"
             )
         total = data["mean"].size
         counts = " and ".join(f"{count} of {total} differ in {name}" for name, count in apart.items())

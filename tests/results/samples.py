@@ -211,7 +211,8 @@ def gate_statistics(
     if ranks is not None:
         variables |= {"init_p": np.broadcast_to(np.reshape(ranks, (2, 1, 1)), (2, *shape)),
                       "untrained_p_all": min(ranks)}  # fmt: skip
-    named = {} if ranks is None else {"statistic": ["mean", "sd"]}
+    named: dict[str, Any] = {} if ranks is None else {"statistic": ["mean", "sd"]}
+    counted: dict[str, Any] = {} if ranks is None else {"n_inits": 40}
     reason = "queries cannot be permuted with one token a document"
     missing = {name: reason for name in variables if name.startswith("null_") or name == "distance"}
     if np.isnan(interval):
@@ -220,8 +221,7 @@ def gate_statistics(
         coords={"layer": [1, 4], "null": ["untrained", "rows permuted", "queries permuted"], "bin": bins}
         | named,
         variables=variables,
-        provenance={"model": "with-memory", "n_samples": 20000, "n_documents": 40}
-        | ({} if ranks is None else {"n_inits": 40}),
+        provenance={"model": "with-memory", "n_samples": 20000, "n_documents": 40} | counted,
         missing=missing,
     )
 
