@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from engram_interp.capture.encode import Encoded
+from engram_interp.capture.finite import check_finite, check_varies
 from engram_interp.capture.samples import Samples, Streams, choose, document_groups, residuals
 from engram_interp.capture.source import Source, encoded_of
 from engram_interp.errors import InputError
@@ -64,8 +65,11 @@ def compare(
 
     Raises:
         InputError: If there are too few samples or documents (more than k samples, 5 documents), or the
-            models share no tokens to compare at.
+            models share no tokens to compare at, an activation is NaN or infinite (names model, layer and
+            token), or a layer holds the same everywhere (names it).
     """
+    if reference is baseline:
+        reference = None
     models = [engram, baseline] + ([] if reference is None else [reference])
     limit = min((m.n_ctx for m in models if m.n_ctx is not None), default=None)
     encodings = [encoded_of(model, texts, limit=limit) for model in models]
@@ -80,6 +84,9 @@ def compare(
         residuals(model, encoding, samples, i, streams=streams)
         for i, (model, encoding) in enumerate(zip(models, encodings, strict=True))
     ]
+    for i, (model, encoding, layers) in enumerate(zip(models, encodings, acts, strict=True)):
+        check_finite(model.name, layers, encoding, samples, i)
+        check_varies(model.name, layers)
     xs, ys, rs = acts[0], acts[1], acts[-1]
     layer = np.arange(len(xs))
     pre_memory = layer < min(engram.memory_layers, default=len(xs))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from engram_interp import opinions
 from engram_interp.data import prompts
@@ -50,3 +51,29 @@ def test_it_says_whether_measures_agree_and_keeps_its_numbers(tmp_path: Path) ->
 def test_too_few_documents_are_refused() -> None:
     with pytest.raises(InputError, match="from at least 5 documents"):
         opinions.compare(support.subject(), baseline(), texts(3))
+
+
+def test_layers_that_no_measure_can_use_are_named() -> None:
+    broken = baseline()
+    hook = broken.module.get_submodule(broken.sites["blocks.1.hook_resid_post"])
+    with (
+        hook.register_forward_hook(lambda _m, _i, out: out.index_fill(1, torch.tensor([2]), torch.nan)),
+        pytest.raises(InputError, match="base has NaN in the residual after layer 1 at token 2 of prompt"),
+    ):
+        opinions.compare(support.subject(), broken, texts(), k=5)
+    with (
+        hook.register_forward_hook(lambda _m, _i, out: torch.full_like(out, 0.3)),
+        pytest.raises(InputError, match="base has the same residual after layer 1 at all"),
+    ):
+        opinions.compare(support.subject(), broken, texts(), k=5)
+
+
+def test_the_baseline_given_as_its_own_reference_is_the_baseline_itself() -> None:
+    base = baseline()
+    alone, given = (
+        opinions.compare(support.subject(), base, texts(), reference=reference, n_boot=5, k=5).data
+        for reference in (None, base)
+    )
+    assert given.attrs["reference"] == "the baseline itself"
+    for name in alone.data_vars:
+        np.testing.assert_array_equal(given[name], alone[name], err_msg=str(name))
