@@ -15,7 +15,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from engram_interp import stitching_depth
+from engram_interp.capture.captured import Capture
 from engram_interp.capture.encode import Encoded
+from engram_interp.capture.finite import check_finite, check_varies
 from engram_interp.capture.samples import Samples, Streams, residuals
 from engram_interp.capture.source import Source, encoded_of
 from engram_interp.capture.stitch import Rest
@@ -36,7 +38,7 @@ _STEP_PENALTY = 1e-2
 def compare(
     engram: Source,
     baseline: SubjectModel,
-    texts: Any,
+    texts: Any = None,
     *,
     reference: Source | None = None,
     steps: int = 0,
@@ -49,9 +51,9 @@ def compare(
     """Loss of the baseline's rest after every layer of `engram`, on documents the maps never saw.
 
     Args:
-        engram: The model with memory.
-        baseline: The model without; one residual stream.
-        texts: Texts, a `PromptSet`, or token ids.
+        engram: The model with memory, or a capture of it.
+        baseline: The model without, which is run; one residual stream.
+        texts: Texts, a `PromptSet`, or token ids; None with a capture, on whose prompts the models then run.
         reference: Another seed of the baseline; by default the baseline itself stands for it.
         steps: Steps down the loss after ridge (each costs some three runs of the baseline a layer pair);
             the model's weights stay as they are. None by default: a map that follows the loss fits these
@@ -66,15 +68,22 @@ def compare(
 
     Raises:
         InputError: If there are fewer than 8 documents, the models cut them into different tokens, the
-            baseline has several streams, or an activation is not finite.
+            baseline has several streams or is a capture, an activation is not finite (names model, layer
+            and token), or a layer holds the same everywhere (names it).
     """
+    if reference is baseline:
+        reference = None
     models: list[Source] = [engram, baseline, reference or baseline]
     encoded = _encoded(models, texts, max_tokens)
     samples = _every_token(encoded, len(models))
-    xs, ys, rs = (
-        _finite(m, residuals(m, encoded, samples, n, streams=streams, batch_size=batch_size), samples)
+    acts = [
+        residuals(m, encoded, samples, n, streams=streams, batch_size=batch_size)
         for n, m in enumerate(models)
-    )
+    ]
+    for n, (model, layers) in enumerate(zip(models, acts, strict=True)):
+        check_finite(model.name, layers, encoded, samples, n)
+        check_varies(model.name, layers)
+    xs, ys, rs = acts
     rest = Rest(baseline, encoded, batch_size=batch_size)
     fold = np.random.default_rng(seed).permutation(len(encoded)) % 2
     stitcher = _Stitcher(rest=rest, document=samples.document, fold=fold, steps=steps)
@@ -105,10 +114,18 @@ def compare(
 def _encoded(models: Sequence[Source], texts: Any, max_tokens: int) -> Encoded:
     """The first tokens of the documents, which every model has to cut alike."""
     baseline = models[1]
+    if isinstance(baseline, Capture):
+        raise InputError(
+            f"Stitching runs the later layers of {baseline.name}; give that model, not a capture of it."
+        )
     if baseline.n_streams > 1:
         raise InputError(f"Stitching wants a baseline with one stream; {baseline.name} has several.")
     limit = min((m.n_ctx for m in models if m.n_ctx is not None), default=None)
-    encodings = [encoded_of(model, texts, limit=limit) for model in models]
+    captures = [m for m in models if isinstance(m, Capture)]
+    if captures:
+        encodings = _of_captures(captures, models, texts, limit)
+    else:
+        encodings = [encoded_of(model, texts, limit=limit) for model in models]
     tokens = encodings[1].tokens.cpu()
     if not all(e.tokens.shape == tokens.shape and bool((e.tokens.cpu() == tokens).all()) for e in encodings):
         raise InputError("The models cut these texts into different tokens; stitching wants the same ids.")
@@ -119,22 +136,33 @@ def _encoded(models: Sequence[Source], texts: Any, max_tokens: int) -> Encoded:
             f"max_tokens wants to be at least 2, so that a token is predicted; got {max_tokens}."
         )
     return replace(
-        encodings[1], tokens=encodings[1].tokens[:, :max_tokens], mask=encodings[1].mask[:, :max_tokens]
+        encodings[1],
+        tokens=encodings[1].tokens[:, :max_tokens].to(baseline.device),
+        mask=encodings[1].mask[:, :max_tokens].to(baseline.device),
     )
+
+
+def _of_captures(
+    captures: Sequence[Capture], models: Sequence[Source], texts: Any, limit: int | None
+) -> list[Encoded]:
+    """The prompts that each capture holds; those of the first for the models."""
+    if texts is not None:
+        raise InputError(
+            f"The capture of {captures[0].name} holds its own prompts; leave texts out: models run on them."
+        )
+    sizes = {m.name: m.d_vocab for m in models}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+        raise InputError(
+            f"The ids of a capture mean nothing to a model of another vocabulary ({listed}); give models "
+            "of one tokenizer."
+        )
+    return [encoded_of(m if isinstance(m, Capture) else captures[0], None, limit=limit) for m in models]
 
 
 def _every_token(encoded: Encoded, n_models: int) -> Samples:
     document, position = (part.numpy() for part in encoded.mask.cpu().nonzero(as_tuple=True))
     return Samples(document=document, position=np.tile(position, (n_models, 1)), what="every token")
-
-
-def _finite(model: Source, acts: list[np.ndarray], samples: Samples) -> list[np.ndarray]:
-    for layer, rows in enumerate(acts):
-        bad = np.flatnonzero(~np.isfinite(rows).all(1))
-        if len(bad):
-            where = f"token {samples.position[0, bad[0]]} of document {samples.document[bad[0]]}"
-            raise InputError(f"{model.name} has values that are not finite in layer {layer} at {where}.")
-    return acts
 
 
 def _facts(models: Sequence[Source], encoded: Encoded, reference: Source | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Tests of `engram_interp.stitching` on models whose answer is known."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 import torch
 
 from engram_interp import stitching
-from engram_interp.capture import stitch
+from engram_interp.capture import stitch, store
 from engram_interp.capture.encode import encode
+from engram_interp.capture.store import open_capture
 from engram_interp.checkpoints.native import subject_of
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
@@ -128,5 +130,34 @@ def test_what_cannot_be_stitched_is_refused() -> None:
     broken = support.subject(support.model_config(), seed=3, name="broken")
     with torch.no_grad():
         next(broken.module.parameters()).fill_(float("nan"))
-    with pytest.raises(InputError, match="broken has values that are not finite in layer 0 at token 0"):
+    said = r"broken has NaN in the residual after layer 0 at token 0 of prompt '.*' \(token id"
+    with pytest.raises(InputError, match=said):
         stitching.compare(broken, model, TEXTS)
+    still = support.subject(support.model_config(), seed=3, name="still")
+    hook = still.module.get_submodule(still.sites["blocks.2.hook_resid_post"])
+    with hook.register_forward_hook(lambda _m, _i, out: torch.ones_like(out)):
+        for pair in ((still, model), (model, still)):
+            with pytest.raises(InputError, match="still has the same residual after layer 2 at all"):
+                stitching.compare(*pair, TEXTS)
+
+
+def test_a_capture_stands_for_the_model_with_memory_and_brings_its_prompts(tmp_path: Path) -> None:
+    model, base, seed = support.subject(), plain(), support.subject(support.model_config(), seed=7)
+    captures = [
+        open_capture(store.capture(m, TEXTS[:9], sites=["blocks.*.hook_resid_post"], out=tmp_path / name))
+        for name, m in (("model", model), ("seed", seed))
+    ]
+    settings: dict[str, Any] = {"n_boot": 5, "max_tokens": 17}
+    run = stitching.compare(model, base, TEXTS[:9], reference=seed, **settings).data
+    for reference in (captures[1], seed):
+        read = stitching.compare(captures[0], base, reference=reference, **settings).data
+        assert read.attrs["text_digest"] == run.attrs["text_digest"]
+        # What is recovered divides losses by a small difference of two, which magnifies their rounding.
+        for name in set(run.data_vars) - {"recovered"}:
+            np.testing.assert_allclose(read[name], run[name], rtol=1e-5, atol=1e-6, err_msg=str(name))
+    with pytest.raises(InputError, match="holds its own prompts; leave texts out: models run on them"):
+        stitching.compare(captures[0], base, TEXTS)
+    with pytest.raises(InputError, match="give that model, not a capture of it"):
+        stitching.compare(captures[0], captures[1])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"another vocabulary \(.*331, other 330\)"):
+        stitching.compare(captures[0], replace(base, d_vocab=330, name="other"))
