@@ -25,7 +25,15 @@ from engram_interp.memory import index as memory_index
 from engram_interp.memory.compression import canonical_keys
 from engram_interp.memory.index import NgramIndex, Progress, quiet
 
-__all__ = ["SlotIndex", "canonical_names", "index", "name_of", "open_index", "refuse_without_memory"]
+__all__ = [
+    "SlotIndex",
+    "canonical_names",
+    "index",
+    "name_of",
+    "open_index",
+    "refuse_anothers",
+    "refuse_without_memory",
+]
 
 MANIFEST = "manifest.json"
 _MADE_BY = "engram-interp index"
@@ -220,6 +228,19 @@ def open_index(path: str | Path, model: SubjectModel) -> SlotIndex:
             f"{folder} is an index of format {facts.get('format')!r} and this version reads {_FORMAT}; build "
             "it again."
         )
+    refuse_anothers(facts, model, folder)
+    if not {"n_ids", "text_sha256", "documents", "tokens"} <= set(facts):
+        raise DamagedFileError(f"{folder / MANIFEST} lacks entries; build the index again.")
+    ngrams = memory_index.read(folder, layout=layout, n_ids=int(facts["n_ids"]))
+    return SlotIndex(ngrams=ngrams, names=canonical_names(model), facts=facts)
+
+
+def refuse_anothers(facts: Mapping[str, Any], model: SubjectModel, folder: Path) -> None:
+    """Let only an index pass that has the model's addresses.
+
+    Raises:
+        InputError: If it was built with another hash layout, token map or boundary.
+    """
     wanted = _bound(model)
     for name in _BOUND:
         if facts.get(name) != wanted[name]:
@@ -228,10 +249,6 @@ def open_index(path: str | Path, model: SubjectModel) -> SlotIndex:
                 f"{_short(facts.get(name))}, wanted {_short(wanted[name])}): its rows are others. Build one "
                 "for this model."
             )
-    if not {"n_ids", "text_sha256", "documents", "tokens"} <= set(facts):
-        raise DamagedFileError(f"{folder / MANIFEST} lacks entries; build the index again.")
-    ngrams = memory_index.read(folder, layout=layout, n_ids=int(facts["n_ids"]))
-    return SlotIndex(ngrams=ngrams, names=canonical_names(model), facts=facts)
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,7 @@ from engram_interp.errors import InputError
 from engram_interp.memory import collisions
 from engram_interp.memory.index import NgramIndex, column_rows
 from engram_interp.results import SlotColliders, SlotLoad, SlotOccupants
-from engram_interp.slots_index import SlotIndex, name_of
+from engram_interp.slots_index import SlotIndex, name_of, refuse_anothers
 
 __all__ = ["colliders", "load", "occupants"]
 
@@ -20,7 +20,8 @@ _STRATA = ("0", "1–4", "5–49", "≥ 50")
 _EDGES = (1, 5, 50)
 
 
-def _place(index: SlotIndex, layer: int) -> int:
+def _place(model: SubjectModel, index: SlotIndex, layer: int) -> int:
+    refuse_anothers(index.facts, model, index.ngrams.folder)
     layers = index.ngrams.layout.layer_ids
     if layer not in layers:
         raise InputError(
@@ -35,16 +36,16 @@ def occupants(
     """The n-grams of the reference text that live in one row.
 
     Args:
-        model: The model that the index was opened for.
+        model: A model with the index's addresses.
         index: The index.
         layer: A memory layer, counted from 0.
         address: Row of the layer's table, offsets included, as `slots.lookup` gives it.
         most: N-grams that are listed, the most frequent; all count in the totals.
 
     Raises:
-        InputError: If the layer has no memory or the table no such row.
+        InputError: If the layer has no memory, the table no such row, or the index is of other addresses.
     """
-    layout, place = index.ngrams.layout, _place(index, layer)
+    layout, place = index.ngrams.layout, _place(model, index, layer)
     if not 0 <= address < layout.rows[place]:
         raise InputError(
             f"The table of layer {layer} has the rows 0 … {layout.rows[place] - 1}, got {address}."
@@ -77,7 +78,7 @@ def colliders(
     """The other n-grams of the reference text that share rows with one n-gram, in how many heads.
 
     Args:
-        model: The model that the index was opened for.
+        model: A model with the index's addresses.
         index: The index.
         ngram: A text of as many tokens as one of the memory's orders, or its token ids. The reference text
             need not hold it.
@@ -85,9 +86,10 @@ def colliders(
         most: N-grams that are listed, those that share most heads first; all count in the totals.
 
     Raises:
-        InputError: If the layer has no memory, or the text has another number of tokens.
+        InputError: If the layer has no memory, the text has another number of tokens, or the index is of
+            other addresses.
     """
-    place, layout = _place(index, layer), index.ngrams.layout
+    place, layout = _place(model, index, layer), index.ngrams.layout
     ids = _canonical(model, ngram, longest=layout.max_order)
     order = len(ids)
     heads = range(layout.heads)
@@ -135,13 +137,17 @@ def load(model: SubjectModel, index: SlotIndex) -> SlotLoad:
     """How the reference text fills the tables: load, collisions, unused rows, norms and rank of rows.
 
     Args:
-        model: The model that the index was opened for.
+        model: A model with the index's addresses.
         index: The index.
 
     Returns:
         Per memory layer, order and head, beside what n-grams spread evenly over the rows would give.
         Norms and ranks are missing where the memory's table cannot be reached.
+
+    Raises:
+        InputError: If the index is of other addresses than the model's.
     """
+    refuse_anothers(index.facts, model, index.ngrams.folder)
     ngrams, layout = index.ngrams, index.ngrams.layout
     orders = np.arange(2, layout.max_order + 1)
     columns = [(int(order), head) for order in orders for head in range(layout.heads)]

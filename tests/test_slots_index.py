@@ -126,6 +126,17 @@ def test_load_is_what_counting_gives(
     )
 
 
+def test_an_index_of_another_model_is_refused_wherever_it_is_used(index: SlotIndex) -> None:
+    other = support.subject(support.model_config(memory=support.memory_config()))
+    for use in (
+        lambda: slots.occupants(other, index, layer=1, address=0),
+        lambda: slots.colliders(other, index, "zor vel", layer=1),
+        lambda: slots.load(other, index),
+    ):
+        with pytest.raises(InputError, match="was built with another hash layout than tiny has"):
+            use()
+
+
 def test_effective_rank_of_rows_with_known_singular_values() -> None:
     turned, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))
     rows = np.zeros((9, 5))
