@@ -154,7 +154,7 @@ def effect(
             "control": "the memory's write moved as far, at the same tokens, in a random direction",
             "n_boot": n_boot,
         }
-        | sources(kinds, reference=reference, swap=swap)
+        | sources(model, kinds, reference=reference, swap=swap)
     )
     return AblationEffect.from_arrays(
         coords={"kind": list(kinds)},

@@ -23,6 +23,7 @@ from engram_interp.capture.attribute import (
     direct_parts,
     other_rows,
 )
+from engram_interp.capture.draws import drawn_by
 from engram_interp.capture.encode import encode, single_token
 from engram_interp.capture.promotion import promotions, with_control
 from engram_interp.capture.record import Recording, record
@@ -37,7 +38,6 @@ FROZEN = (
     "gates, norms, stream mixes and collapse, and in the convolution x·σ(x)'s σ and the norm; direct effect: "
     "skips what later layers compute from it"
 )
-CONTROL = "another row of the same head in place of each row read, drawn at random, all else frozen"
 _FEWEST_DRAWS = 40
 
 
@@ -115,7 +115,7 @@ def memory(
         provenance=describe(model, rec.encoded, seed=seed)
         | {name: model.token_text(i) for name, i in names.items()}
         | {f"{name}_id": i for name, i in names.items()}
-        | {"frozen": FROZEN, "control": CONTROL, "n_draws": draws},
+        | {"frozen": FROZEN, "control": _control(model), "n_draws": draws},
     )
 
 
@@ -167,7 +167,7 @@ def promoted(
         },
         variables=variables | {"top_token": names} | _tokens(model, rec, position),
         provenance=describe(model, rec.encoded, seed=seed)
-        | {"frozen": FROZEN, "control": CONTROL, "n_draws": draws},
+        | {"frozen": FROZEN, "control": _control(model), "n_draws": draws},
     )
 
 
@@ -195,6 +195,10 @@ def _prepared(
             f"Token {token} lies outside the prompt, which has {length} tokens (0 … {length - 1})."
         )
     return record(model, encoded, sites=sites, dtype=torch.float64), token % length, shown
+
+
+def _control(model: SubjectModel) -> str:
+    return f"in place of each row read {drawn_by(model)}; all else frozen"
 
 
 def _layout(model: SubjectModel) -> Any:

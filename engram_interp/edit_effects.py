@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from engram_interp.capture.draws import seeded
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.predictions import batches, kl, logits_of, next_loss
 from engram_interp.capture.record import record
@@ -39,10 +40,9 @@ def applied(model: SubjectModel, edits: Edit | Sequence[Edit]) -> Iterator[Subje
 
 def randomised(edit: Edit, *, seed: int) -> Edit:
     """The control: every row moved as far, in a random direction."""
-    generator = torch.Generator().manual_seed(seed)
     changes = {}
     for layer, made in edit.changes.items():
-        direction = torch.randn(made.change.shape, generator=generator)
+        direction = torch.randn(made.change.shape, generator=seeded(seed, layer))
         size = made.change.norm(dim=-1, keepdim=True) / direction.norm(dim=-1, keepdim=True)
         changes[layer] = RowChange(rows=made.rows, change=direction * size)
     return replace(edit, changes=changes)

@@ -114,7 +114,7 @@ def retained(
         coords={"probe_set": [s.name for s in sets], "stratum": ["all", *STRATA], "kind": list(chosen)},
         variables=variables,
         provenance=describe(model, described, seed=seed)
-        | sources(chosen, reference=reference)
+        | sources(model, chosen, reference=reference)
         | {
             "score": "log p(choice | prompt) - log p(choice | bare prompt, or separator alone), nats",
             "baseline": "none" if baseline is None else baseline.name,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engram_interp.capture.draws import seeded
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.intervene import Change, intervene
 from engram_interp.capture.predictions import batches, kl, logits_of, next_loss
@@ -59,7 +60,7 @@ def skipped(
             f"To skip layer {layer}, {model.name} wants the site {lacking[0]}; add it to wrap's sites."
         )
     seen: list[Tensor] = []
-    generator = None if seed is None else torch.Generator().manual_seed((seed << 16) + layer)
+    generator = None if seed is None else seeded(seed, layer)
 
     def first(x: Tensor) -> None:
         seen[:] = [x]

@@ -2,6 +2,7 @@
 
 import re
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ planted = pytest.importorskip("engram_interp.planted", reason="no planted model 
 
 @pytest.mark.parametrize("kind", ["rows_zero", "rows_random"])
 def test_ablating_a_fact_s_columns_and_nothing_else_removes_it(kind: Kind) -> None:
-    model: SubjectModel = planted.build()
+    # All rows alike: by training hits a random row is often another fact's, which writes too.
+    model: SubjectModel = replace(planted.build(), hits={})
     assert model.layout is not None
     heads = model.layout.heads
     for fact in planted.facts():

@@ -104,3 +104,13 @@ def test_what_cannot_be_skipped_says_why() -> None:
         skipping.skipped(model, 1, memory="off")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least two tokens"):
         skipping.effect(model, torch.tensor([[0]]))
+
+
+def test_controls_of_seeds_that_agree_in_32_bits_differ() -> None:
+    model, logits = subject(), []
+    for seed in (0, 1 << 16, 1 << 32):
+        with intervene(model, skipping.skipped(model, 1, seed=seed)):
+            logits.append(model.logits(IDS))
+    assert not logits[0].equal(logits[1]) and not logits[0].equal(logits[2])
+    with pytest.raises(InputError, match="from 0 on, got -1"):
+        skipping.effect(model, TEXTS[:2], seed=-1)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from engram_interp.capture.averages import REFERENCE, mean_gates
+from engram_interp.capture.draws import drawn_by, seeded
 from engram_interp.capture.encode import Encoded
 from engram_interp.capture.intervene import Change, intervene
-from engram_interp.capture.kinds import KINDS, MEANING, STANDARD, TABLE, Kind, Means, Place, Target, seeded
+from engram_interp.capture.kinds import KINDS, MEANING, STANDARD, TABLE, Kind, Means, Place, Target
 from engram_interp.capture.record import run_batches
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
@@ -124,8 +125,10 @@ def means_for(
     return Means(gates=mean_gates(model, reference) if "gate_mean" in kinds else {}, swap=swap)
 
 
-def sources(kinds: Sequence[Kind], *, reference: Any = None, swap: Any = None) -> dict[str, str]:
-    """Where the means and the swapped reads came from, for provenance."""
+def sources(
+    model: SubjectModel, kinds: Sequence[Kind], *, reference: Any = None, swap: Any = None
+) -> dict[str, str]:
+    """Where the means, the random and the swapped reads came from, for provenance."""
     said = {}
     if "gate_mean" in kinds:
         said["gate_mean_over"] = (
@@ -133,6 +136,8 @@ def sources(kinds: Sequence[Kind], *, reference: Any = None, swap: Any = None) -
         )
     if "rows_mean" in kinds:
         said["rows_mean_over"] = "the rows of each head, weighted by training hits"
+    if "rows_random" in kinds:
+        said["rows_random_drawn"] = drawn_by(model)
     if "ngram_swap" in kinds:
         said["swap"] = str(swap)
     return said

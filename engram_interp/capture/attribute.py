@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from engram_interp.capture.draws import OtherRows, seeded
 from engram_interp.capture.record import Recording
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
@@ -236,7 +237,7 @@ def _convolved(
 def other_rows(
     model: SubjectModel, path: MemoryPath, *, draws: int, seed: int
 ) -> Float[Tensor, "draw source column d_row"]:
-    """Rows drawn at random in place of those read: another row of the same head each, never the same one.
+    """Rows drawn at random in place of those read, as `draws.OtherRows` draws them.
 
     Args:
         model: The model.
@@ -244,12 +245,7 @@ def other_rows(
         draws: How many times.
         seed: Of the draws; every layer draws its own.
     """
-    assert model.layout is not None
-    index = model.layout.layer_ids.index(path.layer)
-    sizes = torch.from_numpy(model.layout.primes[index].reshape(-1))
-    offsets = torch.from_numpy(model.layout.offsets[index])
-    generator = torch.Generator().manual_seed((seed << 16) + path.layer)
-    step = (torch.rand((draws, *path.rows.shape), generator=generator) * (sizes - 1)).long() + 1
+    chance = torch.rand((draws, *path.rows.shape), generator=seeded(seed, path.layer), dtype=torch.float64)
+    chosen = OtherRows.of(model, path.layer)(path.rows, chance)
     table = engram_of(model, path.layer).table.weight.detach()
-    chosen = (path.rows - offsets + step) % sizes + offsets
     return table[chosen.to(table.device)].cpu().double()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from engram_interp.capture.averages import mean_rows
+from engram_interp.capture.draws import OtherRows, fixed_uniform, seeded
 from engram_interp.capture.intervene import Change
 from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
@@ -84,11 +85,6 @@ class Place:
     means: Means
 
     @property
-    def generator(self) -> torch.Generator:
-        """For what this layer draws, from its start."""
-        return seeded(self.seed, self.layer)
-
-    @property
     def columns(self) -> Tensor:
         """True at the target's columns `[column]`."""
         layout = self.model.layout
@@ -101,11 +97,6 @@ class Place:
         by_order = np.isin(orders, orders if self.target.orders is None else self.target.orders)
         by_head = np.isin(heads, heads if self.target.heads is None else self.target.heads)
         return torch.from_numpy(by_order & by_head)
-
-
-def seeded(*parts: int) -> torch.Generator:
-    """A generator of these numbers: torch's own keeps 32 bits of a seed, so they are mixed first."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(parts).generate_state(1)[0]))
 
 
 def _where(x: Tensor, target: Target, *, stream_axis: int | None = None) -> Tensor:
@@ -164,23 +155,20 @@ def _exchanged(at: Place, other: Callable[[Tensor], Tensor]) -> Change:
 
 
 def _rows_random(at: Place) -> Change:
-    generator, layout = at.generator, at.model.layout
-    if layout is None:
+    if at.model.layout is None:
         return _exchanged(at, lambda rows: rows)  # refused there
-    index = layout.layer_ids.index(at.layer)
-    sizes = torch.from_numpy(layout.primes[index].reshape(-1))
-    offsets = torch.from_numpy(layout.offsets[index])
+    others = OtherRows.of(at.model, at.layer)
 
     def another(rows: Tensor) -> Tensor:
-        step = (torch.rand(rows.shape, generator=generator) * (sizes - 1)).long() + 1
-        moved = (rows - offsets.to(rows.device) + step.to(rows.device)) % sizes.to(rows.device)
-        return moved + offsets.to(rows.device)
+        # By address, not by call: inside the block every pass meets one and the same other table.
+        read = rows.cpu()
+        return others(read, fixed_uniform(read, at.seed, at.layer)).to(rows.device)
 
     return _exchanged(at, another)
 
 
 def _rows_shuffled(at: Place) -> Change:
-    generator, nothing = at.generator, _nothing(at.model, at.layer)
+    nothing = _nothing(at.model, at.layer)
 
     def anothers(rows: Tensor) -> Tensor:
         flat = rows.flatten(0, 1)
@@ -188,6 +176,7 @@ def _rows_shuffled(at: Place) -> Change:
         if nothing is not None:
             reading = (flat != nothing.to(flat.device)).any(-1)
         places = reading.nonzero().squeeze(-1)
+        generator = seeded(at.seed, at.layer)  # anew: the same batch is always shuffled alike
         order = places[torch.randperm(len(places), generator=generator).to(flat.device)]
         source = torch.arange(len(flat), device=flat.device)
         source[order] = order.roll(1)  # one cycle through all of them: nobody keeps its own
@@ -271,7 +260,9 @@ TABLE: dict[str, Row] = {
         meaning="what another position of the batch reads is read", site=_ROWS, make=_rows_shuffled
     ),
     "rows_random": Row(
-        meaning="another row of the same head is read, drawn at random", site=_ROWS, make=_rows_random
+        meaning="another row of the same head is read, drawn at random (by training hits where known)",
+        site=_ROWS,
+        make=_rows_random,
     ),
     "ngram_swap": Row(meaning="what another n-gram reads is read", site=_ROWS, make=_ngram_swap),
 }

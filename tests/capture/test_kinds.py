@@ -212,3 +212,20 @@ def test_two_seeds_that_agree_in_32_bits_draw_differently() -> None:
     model = subject()
     low, high = (under(model, "rows_random", ROWS, seed=s)[1] for s in (1, 1 + 2**32))
     assert not low.equal(high)
+
+
+def test_two_passes_in_one_block_read_the_same_other_rows() -> None:
+    model = subject()
+    for kind in ("rows_random", "rows_shuffled"):
+        with intervene(model, changes(model, kind, target_of(model, kind), seed=3)):
+            once, again = (record(model, IDS, sites=[ROWS])[ROWS] for _ in range(2))
+            part = record(model, IDS[1:, :7], sites=[ROWS])[ROWS]
+        assert once.equal(again)
+        assert part.equal(once[1:, :7]) is (kind == "rows_random")  # by address, whatever else is read
+
+
+def test_a_seed_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="seed wants to be a whole number from 0 on"):
+        under(subject(), "rows_random", ROWS, seed=-1)
+    with pytest.raises(InputError, match=r"from 0 on, got -1"):
+        ablation.effect(subject(), IDS, kinds=["output_off"], seed=-1)
