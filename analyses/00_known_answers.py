@@ -34,8 +34,10 @@ LAWS = {
 }
 
 
-# %% 2 One pair: a model, a baseline, and another seed of the baseline as the reference
-def drawn_pair(law: synthetic.Law, index: int, *, layers: list[float] | None) -> depth.DepthResult:
+# %% 2 One pair: a model, a baseline, and as the reference another seed of the baseline, or none
+def drawn_pair(
+    law: synthetic.Law, index: int, *, layers: list[float] | None, another: bool
+) -> depth.DepthResult:
     """The headline of one drawn pair, with everything that `depth.compare` would say about it."""
     generator = np.random.default_rng([SEED, index])
     world = synthetic.world(law, generator)
@@ -45,7 +47,7 @@ def drawn_pair(law: synthetic.Law, index: int, *, layers: list[float] | None) ->
         model,
         baseline,
         world.document,
-        reference=other,
+        reference=other if another else None,
         first_memory_layer=FIRST,
         n_boot=N_BOOT,
         seed=index,
@@ -54,11 +56,13 @@ def drawn_pair(law: synthetic.Law, index: int, *, layers: list[float] | None) ->
 
 
 # %% 3 Do 95 % intervals hold the truth? Of exchangeable pairs it is 0, of planted ones 1 layer
-def coverage(law: synthetic.Law, *, layers: list[float] | None, count: int, truth: float) -> dict[str, float]:
+def coverage(
+    law: synthetic.Law, *, layers: list[float] | None, count: int, truth: float, another: bool = True
+) -> dict[str, float]:
     """Shares of intervals that hold 0 and the truth, for the headline and for the paper's own index."""
     rows = []
     for index in range(count):
-        data = drawn_pair(law, index, layers=layers).data
+        data = drawn_pair(law, index, layers=layers, another=another).data
         row = []
         for name in ("headline", "soft_headline"):
             value, low, high = (float(data[f"{name}{end}"]) for end in ("", "_low", "_high"))
@@ -77,6 +81,11 @@ for name, law in LAWS.items():
     measured[name] = {
         "null": coverage(law, layers=None, count=NULLS, truth=0.0),
         "one layer deeper": coverage(law, layers=deeper, count=PLANTED, truth=1.0),
+        # The case of the bundled pair: the baseline itself stands for another seed.
+        "null, no other seed": coverage(law, layers=None, count=NULLS, truth=0.0, another=False),
+        "one layer deeper, no other seed": coverage(
+            law, layers=deeper, count=PLANTED, truth=1.0, another=False
+        ),
     }
     for kind, found in measured[name].items():
         print(name, "|", kind, "|", {key: round(value, 3) for key, value in found.items()})
@@ -156,7 +165,7 @@ write_bundle(OUT / "known_answers.engram", results, meta={"quick": QUICK}, overw
 figure.write_html(OUT / "known_answers.html", include_plotlyjs=True)
 
 # %% 8 The verdict
-null, planted = measured[next(iter(LAWS))].values()
+null, planted = (measured[next(iter(LAWS))][kind] for kind in ("null", "one layer deeper"))
 held = {name: 100 * found for name, found in null.items() if "holds" in name}
 found = {name: 100 * share for name, share in planted.items() if "holds" in name}
 print(
