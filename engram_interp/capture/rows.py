@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
@@ -52,16 +53,17 @@ def memory_of(model: SubjectModel, layer: int) -> Engram:
 def rows_written(model: SubjectModel, changes: Mapping[int, RowChange]) -> Iterator[SubjectModel]:
     """Add to rows inside the block; afterwards, also after an error, their old bits are back.
 
-    Blocks nest: each puts back what it found, the inner one first.
+    Blocks add up and may end in any order: what is left is what the blocks still open make of the rows as
+    they were before all of them.
 
     Args:
         model: A model with a memory.
         changes: By memory layer, what is added to which rows.
 
     Raises:
-        InputError: If an address lies outside the table. When the block ends: if the rows are no longer
-            what was written; they are then left as they are, since to put the old ones back would undo
-            somebody else's change.
+        InputError: If an address lies outside the table. When the block ends (or another begins on the
+            same rows): if the rows are no longer what was written; they are then left as they are, since
+            to put the old ones back would undo somebody else's change.
     """
     with ExitStack() as stack:
         for layer, change in changes.items():
@@ -69,35 +71,83 @@ def rows_written(model: SubjectModel, changes: Mapping[int, RowChange]) -> Itera
         yield model
 
 
+@dataclass(eq=False)
+class _Written:
+    """The changes that one table holds now, and the bits below them.
+
+    Attributes:
+        below: By address, the row before any change that is still open.
+        open: The changes, in the order in which they were written.
+    """
+
+    below: dict[int, Tensor] = field(default_factory=dict)
+    open: list[RowChange] = field(default_factory=list)
+
+    def values(self, rows: Tensor) -> Tensor:
+        """What the open changes make of rows that they touch, added one by one as they were written."""
+        out = torch.stack([self.below[row] for row in rows.tolist()])
+        for made in self.open:
+            here, there = (rows[:, None] == made.rows.cpu()).nonzero(as_tuple=True)
+            out[here] = (out[here].float() + made.change.cpu()[there]).to(out.dtype)
+        return out
+
+    def forget(self, rows: Tensor) -> None:
+        """Drop what lies below rows that no open change touches."""
+        held = {row for made in self.open for row in made.rows.tolist()}
+        for row in set(rows.tolist()) - held:
+            del self.below[row]
+
+
+_TABLES: WeakKeyDictionary[nn.Module, _Written] = WeakKeyDictionary()
+"""By table, for as long as it lives: blocks that end out of order must know of each other."""
+
+
 @contextmanager
 def _written(model: SubjectModel, layer: int, change: RowChange) -> Iterator[None]:
-    memory = memory_of(model, layer)
-    table = memory.table.weight
-    rows = change.rows.to(table.device)
-    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(table):
+    table, rows = memory_of(model, layer).table, change.rows.cpu()
+    if not len(rows):
+        yield
+        return
+    if not 0 <= int(rows.min()) <= int(rows.max()) < len(table.weight):
         raise InputError(
             f"An edit of layer {layer} names rows {int(rows.min())} … {int(rows.max())} and the table has "
-            f"{len(table):,}; it was made for another model."
+            f"{len(table.weight):,}; it was made for another model."
         )
-    old = table.detach()[rows]
-    new = (old.float() + change.change.to(old.device)).to(old.dtype)
-    with torch.no_grad():
-        table.data[rows] = new
+    state = _TABLES.setdefault(table, _Written())
+    touched = torch.tensor([row for row in rows.tolist() if row in state.below], dtype=torch.int64)
+    _refuse_changed(table, state, touched, layer)
+    found = table.weight.detach()[rows.to(table.weight.device)].cpu()
+    for row, bits in zip(rows.tolist(), found, strict=True):
+        state.below.setdefault(row, bits.clone())
+    ours = replace(change)  # the same change may be written twice: each block ends its own
+    state.open.append(ours)
+    _write(table, rows, state.values(rows))
     try:
         yield
     finally:
-        _put_back(memory, rows, old=old, new=new, layer=layer)
+        try:
+            _refuse_changed(table, state, rows, layer)
+        finally:
+            state.open = [made for made in state.open if made is not ours]
+            left = state.values(rows)
+            state.forget(rows)
+        _write(table, rows, left)
 
 
-def _put_back(memory: Engram, rows: Tensor, *, old: Tensor, new: Tensor, layer: int) -> None:
-    table = memory.table.weight
-    if table.dtype != old.dtype or not _same_bits(table.detach()[rows.to(table.device)], new):
-        raise InputError(
-            f"The rows that this edit wrote into layer {layer} were changed before it ended (by training, by "
-            "a cast, or by an edit undone in another order), so they were not put back; load the model again."
-        )
+def _write(table: nn.Embedding, rows: Tensor, values: Tensor) -> None:
     with torch.no_grad():
-        table.data[rows.to(table.device)] = old.to(table.device)
+        table.weight.data[rows.to(table.weight.device)] = values.to(table.weight.device)
+
+
+def _refuse_changed(table: nn.Embedding, state: _Written, rows: Tensor, layer: int) -> None:
+    if not len(rows):
+        return
+    found, wanted = table.weight.detach()[rows.to(table.weight.device)], state.values(rows)
+    if found.dtype != wanted.dtype or not _same_bits(found, wanted):
+        raise InputError(
+            f"The rows that this edit wrote into layer {layer} were changed before it ended (by training or "
+            "by a cast), so they were not put back; load the model again."
+        )
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

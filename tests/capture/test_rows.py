@@ -85,3 +85,36 @@ def test_a_layer_without_memory_and_a_foreign_memory_are_refused() -> None:
     foreign = replace(model, sites={**model.sites, "blocks.1.engram.hook_memory": "blocks.1.attn.out"})
     with pytest.raises(InputError, match="not of a kind whose rows can be written"):
         memory_of(foreign, 1)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1), (0, 2, 1)])
+def test_edits_that_overlap_may_end_in_any_order(order: tuple[int, ...]) -> None:
+    model = subject()
+    before, generator = tables(model), torch.Generator().manual_seed(4)
+    made = [
+        RowChange(rows=torch.tensor(rows), change=torch.randn(3, 5, generator=generator))
+        for rows in ([1, 2, 3], [3, 2, 7], [2, 8, 9])
+    ]
+    blocks = [rows_written(model, {1: change}) for change in made]
+    for block in blocks:
+        block.__enter__()
+    left = list(made)
+    for number in order:
+        blocks[number].__exit__(None, None, None)
+        left.remove(made[number])
+        wanted = before[0].clone()
+        for change in left:
+            wanted[change.rows] += change.change
+        assert torch.equal(tables(model)[0], wanted)
+    assert torch.equal(before[0].view(torch.int32), tables(model)[0].view(torch.int32))
+
+
+def test_one_change_written_twice_counts_twice() -> None:
+    model = subject()
+    before = tables(model)[0]
+    change = RowChange(rows=torch.tensor([4]), change=torch.ones(1, 5))
+    with rows_written(model, {1: change}):
+        with rows_written(model, {1: change}):
+            assert torch.equal(tables(model)[0][4], before[4] + 1 + 1)
+        assert torch.equal(tables(model)[0][4], before[4] + 1)
+    assert torch.equal(tables(model)[0], before)
