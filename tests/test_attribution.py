@@ -172,6 +172,18 @@ def test_what_is_promoted_is_what_the_write_adds_to_the_logits() -> None:
     np.testing.assert_allclose(up.mean("rank"), 0, atol=1e-6)
 
 
+def test_only_tokens_that_are_raised_are_said_to_be_promoted() -> None:
+    model = with_memory(memory={"conv_kernel": 0})
+    result = attribution.promoted(model, TEXT, top=3, draws=40, layers=[2])
+    data = result.data.copy(deep=True)
+    data["effect"][:, 0, 0] = [2.0, 0.0, -1.0]
+    data["top_token"][:, 0, 0] = ["one", "two", "three"]
+    assert "promotes “one”, the first by +2" in replace(result, data=data).summary()
+    with ablation.ablate(model, "rows_zero"):
+        silent = attribution.promoted(model, TEXT, top=3, draws=40, layers=[2])
+    assert "layer 2 writes nothing that promotes a token" in silent.summary()
+
+
 def test_provenance_names_what_is_frozen_and_the_result_survives_a_file(tmp_path: Any) -> None:
     result = attribution.memory(with_memory(), TEXT, target=7, against=" ", draws=40, seed=5)
     attrs = result.data.attrs

@@ -183,13 +183,23 @@ class MemoryPromotion(Result):
 
 
 def _promoted(data: xr.Dataset) -> str:
-    best = data.sel(direction="promoted")
-    tokens = wording.listed(f"“{visible(str(t))}”" for t in best["top_token"].values[:_READ_IN_SUMMARY])
+    layer, best = int(data["layer"]), data.sel(direction="promoted")
+    up = _tokens_where(best, best["effect"].values > 0)
+    down = data.sel(direction="suppressed")
+    down_tokens = _tokens_where(down, down["effect"].values < 0)
+    if not up:
+        return f"layer {layer} writes nothing that promotes a token"
     low, high = (float(best[f"control_effect_{end}"]) for end in ("low", "high"))
     largest = float(best["effect"][0])
     return (
-        f"layer {int(data['layer'])} promotes {tokens}, the first by {signed(largest)}, which is "
+        f"layer {layer} promotes {up}, the first by {signed(largest)}, which is "
         f"{'beyond' if largest > high else 'no more than'} what random rows of the same heads do (they "
         f"promote some token by {number(float(best['control_effect']))}, 95 % of draws in "
-        f"{wording.span(low, high, digits=3)})"
+        f"{wording.span(low, high, digits=3)}), and suppresses {down_tokens}"
     )
+
+
+def _tokens_where(data: xr.Dataset, moved: np.ndarray) -> str:
+    """The first tokens by rank that are moved that way, listed; empty if none is."""
+    tokens = data["top_token"].values[moved][:_READ_IN_SUMMARY]
+    return wording.listed(f"“{visible(str(t))}”" for t in tokens) if len(tokens) else ""
