@@ -57,9 +57,9 @@ class Edit:
         target_text: Its text.
         columns: Columns (one order and head each) that were written.
         changes: By memory layer, the rows and what is added to them.
-        wanted: Rise of the target's logit, less the mean logit, asked for, nats.
-        closed_form: Rise at the prompt after the closed form alone, nats.
-        reached: Rise at the prompt after the corrections, nats.
+        wanted: Rise of the target's logit, less the mean logit, asked for, logit units.
+        closed_form: Rise at the prompt after the closed form alone, logit units.
+        reached: Rise at the prompt after the corrections, logit units.
     """
 
     ngram: tuple[int, ...]
@@ -92,7 +92,7 @@ def plan(
         ngram: A text whose last tokens (as many as the longest order) form the n-gram, the rest being the
             context in which gate and norm are read; or its canonical ids.
         target: The token to promote: its text or its id.
-        strength: Wanted rise of the target's logit, less the mean logit, nats.
+        strength: Wanted rise of the target's logit, less the mean logit, logit units.
         layers: Memory layers to write, sharing the change so that its norm is least; None for all.
         orders: Orders whose rows are written; None for all that the n-gram fills. Rows of a lower order are
             read by more n-grams.

@@ -167,6 +167,8 @@ def test_a_report_counts_who_reads_the_rows_and_who_is_out_of_reach(n_streams: i
     assert float(data["after_logprob"][0]) > float(data["before_logprob"][0])
     assert np.isnan(data["composed"]) and "nothing to compose with" in data["composed"].attrs["missing"]
     assert "kept every bit" in report.summary()
+    assert f"its logit rose {edit.reached:.2f} of 2.00 asked" in report.summary()
+    assert data["reached"].attrs["units"] == "logit" and "(0 is first)" in report.summary()
 
 
 def test_edits_that_share_no_row_compose(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ class EditReport(Result):
             "layers": texts("edit", "memory layers written"),
             "rows": ints("edit", "rows", "rows written"),
             "change_norm": floats("edit", "1", "norm of the change of all rows"),
-            "wanted": floats("edit", "nats", "rise of the target's logit, less the mean, asked for"),
-            "closed_form": floats("edit", "nats", "rise at the edit's prompt by the closed form alone"),
-            "reached": floats("edit", "nats", "rise at the edit's prompt after corrections"),
+            "wanted": floats("edit", "logit", "rise of the target's logit, less the mean, asked for"),
+            "closed_form": floats("edit", "logit", "rise at the edit's prompt by the closed form alone"),
+            "reached": floats("edit", "logit", "rise at the edit's prompt after corrections"),
             "occurrences": ints("edit", "reads", "times the n-gram ends in the texts"),
             **_conditions(),
             "composed": floats("", "1", "gain of log-probability together over the sum of gains alone"),
@@ -93,8 +93,8 @@ class EditReport(Result):
             f"{wording.counted(data.sizes['edit'], 'edit')} of {data.attrs.get('model', 'the model')} "
             f"({wording.basis(data)}): mean log p of the target {number(change['before'])} → "
             f"{number(change['after'])} nats (a random change of the same rows: "
-            f"{number(change['control'])}), "
-            f"median rank {rank['before']:,.0f} → {rank['after']:,.0f} (control "
+            f"{number(change['control'])}), {_reached(data)}, "
+            f"median rank (0 is first) {rank['before']:,.0f} → {rank['after']:,.0f} (control "
             f"{rank['control']:,.0f}){together}; {equal:,} of {local:,} positions that no edited row reaches "
             f"kept every bit{kept}; "
             f"{_cost(data)}."
@@ -103,6 +103,14 @@ class EditReport(Result):
     def plot(self, *, theme: Theme = "light", show: edits.Show = "success") -> go.Figure:
         """The target's log-probability by edit, or the change of loss elsewhere."""
         return edits.figure(self.data, show=show, theme=theme)
+
+
+def _reached(data: xr.Dataset) -> str:
+    """What was asked of the target's logit and what came of it, mean over edits."""
+    reached, wanted = (float(data[name].mean()) for name in ("reached", "wanted"))
+    mean = "on average " if data.sizes["edit"] > 1 else ""
+    rose = f"{number(reached, digits=2)} of {number(wanted, digits=2)} asked"
+    return f"its logit rose {mean}{rose} at the edit's own prompt"
 
 
 def _cost(data: xr.Dataset) -> str:
