@@ -217,13 +217,9 @@ def gate_statistics(
     missing = {name: reason for name in variables if name.startswith("null_") or name == "distance"}
     if np.isnan(interval):
         missing |= {f"{name}_{end}": NO_INTERVAL for name in ("mean", "sd") for end in ("low", "high")}
-    return GateStatistics.from_arrays(
-        coords={"layer": [1, 4], "null": ["untrained", "rows permuted", "queries permuted"], "bin": bins}
-        | named,
-        variables=variables,
-        provenance={"model": "with-memory", "n_samples": 20000, "n_documents": 40} | counted,
-        missing=missing,
-    )
+    named |= {"layer": [1, 4], "null": ["untrained", "rows permuted", "queries permuted"], "bin": bins}
+    counted |= {"model": "with-memory", "n_samples": 20000, "n_documents": 40}
+    return GateStatistics.from_arrays(coords=named, variables=variables, provenance=counted, missing=missing)
 
 
 def slot_lookup() -> SlotLookup:
