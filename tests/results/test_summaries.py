@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engram_interp.results import DepthResult
+from engram_interp.results import DepthResult, GateStatistics
 from tests.results import samples
 
 NO_CLAIM = "no evidence of depth beyond what residuals before the first memory read show too"
@@ -102,10 +102,17 @@ def test_gates_apart_from_untrained_ones_are_counted() -> None:
 
 
 def test_gates_count_as_different_only_where_they_are_rare_among_initialisations() -> None:
-    text = samples.gate_statistics(ranks=(0.29, 1 / 41)).summary()  # the intervals of all means are apart
+    def ranked(mean: float, sd: float) -> GateStatistics:
+        """The sample, whose intervals are all apart, with its ranks among initialisations."""
+        data = samples.gate_statistics().data.assign_coords(statistic=["mean", "sd"]).assign_attrs(n_inits=40)
+        p = np.broadcast_to(np.reshape([mean, sd], (2, 1, 1)), (2, 2, 3))
+        dims = ("statistic", "layer", "stream")
+        return GateStatistics(data=data.assign(init_p=(dims, p), untrained_p_all=min(mean, sd)))
+
+    text = ranked(0.29, 1 / 41).summary()
     assert "0 of 6 differ in mean and 6 of 6 differ in sd (rank p ≤ 0.05 among the initialisations" in text
     assert "training moved the gates, not that they help" in text
-    assert "no evidence that any gate" in samples.gate_statistics(ranks=(0.29, 0.5)).summary()
+    assert "no evidence that any gate" in ranked(0.29, 0.5).summary()
 
 
 def test_gates_like_untrained_ones_are_said_to_be_so() -> None:
