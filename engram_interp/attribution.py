@@ -9,7 +9,7 @@ outputs. What a later layer computes from a write counts as that layer's. For wh
 write, ablate (`engram_interp.ablation`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,8 +79,8 @@ def memory(
     """
     rec, position, shown = _prepared(model, text, token, layers, draws)
     logits = rec.logits[0, position].double()
-    wanted = int(logits.argmax()) if target is None else single_token(model, target, "target")
-    other = None if against is None else single_token(model, against, "against")
+    wanted = int(logits.argmax()) if target is None else _token(model, target, "target")
+    other = None if against is None else _token(model, against, "against")
     if other == wanted:
         raise InputError(
             f"target and against are both token {wanted}, so there is no difference; name two tokens."
@@ -176,6 +176,8 @@ def _prepared(
 ) -> tuple[Recording, int, tuple[int, ...]]:
     """The recorded prompt, the position and the memory layers, all checked."""
     sites = attribution_sites(model)
+    if not (layers is None or isinstance(layers, Iterable)):
+        raise InputError(f"layers wants a list of memory layers, such as layers=[1], got {layers!r}.")
     shown = model.memory_layers if layers is None else tuple(sorted({int(layer) for layer in layers}))
     wrong = sorted(set(shown) - set(model.memory_layers))
     if wrong or not shown:
@@ -195,6 +197,12 @@ def _prepared(
             f"Token {token} lies outside the prompt, which has {length} tokens (0 … {length - 1})."
         )
     return record(model, encoded, sites=sites, dtype=torch.float64), token % length, shown
+
+
+def _token(model: SubjectModel, given: str | int, name: str) -> int:
+    if isinstance(given, bool):
+        raise InputError(f"{name} wants a token's text or its id, got {given}.")
+    return single_token(model, given, name)
 
 
 def _control(model: SubjectModel) -> str:

@@ -210,6 +210,8 @@ def _ngram(model: SubjectModel, ngram: str | Sequence[int]) -> tuple[tuple[int, 
 
 
 def _target(model: SubjectModel, target: str | int) -> int:
+    if isinstance(target, bool):
+        raise InputError(f"The target wants to be a token's text or its id, got {target}.")
     if not isinstance(target, str):
         if not 0 <= int(target) < model.d_vocab:
             raise InputError(

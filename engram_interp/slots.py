@@ -164,8 +164,9 @@ def _check_addresses(model: SubjectModel, lagged: Tensor, rows: Tensor) -> None:
     layers = [model.layout.layer_ids.index(layer) for layer in model.memory_layers]
     if not bool((expected[:, layers] == rows)[whole].all()):
         raise InputError(
-            f"{model.name} did not read the rows that its layout, token map and boundary give, so n-grams "
-            "shown beside them would be false; give wrap the layout=, token_map= and boundary= it has."
+            f"{model.name} did not read the rows that its layout, token map and boundary give for this text, "
+            "so n-grams shown beside them would be false. Perhaps an ablation of rows is active: leave its "
+            "block. Otherwise give wrap the layout=, token_map= and boundary= it has."
         )
 
 

@@ -211,6 +211,7 @@ def test_provenance_names_what_is_frozen_and_the_result_survives_a_file(tmp_path
         ({"target": 7, "against": 331}, r"against wants an id in 0 … 330, got 331"),
         ({"target": -1}, "target wants an id in 0 … 330, got -1"),
         ({"target": 7, "against": 7}, "both token 7, so there is no difference"),
+        ({"target": True}, "target wants a token's text or its id, got True"),
         ({"draws": 10}, "wants at least 40 draws, got 10"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engram_interp import planted, slots
+from engram_interp import ablation, planted, slots
 from engram_interp.checkpoints import SubjectModel, wrap
 from engram_interp.errors import InputError
 from engram_interp.memory import hashing
@@ -171,6 +171,15 @@ def test_a_false_token_map_is_noticed() -> None:
         InputError, match="did not read the rows that its layout, token map and boundary give"
     ):
         slots.lookup(wrapped(inner, token_map=np.arange(support.D_VOCAB)), TEXT)
+
+
+def test_rows_exchanged_by_an_ablation_are_not_named_after_the_text() -> None:
+    model = support.subject()
+    with (
+        ablation.ablate(model, "rows_random"),
+        pytest.raises(InputError, match="Perhaps an ablation of rows is active"),
+    ):
+        slots.lookup(model, TEXT)
 
 
 def test_a_value_of_zero_says_why_it_has_no_shares() -> None:

@@ -1,6 +1,6 @@
 """What exactly is switched off: an ablation's target, its changes to sites, and its control."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -44,6 +44,7 @@ def target_of(model: SubjectModel, kind: str, **parts: Sequence[int] | None) -> 
         raise InputError(f"No ablation {kind!r}; there are {', '.join(KINDS)}.")
     if not model.memory_layers:
         raise InputError(f"{model.name} has no memory to ablate; give the model that has one.")
+    _refuse_no_lists(parts)
     target = Target(**{k: None if v is None else tuple(int(i) for i in v) for k, v in parts.items()})
     wrong = sorted(set(target.layers or ()) - set(model.memory_layers))
     if wrong:
@@ -72,6 +73,12 @@ def target_of(model: SubjectModel, kind: str, **parts: Sequence[int] | None) -> 
     if any(t < 0 for t in target.tokens or ()):
         raise InputError(f"Token positions count from 0, got {target.tokens}.")
     return target
+
+
+def _refuse_no_lists(parts: dict[str, Any]) -> None:
+    for name, values in parts.items():
+        if values is not None and (isinstance(values, str) or not isinstance(values, Iterable)):
+            raise InputError(f"{name} wants a list of whole numbers, such as {name}=[1], got {values!r}.")
 
 
 def changes(

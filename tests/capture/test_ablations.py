@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 
+from engram_interp import attribution
 from engram_interp.capture import intervene, record
 from engram_interp.capture.ablations import KINDS, Target, changes, same_size_changes, target_of
 from engram_interp.capture.record import Recording
@@ -147,6 +149,18 @@ def test_the_words_for_a_target() -> None:
 def test_targets_that_do_not_exist_are_refused(kind: str, parts: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         target_of(subject(), kind, **parts)
+
+
+def test_a_number_in_place_of_a_list_is_refused() -> None:
+    # As a user has it, without the tests' own check of argument types.
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(InputError, match=r"layers wants a list of whole numbers, such as .*, got 1"):
+            target_of(subject(), "gate_zero", layers=1)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"layers wants a list of memory layers, .*, got 1"):
+            attribution.memory(subject(), IDS[:1], layers=1)  # type: ignore[arg-type]
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_a_position_past_the_prompt_is_refused() -> None:
