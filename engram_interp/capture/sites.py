@@ -85,5 +85,8 @@ def _nearest(name: str, model: SubjectModel) -> str:
         return f"its layers run from 0 to {model.n_layers - 1}."
     if layer and ".engram" in name and int(layer.group(1)) not in model.memory_layers:
         return f"layers with a memory: {list(model.memory_layers) or 'none'}."
-    near = get_close_matches(name, list(model.sites), n=4, cutoff=0.5)
+    known = list(model.sites)
+    if "*" in name:
+        known = sorted({re.sub(r"^blocks\.\d+\.", "blocks.*.", site) for site in known})
+    near = get_close_matches(name, known, n=4, cutoff=0.5)
     return f"did you mean {', '.join(near)}?" if near else "list(model.sites) names them all."

@@ -28,7 +28,7 @@ class Unembed:
     bias: Float[Tensor, " d_vocab"] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SubjectModel:
     """A torch module, its tokenizer, and a map from canonical sites to places in the module.
 
@@ -94,15 +94,15 @@ class SubjectModel:
     @property
     def hooks(self) -> Any:
         """TransformerLens's `hooks` context manager of the module."""
-        return self._hooked("hooks")
+        return _hooked(self, "hooks")
 
     def run_with_cache(self, tokens: Any, **kwargs: Any) -> Any:
         """TransformerLens's `run_with_cache` of the module."""
-        return self._hooked("run_with_cache")(tokens, **kwargs)
+        return _hooked(self, "run_with_cache")(tokens, **kwargs)
 
     def run_with_hooks(self, tokens: Any, **kwargs: Any) -> Any:
         """TransformerLens's `run_with_hooks` of the module."""
-        return self._hooked("run_with_hooks")(tokens, **kwargs)
+        return _hooked(self, "run_with_hooks")(tokens, **kwargs)
 
     def __call__(
         self, tokens: Int64[Tensor, "batch token"], mask: Bool[Tensor, "batch token"] | None = None
@@ -110,13 +110,13 @@ class SubjectModel:
         """Logits of token ids, as `logits`; the hooked module itself is `module`."""
         return self.logits(tokens, mask)
 
-    def _hooked(self, name: str) -> Any:
-        if not hasattr(self.module, name):
-            raise InputError(
-                f"{self.name} is a plain torch module without TransformerLens hook points; use "
-                "engram_interp.capture.record(model, texts, sites=[…]) instead."
-            )
-        return getattr(self.module, name)
+    def __repr__(self) -> str:
+        memory = f"memory at {', '.join(map(str, self.memory_layers))}" if self.memory_layers else "no memory"
+        streams = f", {self.n_streams} streams" if self.n_streams > 1 else ""
+        return (
+            f"<SubjectModel {self.name} ({self.family}): {self.n_layers} layers of width {self.d_model}"
+            f"{streams}, {memory}, {self.d_vocab:,} token ids, {len(self.sites)} sites>"
+        )
 
     @property
     def device(self) -> torch.device:
@@ -154,3 +154,12 @@ class SubjectModel:
         """The text of one token id as the tokenizer decodes it alone."""
         text: str = self.tokenizer.decode([token_id], skip_special_tokens=False)
         return text
+
+
+def _hooked(model: SubjectModel, name: str) -> Any:
+    if not hasattr(model.module, name):
+        raise InputError(
+            f"{model.name} is a plain torch module without TransformerLens hook points; use "
+            "engram_interp.capture.record(model, texts, sites=[…]) instead."
+        )
+    return getattr(model.module, name)

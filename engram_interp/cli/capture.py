@@ -10,7 +10,7 @@ from engram_interp.cli.progress import progress
 from engram_interp.errors import InputError
 
 if TYPE_CHECKING:
-    from engram_interp.capture.store import Progress
+    from engram_interp.capture.store import Capture, Progress
     from engram_interp.checkpoints import SubjectModel
     from engram_interp.cli.progress import Update
     from engram_interp.data.prompts import PromptSet
@@ -98,7 +98,16 @@ def capture(
     except KeyboardInterrupt as error:
         error.add_note(f"What {out} lists is whole; add --resume to go on from there.")
         raise
-    typer.echo(str(out))
+    found = store.open_capture(out) if parts == "1" else None
+    typer.echo(str(out) if found is None else _said(out, found))
+
+
+def _said(out: Path, found: "Capture") -> str:
+    tokens, size = int(found.encoded.mask.sum()), sum(part.bytes for part in found.parts)
+    return (
+        f"{out}: {len(found.sites)} sites of {found.name} at {tokens:,} tokens of "
+        f"{len(found.encoded):,} prompts, {size / 1e6:,.0f} MB"
+    )
 
 
 def _texts(text: list[Path] | None, prompts: str | None) -> "PromptSet":
