@@ -8,6 +8,7 @@ from pathlib import Path
 
 import xxhash
 
+from engram_interp.checkpoints.files import replacing
 from engram_interp.errors import InputError
 
 try:
@@ -19,14 +20,10 @@ except ImportError:  # no such lock on Windows
 @contextmanager
 def durably(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; at a clean end that file is on the disk under the name `path`."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
+    with replacing(path) as temporary:
         yield temporary
         _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
 
 
 @contextmanager
