@@ -19,7 +19,6 @@ from engram_interp.capture.record import run_batches
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.checkpoints.tuned_lens import TunedLens
 from engram_interp.errors import InputError
-from engram_interp.provenance import prompts_digest
 
 __all__ = ["TunedLens", "train"]
 
@@ -94,8 +93,8 @@ def train(
     facts: dict[str, Any] = {
         "model": model.name,
         "method": "affine h + A h + b per layer, KL(final ‖ lens), Adam",
-        "text_digest": prompts_digest(learned),
-        "held_out_digest": prompts_digest(checked),
+        "text_digest": learned.digest,
+        "held_out_digest": checked.digest,
         "tokens": int(learned.mask.sum()),
         "held_out_tokens": int(checked.mask.sum()),
         "steps": steps,

@@ -38,11 +38,6 @@ def describe(model: Source, encoded: Encoded, *, seed: int | None = None) -> dic
     return facts if seed is None else facts | {"seed": seed}
 
 
-def prompts_digest(encoded: Encoded) -> str:
-    """SHA-256 over the token ids and the mask that were run."""
-    return encoded.digest
-
-
 def too_few(n_documents: int, names: Iterable[str]) -> dict[str, str]:
     """By variable, why it has no interval, where there are too few documents for one."""
     if n_documents >= MIN_GROUPS:

@@ -11,22 +11,10 @@ from engram_interp.capture.record import run_batches
 from engram_interp.checkpoints.subject import SubjectModel
 
 
-def chosen(encoded: Encoded, rows: slice) -> Encoded:
-    """Some of the prompts, without the padding that only the others need."""
-    width = int(encoded.mask[rows].sum(1).max())
-    return Encoded(
-        tokens=encoded.tokens[rows, :width],
-        mask=encoded.mask[rows, :width],
-        entity_ends=encoded.entity_ends[rows],
-        names=encoded.names[rows],
-        texts=encoded.texts[rows],
-    )
-
-
 def batches(encoded: Encoded, *, batch_size: int) -> Iterator[tuple[int, Encoded]]:
     """Consecutive prompts, each batch with the number of its first one."""
     for start in range(0, len(encoded), batch_size):
-        yield start, chosen(encoded, slice(start, start + batch_size))
+        yield start, encoded.part(slice(start, start + batch_size)).trimmed()
 
 
 def logits_of(model: SubjectModel, batch: Encoded) -> Float[Tensor, "batch token d_vocab"]:
