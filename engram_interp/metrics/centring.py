@@ -38,6 +38,10 @@ def tiles(n_rows: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, n_rows))
 
 
+Samples = range | npt.NDArray[np.int64] | None
+"""The caller's number of each row; None for 0, 1, 2, …"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CentredLayer:
     """One layer [sample, d], centred and scaled on demand.
@@ -76,7 +80,7 @@ class CentredLayer:
         return norms * 4.0**self.exponent
 
 
-def centre(values: Array, *, name: str, samples: range | npt.NDArray[np.int64] | None = None) -> CentredLayer:
+def centre(values: Array, *, name: str, samples: Samples = None) -> CentredLayer:
     """Measure a layer's means, scale and row norms in float64, one row tile at a time.
 
     Args:

@@ -81,9 +81,9 @@ def _minibatch(xs: Sequence[Array], ys: Sequence[Array], n_samples: int, batch_s
     size = min(batch_size, n_samples)
     whole = n_samples - n_samples % size
     sums: hsic.Terms | None = None
-    rooms = (gram.Workspace(), gram.Workspace())
+    room = gram.Workspace()
     for start in range(0, whole, size):
-        sums = _add(sums, hsic.batch_terms(xs, ys, range(start, start + size), rooms))
+        sums = _add(sums, hsic.batch_terms(xs, ys, range(start, start + size), room))
     for side, layers in (("xs", xs), ("ys", ys)):
         for number, layer in enumerate(layers):
             tail = take(layer, slice(whole, n_samples))
@@ -136,7 +136,7 @@ class Accumulator:
         self.batch_size: int | None = None
         self.n_batches = 0
         self._sums: hsic.Terms | streaming.Sums | None = None
-        self._rooms = (gram.Workspace(), gram.Workspace())
+        self._room = gram.Workspace()
 
     def update(
         self,
@@ -161,7 +161,7 @@ class Accumulator:
         if self.estimator == "minibatch":
             size = check_layers(xs, ys, caller="Accumulator.update")
             self._check_size(size)
-            self._add(hsic.batch_terms(xs, ys, range(size), self._rooms))
+            self._add(hsic.batch_terms(xs, ys, range(size), self._room))
             self.batch_size = size
         elif isinstance(self._sums, streaming.Sums):
             self._sums.absorb(xs, ys)

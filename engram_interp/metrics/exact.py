@@ -1,48 +1,38 @@
 """HSIC terms over all samples at once, without an n×n matrix in memory.
 
-A centred copy of every layer is held.
-
 Two forms give the same numbers, and the cheaper one is taken:
 
-* **tiled**: Gram tiles of 512×512 rows for every layer, then all pairs' traces as in `gram`; U-centring
-  needs the row norms alone (centred rows make Σ_j K_ij = 0). About n²·Σd operations.
+* **tiled**: Gram tiles of 512×512 rows for every layer, then all pairs' traces as in `gram`; centring needs
+  the Grams' row sums alone. About n²·Σd operations.
 * **feature**: ‖XᵀY‖²_F per pair of layers, with Σk_i l_i taken off where the diagonal must not count.
   About 2n·Σd·Σd' operations.
 
 The work is float32 unless the data are float64 or the samples few. If rounding could show (rows hundreds
-of times longer than the rest), it is done again in float64, where tiles are U-centred entry by entry.
+of times longer than the rest, or all of them far from the origin), it is done again in float64, where
+tiles are U-centred entry by entry.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engram_interp.metrics import half_grams
 from engram_interp.metrics.arrays import Array, Floats, working_dtype
-from engram_interp.metrics.centring import CentredLayer, centre, tiles
-from engram_interp.metrics.gram import (
-    WORST_LOSS,
-    WORST_TRACE,
-    Workspace,
-    blocks,
-    filled,
-    n_entries,
-    products,
-    square_sums,
-    write_blocks,
-)
-from engram_interp.metrics.u_centring import u_centre, u_share, u_term
+from engram_interp.metrics.centring import Samples, tiles
+from engram_interp.metrics.gram import WORST_LOSS, WORST_TRACE, Workspace
+from engram_interp.metrics.near_mean import NearMean, near_mean
+from engram_interp.metrics.u_centring import centre_term, u_centre, u_share, u_term
 
 Diagonal = Literal["kept", "dropped"]
 Form = Literal["cheaper", "tiled", "feature"]
 
 GRAM_TILE = 512
-FEATURE_TILE = 4096
+FEATURE_TILE = 1024
 
 _NOTHING_LEFT = 1e-12
 
@@ -62,7 +52,7 @@ def traces(
     *,
     diagonal: Diagonal,
     form: Form = "cheaper",
-    samples: range | npt.NDArray[np.int64] | None = None,
+    samples: Samples = None,
 ) -> Traces:
     """Σ_ij A_ij B_ij over all samples, for every pair of layers and each layer with itself.
 
@@ -80,117 +70,102 @@ def traces(
     Raises:
         InputError: NaN or infinity; names layer and sample.
     """
-    left = [centre(layer, name=f"xs[{l}]", samples=samples) for l, layer in enumerate(xs)]
-    right = left
-    if ys is not xs:
-        right = [centre(layer, name=f"ys[{l}]", samples=samples) for l, layer in enumerate(ys)]
     if form == "cheaper":
-        form = "tiled" if _tiled_cost(left, right) <= _feature_cost(left, right) else "feature"
-    dtype = working_dtype(*xs, *ys, n_samples=len(left[0].norms))
-    ways = [(form, dtype), (form, torch.float64), ("tiled", torch.float64)]
-    for way, precision in ways:
+        form = "tiled" if _tiled_cost(xs, ys) <= _feature_cost(xs, ys) else "feature"
+    dtype = working_dtype(*xs, *ys, n_samples=len(xs[0]))
+    for way, precision in ((form, dtype), (form, torch.float64), ("tiled", torch.float64)):
+        near = partial(_near_mean, dtype=precision, samples=samples)
+        left = near(xs, side="xs")
+        right = left if ys is xs else near(ys, side="ys")
         run = _tiled if way == "tiled" else _feature
-        found = run(left, right, diagonal, precision)
-        if _is_sound(way, precision, found, left, right):
+        found = run(left, right, diagonal)
+        if all(_is_sound(way, *side, diagonal) for side in ((left, found.xx), (right, found.yy))):
             break
     return _in_own_units(found, left, right)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rows:
-    """Centred rows [layer, sample, d] of layers of one width, and what U-centring adds to each row."""
-
-    centred: Tensor
-    norms: Tensor
-    share: Tensor
-
-    @classmethod
-    def of(cls, layers: Sequence[CentredLayer], dtype: torch.dtype) -> "_Rows":
-        shape = (len(layers), len(layers[0].norms), len(layers[0].mean))
-        centred = torch.empty(shape, dtype=dtype, device=layers[0].norms.device)
-        for out, layer in zip(centred, layers, strict=True):
-            for rows in tiles(shape[1], GRAM_TILE):
-                layer.write(rows, out=out[rows])
-        norms = torch.stack([layer.norms for layer in layers])
-        # Centred rows of a Gram sum to zero, so its off-diagonal rows sum to −k_i.
-        share = torch.stack([u_share(-norm, -norm.sum()) for norm in norms])
-        return cls(centred=centred, norms=norms, share=share.to(dtype))
-
-    @classmethod
-    def by_width(cls, layers: Sequence[CentredLayer], dtype: torch.dtype) -> "list[_Rows]":
-        """All layers in order, those of equal width together where they follow each other."""
-        return [cls.of(list(same), dtype) for _, same in groupby(layers, key=lambda layer: len(layer.mean))]
+def _near_mean(layers: Sequence[Array], *, side: str, dtype: torch.dtype, samples: Samples) -> list[NearMean]:
+    return [
+        near_mean(layer, dtype, name=f"{side}[{number}]", samples=samples)
+        for number, layer in enumerate(layers)
+    ]
 
 
-def _tiled_cost(left: Sequence[CentredLayer], right: Sequence[CentredLayer]) -> int:
-    sides = [left] if left is right else [left, right]
-    width = sum(len(layer.mean) for side in sides for layer in side)
-    return len(left[0].norms) ** 2 * (width + len(left) * len(right))
+def _tiled_cost(xs: Sequence[Array], ys: Sequence[Array]) -> int:
+    sides = [xs] if xs is ys else [xs, ys]
+    width = sum(layer.shape[1] for side in sides for layer in side)
+    return len(xs[0]) ** 2 * (width + len(xs) * len(ys))
 
 
-def _feature_cost(left: Sequence[CentredLayer], right: Sequence[CentredLayer]) -> int:
-    widths = [[len(layer.mean) for layer in side] for side in (left, right)]
+def _feature_cost(xs: Sequence[Array], ys: Sequence[Array]) -> int:
+    widths = [[layer.shape[1] for layer in side] for side in (xs, ys)]
     own = sum(width**2 for side in widths for width in side)
-    return 2 * len(left[0].norms) * (sum(widths[0]) * sum(widths[1]) + own)
+    return 2 * len(xs[0]) * (sum(widths[0]) * sum(widths[1]) + own)
 
 
-def _tiled(
-    left: Sequence[CentredLayer], right: Sequence[CentredLayer], diagonal: Diagonal, dtype: torch.dtype
-) -> Traces:
-    xs = _Rows.by_width(left, dtype)
-    ys = xs if right is left else _Rows.by_width(right, dtype)
-    shapes = ((len(left), len(right)), len(left), len(right))
+def _tiled(xs: Sequence[NearMean], ys: Sequence[NearMean], diagonal: Diagonal) -> Traces:
+    shapes = ((len(xs), len(ys)), (len(xs),), (len(ys),))
     total = [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
-    workspaces = (Workspace(), Workspace())
-    pieces = list(tiles(len(left[0].norms), GRAM_TILE))
+    workspaces = {halved: (Workspace(), Workspace()) for halved in (True, False)}
+    pieces = list(tiles(len(xs[0].rows), GRAM_TILE))
     for first, rows in enumerate(pieces):
         for columns in pieces[first:]:
             weight = 1 if rows == columns else 2  # the Gram is symmetric
-            grams = _tile_grams(xs, rows, columns, diagonal, workspaces[0])
-            others = grams if ys is xs else _tile_grams(ys, rows, columns, diagonal, workspaces[1])
-            found = products(grams, others), square_sums(grams), square_sums(others)
-            for old, more in zip(total, found, strict=True):
+            room, other_room = workspaces[rows == columns]
+            grams = _tile_grams(xs, rows, columns, diagonal, room)
+            others = grams if ys is xs else _tile_grams(ys, rows, columns, diagonal, other_room)
+            squares = half_grams.square_sums(grams), half_grams.square_sums(others)
+            for old, more in zip(total, (half_grams.products(grams, others), *squares), strict=True):
                 old += weight * more.cpu()  # noqa: PLW2901 (in place)
-    xy, xx, yy = total
-    if diagonal == "dropped" and dtype != torch.float64:
-        sums, others = (-torch.cat([part.norms for part in side]).cpu() for side in (xs, ys))
-        xy += u_term(sums, others)
-        xx += u_term(sums, sums).diagonal()
-        yy += u_term(others, others).diagonal()
-    return Traces(xy=xy.numpy(), xx=xx.numpy(), yy=yy.numpy())
+    if not _is_exact(xs):
+        term = u_term if diagonal == "dropped" else centre_term
+        left, right = (_row_sums(side, diagonal).cpu() for side in (xs, ys))
+        total[0] += term(left, right)
+        total[1] += term(left, left).diagonal()
+        total[2] += term(right, right).diagonal()
+    xy, xx, yy = (part.numpy() for part in total)
+    return Traces(xy=xy, xx=xx, yy=yy)
+
+
+def _is_exact(layers: Sequence[NearMean]) -> bool:
+    """Whether rows are about their mean itself, and tiles are U-centred entry by entry."""
+    return layers[0].rows.dtype == torch.float64
+
+
+def _row_sums(layers: Sequence[NearMean], diagonal: Diagonal) -> Tensor:
+    """Row sums of the Grams that the tiles make up, float64 [layer, sample]."""
+    dropped = diagonal == "dropped"
+    return torch.stack([layer.sums - layer.norms if dropped else layer.sums for layer in layers])
 
 
 def _tile_grams(
-    parts: Sequence[_Rows], rows: slice, columns: slice, diagonal: Diagonal, workspace: Workspace
-) -> Tensor:
-    """One tile of every layer's Gram [layer, chunk, entry]; in float64 it is U-centred where asked."""
+    layers: Sequence[NearMean], rows: slice, columns: slice, diagonal: Diagonal, workspace: Workspace
+) -> list[Tensor]:
+    """One tile of every layer's Gram; by half on the diagonal, or in float64 U-centred where asked."""
     height, width = rows.stop - rows.start, columns.stop - columns.start
-    n_layers, like = sum(len(part.centred) for part in parts), parts[0].centred
-    halved = rows == columns and like.dtype != torch.float64
-    kept = n_entries(height) if halved else height * width
-    entries = workspace.room(n_layers, kept, like=like)
-    flat = entries.view(n_layers, -1)[:, :kept].split([len(part.centred) for part in parts])
-    for part, out in zip(parts, flat, strict=True):
-        if halved:
-            write_blocks(filled(part.centred[:, rows]), out=out)
-            if diagonal == "dropped":
-                blocks(out)[0].diagonal(dim1=2, dim2=3).zero_()
-            continue
-        gram = out.unflatten(1, (height, width))
-        torch.bmm(part.centred[:, rows], part.centred[:, columns].mT, out=gram)
-        if diagonal == "dropped" and like.dtype == torch.float64:
-            for tile, share in zip(gram, part.share, strict=True):
-                u_centre(tile, share[rows], share[columns])
+    halved = rows == columns and not _is_exact(layers)
+    whole: list[tuple[int, ...]] = [(len(layers), height, width)]
+    shapes = half_grams.level_shapes(len(layers), height) if halved else whole
+    levels = workspace.room(shapes, like=layers[0].rows)
+    if halved:
+        for number, layer in enumerate(layers):
+            out = [level[number : number + 1] for level in levels]
+            half_grams.write(half_grams.filled(layer.rows[None, rows]), out=out)
+        if diagonal == "dropped":
+            half_grams.diagonals(levels).zero_()
+        return levels
+    for gram, layer in zip(levels[0], layers, strict=True):
+        torch.mm(layer.rows[rows], layer.rows[columns].T, out=gram)
+        if diagonal == "dropped" and _is_exact(layers):
+            # Centred rows of a Gram sum to zero, so its off-diagonal rows sum to −k_i.
+            share = u_share(-layer.norms, -layer.norms.sum())
+            u_centre(gram, share[rows], share[columns])
             if rows == columns:
-                gram.diagonal(dim1=1, dim2=2).zero_()
-    return entries
+                gram.fill_diagonal_(0)
+    return levels
 
 
-def _feature(
-    left: Sequence[CentredLayer], right: Sequence[CentredLayer], diagonal: Diagonal, dtype: torch.dtype
-) -> Traces:
-    xs = [_Rows.of([layer], dtype) for layer in left]
-    ys = xs if right is left else [_Rows.of([layer], dtype) for layer in right]
+def _feature(xs: Sequence[NearMean], ys: Sequence[NearMean], diagonal: Diagonal) -> Traces:
     return Traces(
         xy=np.array([[_feature_term(x, y, diagonal) for y in ys] for x in xs]),
         xx=np.array([_feature_term(x, x, diagonal) for x in xs]),
@@ -198,48 +173,47 @@ def _feature(
     )
 
 
-def _feature_term(a: _Rows, b: _Rows, diagonal: Diagonal) -> float:
-    n = a.norms.shape[1]
-    parts = [(a.centred[0, rows].T @ b.centred[0, rows]).double() for rows in tiles(n, FEATURE_TILE)]
-    product = torch.stack(parts).sum(0)
+def _feature_term(a: NearMean, b: NearMean, diagonal: Diagonal) -> float:
+    n = len(a.rows)
+    parts = [(a.rows[rows].T @ b.rows[rows]).double() for rows in tiles(n, FEATURE_TILE)]
+    product = torch.stack(parts).sum(0) - torch.outer(a.total, b.total) / n
     term = product.square().sum()
     if diagonal == "dropped":
-        term -= n / (n - 2) * (a.norms[0] @ b.norms[0])
-        term += a.norms.sum() * b.norms.sum() / ((n - 1) * (n - 2))
+        k, l = a.centred_norms, b.centred_norms
+        term += k.sum() * l.sum() / ((n - 1) * (n - 2)) - n / (n - 2) * (k @ l)
     return float(term)
 
 
-def _is_sound(
-    way: Form, dtype: torch.dtype, found: Traces, left: Sequence[CentredLayer], right: Sequence[CentredLayer]
-) -> bool:
+def _is_sound(way: Form, layers: Sequence[NearMean], squares: Floats, diagonal: Diagonal) -> bool:
     """Whether what cancels is small enough beside what is left.
 
-    Tiles are rounded relative to tr K, and in float32 the row sums are taken off afterwards, 2/n Σk²; the
+    Tiles are rounded relative to tr K, and in float32 the row sums are taken off afterwards, 2/n Σr²; the
     feature form takes off the diagonal, Σk².
     """
-    n = len(left[0].norms)
-    for layers, squares in ((left, found.xx), (right, found.yy)):
-        for layer, square in zip(layers, squares, strict=True):
-            trace, lost = float(layer.norms.sum()), float(layer.norms.square().sum())
-            if trace == 0:
-                continue
-            if square <= (_NOTHING_LEFT * trace) ** 2:
+    dtype = layers[0].rows.dtype
+    for layer, sums, square in zip(layers, _row_sums(layers, diagonal), squares, strict=True):
+        trace = float(layer.norms.sum())
+        if trace == 0:
+            continue
+        if not layer.is_safe or square <= (_NOTHING_LEFT * trace) ** 2:
+            return False
+        lost = float(layer.norms.square().sum())
+        if way == "tiled":
+            lost = 2 / len(sums) * float(sums.square().sum())
+            if trace > WORST_TRACE[dtype] * square**0.5:
                 return False
-            if way == "tiled":
-                lost *= 2 / n
-                if trace > WORST_TRACE[dtype] * square**0.5:
-                    return False
-            if lost > WORST_LOSS[dtype] * square:
-                return False
+        if lost > WORST_LOSS[dtype] * square:
+            return False
     return True
 
 
-def _in_own_units(found: Traces, left: Sequence[CentredLayer], right: Sequence[CentredLayer]) -> Traces:
+def _in_own_units(found: Traces, left: Sequence[NearMean], right: Sequence[NearMean]) -> Traces:
     """Undo the scales, and set to exactly zero what is only the rounding of a layer without variation."""
-    p = np.array([layer.exponent for layer in left])
-    q = np.array([layer.exponent for layer in right])
-    keep_x = found.xx > np.array([_NOTHING_LEFT * float(layer.norms.sum()) for layer in left]) ** 2
-    keep_y = found.yy > np.array([_NOTHING_LEFT * float(layer.norms.sum()) for layer in right]) ** 2
+    p, q = (np.array([layer.exponent for layer in side]) for side in (left, right))
+    floors = [
+        np.array([_NOTHING_LEFT * float(layer.norms.sum()) for layer in side]) ** 2 for side in (left, right)
+    ]
+    keep_x, keep_y = found.xx > floors[0], found.yy > floors[1]
     return Traces(
         xy=np.ldexp(found.xy * keep_x[:, None] * keep_y, 2 * (p[:, None] + q)),
         xx=np.ldexp(found.xx * keep_x, 4 * p),

@@ -10,7 +10,6 @@ negative. HSIC₁(K,K) is never negative. Its unit is that of X² Y².
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +75,7 @@ def batch_terms(
     xs: Sequence[Array],
     ys: Sequence[Array],
     samples: range | npt.NDArray[np.int64],
-    workspaces: tuple[gram.Workspace, gram.Workspace],
+    workspace: gram.Workspace,
 ) -> Terms:
     """HSIC₁ terms of one batch: all layers of both sides at some rows.
 
@@ -84,7 +83,7 @@ def batch_terms(
         xs: layers [sample, d], already checked with `check_layers`.
         ys: layers of the other model. Passing `xs` itself again costs half.
         samples: the rows of the batch, at least 4; consecutive numbers as a range.
-        workspaces: memory of each side, the same from batch to batch.
+        workspace: memory of the Grams, the same from batch to batch.
 
     Returns:
         Terms of one group.
@@ -100,10 +99,18 @@ def batch_terms(
         found = exact.traces(left, right, diagonal="dropped", samples=samples)
         xy, xx, yy = found.xy, found.xx, found.yy
     else:
-        dtype = working_dtype(*xs, *ys, n_samples=size)
-        write = partial(gram.batch_grams, samples=samples, dtype=dtype)
-        grams = write(left, side="xs", workspace=workspaces[0])
-        others = grams if right is left else write(right, side="ys", workspace=workspaces[1])
+        names = [f"xs[{layer}]" for layer in range(len(xs))]
+        if right is not left:
+            names += [f"ys[{layer}]" for layer in range(len(ys))]
+        both = gram.batch_grams(
+            left if right is left else left + right,
+            names=names,
+            samples=samples,
+            dtype=working_dtype(*xs, *ys, n_samples=size),
+            workspace=workspace,
+        )
+        grams = both.part(slice(0, len(xs)))
+        others = grams if right is left else both.part(slice(len(xs), None))
         xy, xx, yy = gram.pair_traces(grams, others), grams.squares, others.squares
     scale = 1 / (size * (size - 3))
     return Terms(xy=xy[None] * scale, xx=xx[None] * scale, yy=yy[None] * scale)
@@ -134,8 +141,8 @@ def group_terms(
     """
     n_samples = check_layers(xs, ys, caller="group_terms")
     _check_groups(groups, n_samples)
-    rooms = (gram.Workspace(), gram.Workspace())
-    parts = [batch_terms(xs, ys, np.asarray(group, dtype=np.int64), rooms) for group in groups]
+    room = gram.Workspace()
+    parts = [batch_terms(xs, ys, np.asarray(group, dtype=np.int64), room) for group in groups]
     return Terms(
         xy=np.concatenate([part.xy for part in parts]),
         xx=np.concatenate([part.xx for part in parts]),

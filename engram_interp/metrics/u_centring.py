@@ -14,6 +14,12 @@ def u_term(sums: Tensor, others: Tensor) -> Tensor:
     return totals - 2 / (size - 2) * (sums @ others.T)
 
 
+def centre_term(sums: Tensor, others: Tensor) -> Tensor:
+    """What centring rows and columns adds to the traces of whole Grams with these row sums [layer, row]."""
+    size = sums.shape[1]
+    return torch.outer(sums.sum(1), others.sum(1)) / size**2 - 2 / size * (sums @ others.T)
+
+
 def u_share(sums: Tensor, total: Tensor) -> Tensor:
     """What U-centring adds to row and column i of a Gram whose off-diagonal rows sum to `sums`."""
     size = len(sums)

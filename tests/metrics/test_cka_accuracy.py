@@ -61,11 +61,15 @@ def textbook_of_grams(k: Floats, l: Floats) -> dict[str, Floats]:
     return found | {"unbiased": np.array(terms)}
 
 
-def test_five_thousand_samples(textbook_cka: Callable[..., Floats]) -> None:
-    xs, ys = ([side[1].astype(np.float32)] for side in layers("correlated massive", 5000))
-    wanted = float(textbook_cka(xs, ys, estimator="minibatch")[0, 0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_five_thousand_samples_of_unequal_widths(
+    textbook_cka: Callable[..., Floats], dtype: torch.dtype
+) -> None:
+    xs, ys = ([torch.from_numpy(side[1]).to(dtype)] for side in layers("correlated massive", 5000))
+    left, right = ([layer.double().numpy() for layer in side] for side in (xs, ys))
+    wanted = float(textbook_cka(left, right, estimator="minibatch")[0, 0])
     assert cka.matrix(xs, ys)[0, 0] == pytest.approx(wanted, rel=1e-5)
-    centred = [side[0].astype(np.float64) - side[0].astype(np.float64).mean(axis=0) for side in (xs, ys)]
+    centred = [side[0] - side[0].mean(axis=0) for side in (left, right)]
     terms = textbook_of_grams(*(rows @ rows.T for rows in centred))
     exact: list[cka.Estimator] = ["biased", "unbiased"]
     for estimator in exact:
