@@ -23,7 +23,10 @@ MEANS = ("headline", "control_shift", "soft_headline")
 """Means over layers: of the path after and before the first read, of the soft index after it."""
 
 POWER = 0.84
-"""Standard errors beyond its interval's reach that a true shift needs to be seen in 80 % of samples."""
+"""Standard errors beyond its interval's reach that show a true shift in 80 % of samples of a normal law.
+
+Of made-up pairs with such a shift 73 to 75 % showed it: their spread is wider than that of pairs without.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

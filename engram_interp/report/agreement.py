@@ -89,6 +89,6 @@ def _robust(depth: DepthResult) -> list[Part]:
     if not math.isnan(seen):
         parts.append(
             f"Power: with these samples a true shift of {seen:.2f} layers would have been told from 0 in "
-            "80 % of cases."
+            "about three cases of four."
         )
     return parts

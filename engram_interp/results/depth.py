@@ -66,7 +66,7 @@ _ALL = Schema(
             floats("", "layers", "headline with the reference, another seed of the baseline, as the model"),
         ),
         "detectable": floats(
-            "", "layers", "smallest true headline seen at 5 % in 80 % of samples as large as this one"
+            "", "layers", "smallest true headline seen at 5 % in about 3 of 4 samples as large as this one"
         ),
         "interior": flags("layer", "layers that the headline is a mean over"),
         "hsic": floats("group layer baseline_layer", "1", "HSIC₁ by group of documents, model with baseline"),
@@ -156,7 +156,7 @@ def _power(data: xr.Dataset) -> str:
         return ""
     return (
         f" (with these samples a true shift of {number(seen, digits=2)} layers would have been told from 0 "
-        "in 80 % of cases)"
+        "in about three cases of four)"
     )
 
 
