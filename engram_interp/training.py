@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import torch
 import engram_interp
 from engram_interp.checkpoints.files import load_tokenizer, read_json, save_tokenizer, write_json, write_text
 from engram_interp.checkpoints.native import refuse_foreign, save_native
+from engram_interp.data import fiction
 from engram_interp.data.documents import SEPARATOR, check_text, documents, text_digest
 from engram_interp.data.packing import Windows, encode_stream
 from engram_interp.data.tokenizer import train_tokenizer
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory import hashing
+from engram_interp.model.training.cost import cost
 from engram_interp.model.training.evaluate import held_out_loss
 from engram_interp.model.training.loop import Progress, Trainer
 from engram_interp.model.training.recipe import Recipe
@@ -163,7 +166,9 @@ def _streams(
     """Tokens to train on, and tokens held out."""
     schedule, separator = recipe.schedule, vocabulary.token_to_id(SEPARATOR)
     limit = schedule.tokens + 2 * _HELD_OUT_TOKENS
-    stream = encode_stream(documents(texts), vocabulary, separator_id=separator, limit=limit)
+    invented = () if recipe.fiction is None else fiction.documents(recipe.fiction)
+    text = chain(invented, documents(texts))
+    stream = encode_stream(text, vocabulary, separator_id=separator, limit=limit)
     if valid:
         return stream, encode_stream(documents(valid), vocabulary, separator_id=separator)
     step = schedule.batch * recipe.model_config().n_ctx
@@ -227,7 +232,7 @@ def _facts(
         "valid_sha256": text_digest(valid) if valid else None,
         "stream_tokens": len(stream),
         "trained_tokens": trainer.steps * trainer.windows.batch * trainer.windows.length,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        **asdict(cost(trainer.model)),
         "seconds": trainer.seconds,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {

@@ -266,6 +266,7 @@ def subject_of(
     def head(resid: Tensor) -> Tensor:
         return model.unembed(model.ln_final(resid))
 
+    shuffled = model.cfg.engram is not None and model.cfg.engram.reads == "shuffled"
     return SubjectModel(
         module=model,
         tokenizer=tokenizer,
@@ -279,7 +280,7 @@ def subject_of(
         n_ctx=model.cfg.n_ctx,
         memory_layers=model.cfg.memory_layers,
         separator_id=model.cfg.separator_id,
-        layout=model.layout,
+        layout=None if shuffled else model.layout,  # it would name n-grams that are not read
         token_map=model.get_buffer("token_map").cpu().numpy(),
         boundary="none" if model.cfg.engram is None else model.cfg.engram.boundary,
         forward=lambda ids, mask: model(ids, mask=mask),

@@ -48,7 +48,7 @@ def train(
     plan = training.find_recipe(recipe)
     schedule = plan.schedule
     steps = max(1, schedule.tokens // (schedule.batch * plan.model_config().n_ctx))
-    typer.echo(f"{plan.name}: reading the text and the tokenizer", err=True)
+    typer.echo(f"{plan.name}: {plan.cost()}", err=True)
     try:
         with progress(steps, every=15) as update:
             done = training.train(
@@ -59,7 +59,7 @@ def train(
                 tokenizer=tokenizer,
                 resume=resume,
                 threads=threads,
-                on_step=_Reporter(update),
+                on_step=Reporter(update),
             )
     except KeyboardInterrupt as error:
         error.add_note(f"What {out} holds is whole; add --resume to go on from the last saved step.")
@@ -67,8 +67,8 @@ def train(
     typer.echo(str(done))
 
 
-class _Reporter:
-    """Says loss and speed after each step.
+class Reporter:
+    """Says loss and speed after each step, and which run it is if there are several.
 
     Args:
         update: Where to say it.
@@ -77,9 +77,14 @@ class _Reporter:
     def __init__(self, update: "Update") -> None:
         self.update = update
         self.before: Progress | None = None
-        self.valid = ""
+        self.valid, self.name = "", ""
+
+    def begin(self, name: str) -> None:
+        """Name the run that starts."""
+        self.before, self.valid, self.name = None, "", f"{name}: "
 
     def __call__(self, now: "Progress") -> None:
+        """Say where the run stands."""
         if now.valid_loss is not None:
             self.valid = f", held-out {now.valid_loss:.3f}"
         rate = ""
@@ -89,5 +94,5 @@ class _Reporter:
             )
         else:
             self.before = now
-        text = f"step {now.step:,}/{now.steps:,}, loss {now.loss:.3f}{self.valid}{rate}"
+        text = f"{self.name}step {now.step:,}/{now.steps:,}, loss {now.loss:.3f}{self.valid}{rate}"
         self.update(now.step, text)

@@ -38,6 +38,9 @@ class EngramConfig:
         conv_norm_eps: The same in the convolution's norm.
         gate: "signed_sqrt" (all released models), "plain" (paper eq. 4 as printed), or "open"
             (fixed at 1: an ungated memory).
+        reads: "own" n-grams; or "shuffled" ones: every position reads the rows of a fixed earlier one, drawn
+            by the seed. That is a control with the same parameters, work and rows, which is told nothing of
+            the n-gram at hand (but something of the text before it).
     """
 
     layer_ids: tuple[int, ...]
@@ -57,6 +60,7 @@ class EngramConfig:
     norm_eps: float = 1e-6
     conv_norm_eps: float = 1e-5
     gate: GateKind = "signed_sqrt"
+    reads: Literal["own", "shuffled"] = "own"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer_ids", tuple(self.layer_ids))
@@ -97,6 +101,16 @@ class EngramConfig:
     def reach(self) -> int:
         """How many later positions one read spreads to through the convolution."""
         return max(self.conv_kernel - 1, 0) * self.dilation
+
+    def sources(self, length: int) -> Int64[np.ndarray, " token"]:
+        """The position whose rows each of the first `length` positions reads: an earlier one if shuffled.
+
+        The first positions are the same for every length. Position 0 has none before it and reads its own.
+        """
+        own = np.arange(length, dtype=np.int64)
+        if self.reads == "own":
+            return own
+        return np.asarray(np.random.default_rng(self.seed).random(length) * own, np.int64)
 
     def layout(self, *, n_ids: int) -> Layout:
         """The hash layout that the rule prescribes.

@@ -99,7 +99,7 @@ class HookedEngramTransformer(LensSurface):
     def memory_rows(
         self, tokens: Int64[Tensor, "batch token"], alive: Bool[Tensor, "batch token"] | None = None
     ) -> Int64[Tensor, "batch token layer column"] | None:
-        """Table addresses of every token, memory layer and column; None without a memory."""
+        """Table addresses that every token reads, by memory layer and column; None without a memory."""
         if self.layout is None or self.cfg.engram is None:
             return None
         segments = hashing.segments(
@@ -110,7 +110,10 @@ class HookedEngramTransformer(LensSurface):
         if alive is not None:
             canonical = canonical.masked_fill(~alive, hashing.DEAD)
         pad = int(mapping[self.cfg.engram.pad_token])
-        return hashing.addresses(canonical, self.layout, pad_id=pad, segment_ids=segments)
+        rows = hashing.addresses(canonical, self.layout, pad_id=pad, segment_ids=segments)
+        if self.cfg.engram.reads == "own":
+            return rows
+        return rows[:, torch.from_numpy(self.cfg.engram.sources(tokens.shape[1])).to(rows.device)]
 
     @overload
     def forward(

@@ -4,6 +4,7 @@ import math
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -237,3 +238,18 @@ def test_configurations_survive_their_dictionaries() -> None:
         InputError, match=r"engram configuration has unknown keys \['rowz'\] and lacks \['layer_ids'\]"
     ):
         ModelConfig.from_dict(cfg.to_dict() | {"engram": {"rowz": 4}})
+
+
+def test_a_shuffled_memory_reads_the_rows_of_earlier_positions() -> None:
+    own = support.model(support.model_config(memory=support.memory_config()))
+    other = support.model(support.model_config(memory=support.memory_config(reads="shuffled")))
+    tokens = support.token_ids(3, 12)
+    rows, found = own.memory_rows(tokens), other.memory_rows(tokens)
+    assert rows is not None and found is not None and other.cfg.engram is not None
+    sources = other.cfg.engram.sources(12)
+    assert (sources[1:] < np.arange(1, 12)).all() and len(set(sources)) > 4
+    torch.testing.assert_close(found, rows[:, torch.from_numpy(sources)])
+    np.testing.assert_array_equal(other.cfg.engram.sources(7), sources[:7])
+    changed = tokens.clone()
+    changed[:, 8:] = support.token_ids(3, 4, seed=5)
+    torch.testing.assert_close(other(changed)[:, :8], other(tokens)[:, :8])

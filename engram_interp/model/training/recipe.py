@@ -1,12 +1,15 @@
 """A training recipe: one small TOML file per model."""
 
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from engram_interp.errors import InputError
+from engram_interp.memory.compression import identity_map
 from engram_interp.model.config import ModelConfig
+from engram_interp.model.training.cost import Cost, cost
+from engram_interp.model.transformer import HookedEngramTransformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ class Recipe:
         model: Keyword arguments of `ModelConfig` without d_vocab and engram.
         engram: Keyword arguments of `EngramConfig`, or None for a baseline.
         schedule: Optimisation.
+        fiction: Seed of the invented facts (`data.fiction`) that open the training text; None for none.
     """
 
     name: str
@@ -60,6 +64,11 @@ class Recipe:
     model: dict[str, Any]
     engram: dict[str, Any] | None
     schedule: Schedule
+    fiction: int | None = None
+
+    def seeded(self, seed: int) -> "Recipe":
+        """The same run from other initial weights, on the same batches in the same order."""
+        return replace(self, name=f"{self.name}-seed{seed}", model=self.model | {"init_seed": seed})
 
     def model_config(self) -> ModelConfig:
         """The model this recipe trains."""
@@ -67,6 +76,11 @@ class Recipe:
         if self.engram is not None:
             values["engram"] = self.engram
         return ModelConfig.from_dict(values)
+
+    def cost(self) -> Cost:
+        """What the recipe's model has and what a token takes."""
+        cfg = self.model_config()
+        return cost(HookedEngramTransformer(cfg, token_map=identity_map(cfg.d_vocab)[0]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for provenance."""
@@ -87,7 +101,7 @@ class Recipe:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
             raise InputError(f"{path} is not a TOML recipe: {cause}.") from cause
         expected = {"d_vocab", "model", "schedule"}
-        unknown = sorted(set(values) - expected - {"name", "engram"})
+        unknown = sorted(set(values) - expected - {"name", "engram", "fiction"})
         missing = sorted(expected - set(values))
         known = {f.name for f in fields(Schedule)}
         unknown += [f"schedule.{k}" for k in values.get("schedule", {}) if k not in known]
@@ -102,6 +116,7 @@ class Recipe:
             model=values["model"],
             engram=values.get("engram"),
             schedule=Schedule(**values["schedule"]),
+            fiction=values.get("fiction"),
         )
         recipe.model_config()
         return recipe
