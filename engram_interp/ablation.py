@@ -13,18 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engram_interp.ablation_effect import effect
 from engram_interp.capture.ablations import (
     KINDS,
     MEANING,
     STANDARD,
     Kind,
-    beside_control,
     changes,
     log_probabilities,
     means_for,
     moved,
     same_size_changes,
-    sources,
     target_of,
     write_sites,
 )
@@ -32,14 +31,12 @@ from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.intervene import intervene
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
-from engram_interp.metrics.bootstrap import mean_interval
-from engram_interp.provenance import describe, too_few
-from engram_interp.results import AblationComparison, AblationEffect
+from engram_interp.provenance import describe
+from engram_interp.results import AblationComparison
 from engram_interp.retained import retained
 
 __all__ = ["KINDS", "MEANING", "STANDARD", "ablate", "compare", "effect", "retained"]
 
-_ARMS = ("", "control_")
 _CONDITIONS = ("intact", "ablated", "random rows", "random direction")
 
 
@@ -85,94 +82,6 @@ def ablate(
     means = means_for(model, [kind], reference=reference, swap=swap)
     with intervene(model, changes(model, kind, target, seed=seed, means=means)):
         yield model
-
-
-def effect(
-    model: SubjectModel,
-    texts: Any,
-    *,
-    kinds: Sequence[Kind] = STANDARD,
-    layers: Sequence[int] | None = None,
-    n_boot: int = 1000,
-    seed: int = 0,
-    batch_size: int = 8,
-    reference: Any = None,
-    swap: Any = None,
-) -> AblationEffect:
-    """Change of loss and predictions when the memory is switched off, beside a same-size control.
-
-    The control moves the memory's write as far as the ablation did, at the same tokens, in a random
-    direction.
-
-    Args:
-        model: A model with a memory.
-        texts: Texts, a `PromptSet`, or token ids.
-        kinds: Ablations to compare; by default those that need neither training hits nor reference texts.
-        layers: Memory layers, counted from 0; None for all.
-        n_boot: Bootstrap samples over documents; intervals are 95 %.
-        seed: Of the controls, the random rows and the bootstrap.
-        batch_size: Prompts per forward pass; `rows_shuffled` exchanges reads within one.
-        reference: As in `ablate`.
-        swap: As in `ablate`.
-
-    Returns:
-        Per kind the mean change of next-token loss and KL(intact ‖ ablated), nats per token, with
-        intervals, and the same of the control. With fewer than 20 documents there are no intervals.
-    """
-    encoded = encode(model, texts)
-    if encoded.tokens.shape[1] < 2:
-        raise InputError("An effect on the next-token loss wants prompts of at least two tokens.")
-    if isinstance(kinds, str) or not kinds:
-        raise InputError(f"kinds wants a list of ablations ({', '.join(KINDS)}), got {kinds!r}.")
-    targets = {kind: target_of(model, kind, layers=layers) for kind in kinds}
-    sites = [f"blocks.{layer}.hook_engram_out" for layer in model.memory_layers]
-    means = means_for(model, kinds, reference=reference, swap=swap)
-    found = {(kind, arm): list[np.ndarray]() for kind in kinds for arm in _ARMS}
-    intact, documents = list[np.ndarray](), list[np.ndarray]()
-    for start in range(0, len(encoded), batch_size):
-        batch = encoded.part(slice(start, start + batch_size)).trimmed()
-        before, written = log_probabilities(model, batch, {}, sites)
-        intact.append(_loss(before, batch)[batch.mask[:, 1:].cpu()].double().numpy())
-        documents.append(batch.mask[:, 1:].nonzero()[:, 0].cpu().numpy() + start)
-        for kind, target in targets.items():
-            arms = beside_control(model, batch, kind, target, written, seed=seed + start, means=means)
-            for arm, after in zip(_ARMS, arms, strict=True):
-                found[kind, arm].append(_moves(before, after, batch))
-    owner = np.concatenate(documents)
-    variables: dict[str, Any] = {"intact_loss": float(np.concatenate(intact).mean())}
-    for arm in _ARMS:
-        values = np.stack([np.concatenate(found[kind, arm]) for kind in kinds], axis=1)
-        bounds = mean_interval(values, owner, n_boot=n_boot, seed=seed)
-        for index, name in enumerate(("delta_loss", "kl")):
-            variables[f"{arm}{name}"] = bounds.value[:, index]
-            variables[f"{arm}{name}_low"] = bounds.low[:, index]
-            variables[f"{arm}{name}_high"] = bounds.high[:, index]
-    facts = (
-        describe(model, encoded, seed=seed)
-        | {
-            "layers": "all" if layers is None else ", ".join(map(str, layers)),
-            "control": "the memory's write moved as far, at the same tokens, in a random direction",
-            "n_boot": n_boot,
-        }
-        | sources(model, kinds, reference=reference, swap=swap)
-    )
-    return AblationEffect.from_arrays(
-        coords={"kind": list(kinds)},
-        variables=variables,
-        provenance=facts | {"n_samples": len(owner)},
-        missing=too_few(len(np.unique(owner)), [v for v in variables if v.endswith(("_low", "_high"))]),
-    )
-
-
-def _moves(before: Tensor, after: Tensor, batch: Encoded) -> np.ndarray:
-    """Change of loss and KL(intact ‖ changed) at every predicted token `[token, 2]`, nats."""
-    delta = _loss(after, batch) - _loss(before, batch)
-    kl = (before.exp() * (before - after)).sum(-1)[:, :-1]
-    return torch.stack([delta, kl], dim=-1)[batch.mask[:, 1:].cpu()].double().numpy()
-
-
-def _loss(log_p: Tensor, batch: Encoded) -> Tensor:
-    return -log_p[:, :-1].gather(-1, batch.tokens[:, 1:, None].cpu()).squeeze(-1)
 
 
 def compare(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engram_interp.capture.draws import seeded
 from engram_interp.capture.encode import Encoded, encode
-from engram_interp.capture.predictions import batches, kl, logits_of, next_loss
+from engram_interp.capture.predictions import batches, logits_of, moves
 from engram_interp.capture.record import record
 from engram_interp.capture.rows import RowChange, rows_written
 from engram_interp.checkpoints.subject import SubjectModel
@@ -168,7 +168,8 @@ def collateral(
             control = logits_of(model, batch)
         equal[rows, :width] = (before == after).all(-1)
         predicted = batch.mask[:, 1:].cpu()
-        effects.append(torch.cat([_moves(before, x, batch)[predicted] for x in (after, control)], dim=-1))
+        old, *new = (x.float().log_softmax(-1) for x in (before, after, control))
+        effects.append(torch.cat([moves(old, x, batch)[predicted] for x in new], dim=-1))
         groups.append(reads.groups[rows, : width - 1][predicted])
         most.append(reads.count[:, rows, : width - 1].amax(0)[predicted])
         documents.append(predicted.nonzero()[:, 0] + start)
@@ -176,13 +177,6 @@ def collateral(
     found = _by_group(values, group, torch.cat(documents).numpy(), n_boot=n_boot, seed=seed)
     found |= _by_shared(values[:, 1], group, torch.cat(most).numpy(), edits)
     return found | _locality(equal, reads, encoded)
-
-
-def _moves(before: Tensor, after: Tensor, batch: Encoded) -> Float[Tensor, "batch predicted effect"]:
-    """Change of loss and KL(before ‖ after) at every position but the last, nats."""
-    old, new = (x.float().log_softmax(-1) for x in (before, after))
-    delta = next_loss(new, batch) - next_loss(old, batch)
-    return torch.stack([delta, kl(old, new)[:, :-1]], dim=-1).double()
 
 
 def _by_group(

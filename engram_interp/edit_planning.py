@@ -17,17 +17,17 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from engram_interp.capture.encode import Encoded, encode
+from engram_interp.capture.encode import Encoded, encode, single_token
 from engram_interp.capture.intervene import Change, intervene
+from engram_interp.capture.memories import engram_of
 from engram_interp.capture.record import evaluating, run_batches
-from engram_interp.capture.rows import RowChange, memory_of, rows_written
+from engram_interp.capture.rows import RowChange, rows_written
+from engram_interp.capture.windows import lagged
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
-from engram_interp.memory import hashing
 
 __all__ = ["Edit", "occurrences", "plan"]
 
-_NOTHING = -2
 _HELD_STILL = (
     ".hook_gate",
     ".hook_attn_out",
@@ -104,7 +104,7 @@ def plan(
             memory, or no chosen row can raise the target's logit.
     """
     ids, prompt = _ngram(model, ngram)
-    token = _target(model, target)
+    token = single_token(model, target, "target")
     columns = _columns(model, len(ids), orders, heads)
     chosen = model.memory_layers if layers is None else tuple(int(layer) for layer in layers)
     if not strength > 0 or corrections < 0:
@@ -118,7 +118,7 @@ def plan(
     rows = {layer: addresses[layer][columns] for layer in chosen}
     changes = {
         layer: RowChange(
-            rows=rows[layer], change=torch.zeros(len(columns), memory_of(model, layer).config.d_row)
+            rows=rows[layer], change=torch.zeros(len(columns), engram_of(model, layer).config.d_row)
         )
         for layer in chosen
     }
@@ -166,15 +166,9 @@ def occurrences(model: SubjectModel, encoded: Encoded, ngram: Sequence[int]) -> 
         encoded: Prompts.
         ngram: Canonical ids.
     """
-    assert model.token_map is not None
-    ids = encoded.tokens.cpu()
-    segments = hashing.segments(ids, separator_id=model.separator_id, boundary=model.boundary)
-    canonical = torch.from_numpy(model.token_map)[ids].masked_fill(~encoded.mask.cpu(), hashing.DEAD)
-    found = torch.ones_like(ids, dtype=torch.bool)
-    for lag, wanted in enumerate(reversed(ngram)):
-        seen = hashing.lagged_ids(canonical, lag, pad_id=_NOTHING, segment_ids=segments)
-        found &= seen == wanted
-    return found
+    seen = lagged(model, encoded.tokens, encoded.mask, lags=len(ngram))
+    wanted = torch.tensor(list(reversed(ngram)))
+    return (seen == wanted[:, None, None]).all(0)
 
 
 def _ngram(model: SubjectModel, ngram: str | Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -209,26 +203,6 @@ def _ngram(model: SubjectModel, ngram: str | Sequence[int]) -> tuple[tuple[int, 
     return tuple(int(i) for i in mapping[ids[-longest:]]), (*first, *ids)
 
 
-def _target(model: SubjectModel, target: str | int) -> int:
-    if isinstance(target, bool):
-        raise InputError(f"The target wants to be a token's text or its id, got {target}.")
-    if not isinstance(target, str):
-        if not 0 <= int(target) < model.d_vocab:
-            raise InputError(
-                f"The target's token id wants to lie in 0 … {model.d_vocab - 1}, got {int(target)}."
-            )
-        return int(target)
-    ids = model.tokenizer.encode(target, add_special_tokens=False).ids
-    if len(ids) != 1:
-        names = [model.token_text(i) for i in ids]
-        first = f"give the first, {names[0]!r}, or a word of one token" if names else "give a word"
-        raise InputError(
-            f"An edit promotes one token; {target!r} is {len(ids)} ({names}): {first} (most words want the "
-            "space before them)."
-        )
-    return int(ids[0])
-
-
 def _columns(
     model: SubjectModel, order: int, orders: Sequence[int] | None, heads: Sequence[int] | None
 ) -> list[int]:
@@ -251,7 +225,7 @@ def _columns(
 def _addresses(model: SubjectModel, encoded: Encoded, layers: Sequence[int]) -> dict[int, Tensor]:
     """Rows read at the last token by memory layer `[column]`."""
     for layer in layers:
-        memory_of(model, layer)
+        engram_of(model, layer)
     if len(set(layers)) != len(layers) or not layers:
         raise InputError(f"layers want distinct memory layers, at least one, got {list(layers)}.")
     sites = [f"blocks.{layer}.engram.hook_rows" for layer in layers]

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
 from engram_interp.capture.encode import Encoded
+from engram_interp.capture.memories import memory_of
 from engram_interp.capture.record import Recording, record
 from engram_interp.checkpoints.native import subject_of
 from engram_interp.checkpoints.subject import SubjectModel
@@ -46,12 +46,6 @@ def gates_of(
     sites = gate_sites(model)
     rec = record(model, encoded, sites=sites, logits=False)
     return torch.stack([rec[s] for s in sites], dim=2).double().numpy(), counted(model, rec)
-
-
-def memory_of(model: SubjectModel, layer: int) -> Any:
-    """The memory module of a layer: the one whose gate the site is."""
-    path = model.sites[f"blocks.{layer}.engram.hook_gate"].rpartition(".")[0]
-    return model.module.get_submodule(path) if path else model.module
 
 
 def recomputable(model: SubjectModel) -> str:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from engram_interp.capture.encode import Encoded, encode
-from engram_interp.capture.hits import STRATA, ngram_hits, stratum
+from engram_interp.capture.hits import STRATA, strata_of
+from engram_interp.capture.memories import engram_of
 from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
@@ -21,10 +22,8 @@ from engram_interp.gate_nulls import (
     counted,
     gate_sites,
     initialisations,
-    memory_of,
     recomputable,
 )
-from engram_interp.memory.module import Engram
 from engram_interp.metrics import contrast
 from engram_interp.metrics.bootstrap import Estimate, mean_interval
 from engram_interp.provenance import describe, too_few
@@ -60,9 +59,9 @@ def selectivity(
 
     Returns:
         Per memory layer and stream: AUC of the gate on own rows against other rows at the same query
-        (`OTHERS`), and how often own wins at its own token; the mean gate by training hits of the longest
-        n-gram (`capture.hits.ngram_hits`); the gate at entity ends less that elsewhere, and its AUC. What
-        cannot be had (hits, marks, a gate that can be recomputed) is missing, with the reason.
+        (`OTHERS`), and how often own wins at its own token; the mean gate by how often training saw the
+        longest n-gram (`capture.hits.strata_of`); the gate at entity ends less that elsewhere, and its AUC.
+        What cannot be had (hits, marks, a gate that can be recomputed) is missing, with the reason.
     """
     encoded = encode(model, texts)
     gate_sites(model)
@@ -84,6 +83,7 @@ def selectivity(
             "n_samples": len(tokens.documents),
             "n_inits": n_inits,
             "n_init_documents": min(init_documents, len(encoded)),
+            "strata": tokens.counted_by or "not known",
         },
         missing=too_few(len(np.unique(tokens.documents)), bounds) | missing | reasons,
     )
@@ -102,6 +102,8 @@ class _Tokens:
         if not bool(used.any()):
             raise InputError("Gates want texts with at least one token besides the separator.")
         self._at = {name: [rec[s][used] for s in each] for name, each in sites.items()}
+        strata, self.counted_by = strata_of(model, encoded, [rec[site] for site in sites["rows"]])
+        self.strata = strata[:, used.numpy()]
         self.documents = used.nonzero()[:, 0].numpy()
         self.gate = torch.stack(self._at["gate"], dim=1).double().numpy()
         ends = torch.zeros_like(used)
@@ -121,8 +123,7 @@ class _Tokens:
 
     def other_gate(self, index: int, partner: np.ndarray) -> np.ndarray:
         """The gate `[sample, stream]` with the key of each token's partner; NaN where it has none (-1)."""
-        module = memory_of(self.model, self.model.memory_layers[index])
-        assert isinstance(module, Engram)
+        module = engram_of(self.model, self.model.memory_layers[index])
         key, query = self._at["key_normed"][index], self._at["query_normed"][index]
         gate = module.gate_of(query[None], key[torch.from_numpy(partner)][None])[0].double().numpy()
         return np.where(partner[:, None] < 0, np.nan, gate)
@@ -189,13 +190,10 @@ def _by_hits(tokens: _Tokens, *, n_boot: int, seed: int) -> tuple[dict[str, Any]
     layers, streams = tokens.gate.shape[1:]
     found = {f"stratum_gate{end}": np.full((len(STRATA), layers, streams), np.nan) for end in _ENDS}
     found["stratum_tokens"] = np.zeros((len(STRATA), layers), np.int64)
-    model = tokens.model
-    unknown = [layer for layer in model.memory_layers if layer not in model.hits]
-    if unknown or model.layout is None:
+    if not tokens.counted_by:
         reason = "the training hits of the rows are not known; give wrap(…, hits=…)"
         return found, {f"stratum_gate{end}": reason for end in _ENDS}
-    for index, layer in enumerate(model.memory_layers):
-        which = stratum(ngram_hits(model, layer, tokens.rows(index)))
+    for index, which in enumerate(tokens.strata):
         for number in range(len(STRATA)):
             inside = which == number
             found["stratum_tokens"][number, index] = inside.sum()
@@ -204,7 +202,7 @@ def _by_hits(tokens: _Tokens, *, n_boot: int, seed: int) -> tuple[dict[str, Any]
                     tokens.gate[inside, index], tokens.documents[inside], n_boot=n_boot, seed=seed
                 )
                 _store(found, "stratum_gate", estimate, at=(number, index))
-    why = "no token with so many hits, or for an interval too few documents that hold one"
+    why = "no token of this stratum, or for an interval too few documents that hold one"
     return found, {f"stratum_gate{end}": why for end in _ENDS}
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engram_interp.capture.encode import Encoded, encode
+from engram_interp.capture.memories import engram_of
 from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.gate_nulls import (
@@ -19,13 +20,11 @@ from engram_interp.gate_nulls import (
     gate_sites,
     gates_of,
     initialisations,
-    memory_of,
     recomputable,
     untrained,
 )
 from engram_interp.gate_selectivity import OTHERS, selectivity
 from engram_interp.gate_usefulness import usefulness
-from engram_interp.memory.module import Engram
 from engram_interp.metrics import bootstrap, gate_stats, ranks
 from engram_interp.provenance import describe, too_few
 from engram_interp.results import GateReading, GateStatistics
@@ -203,8 +202,7 @@ def _permuted(model: SubjectModel, encoded: Encoded, *, seed: int) -> dict[str, 
     out: dict[str, list[Tensor]] = {name: [] for name in NULLS[1:]}
     for key_site, query_site in zip(keys, queries, strict=True):
         key, query = rec[key_site], rec[query_site]
-        module = memory_of(model, int(key_site.split(".")[1]))
-        assert isinstance(module, Engram)
+        module = engram_of(model, int(key_site.split(".")[1]))
         out["rows permuted"].append(module.gate_of(query, key.flatten(0, 1)[within]))
         moved = query.flatten(0, 1)[anywhere].view_as(query)
         out["queries permuted"].append(module.gate_of(moved, key))

@@ -20,9 +20,9 @@ from engram_interp.data.prompts import PromptSet, coerce
 from engram_interp.errors import InputError
 from engram_interp.memory import hashing
 from engram_interp.metrics import ridge
-from engram_interp.metrics.bootstrap import MIN_GROUPS, mean_interval
+from engram_interp.metrics.bootstrap import mean_interval
 from engram_interp.metrics.predictivity import document_folds
-from engram_interp.provenance import describe
+from engram_interp.provenance import describe, unmeasured
 from engram_interp.results.patchscope import IdentityProbe
 
 __all__ = ["identity"]
@@ -107,7 +107,12 @@ def identity(
         coords={"model": ["engram", "baseline"][: len(models)], "layer": np.arange(n_layers)},
         variables=variables,
         provenance=facts,
-        missing=_missing(variables, len(np.unique(task.document)), paired=baseline is not None),
+        missing=unmeasured(
+            variables,
+            len(np.unique(task.document)),
+            paired=baseline is not None,
+            why="the model has fewer layers",
+        ),
     )
 
 
@@ -237,17 +242,3 @@ def _measured(
         bounds = mean_interval(each, task.document, n_boot=n_boot, seed=seed)
         variables |= {name: bounds.value, f"{name}_low": bounds.low, f"{name}_high": bounds.high}
     return variables
-
-
-def _missing(variables: dict[str, Any], n_documents: int, *, paired: bool) -> dict[str, str]:
-    reasons = {}
-    for name, value in variables.items():
-        if not np.isnan(value).any():
-            continue
-        why = "the model has fewer layers"
-        if name.startswith("difference") and not paired:
-            why = "no baseline was given"
-        if n_documents < MIN_GROUPS and name.endswith(("_low", "_high")):
-            why = f"an interval wants at least {MIN_GROUPS} documents to resample, got {n_documents}"
-        reasons[name] = why
-    return reasons

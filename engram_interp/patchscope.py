@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engram_interp.capture.encode import Encoded, encode
+from engram_interp.capture.encode import Encoded, encode, single_token
 from engram_interp.capture.intervene import intervene
 from engram_interp.capture.predictions import logits_of
 from engram_interp.capture.record import record
@@ -91,7 +91,7 @@ def read(
             f"and {continuation}."
         )
     own = logits_of(model, source)[0, at]
-    follow = int(own.argmax()) if answer is None else _one_token(model, answer)
+    follow = int(own.argmax()) if answer is None else single_token(model, answer, "answer")
     states = _states(model, source, at, chosen, others, draws=draws, seed=seed)
     plain = logits_of(model, target)[0, -1].float().log_softmax(-1)
     readings, said = [], []
@@ -140,19 +140,6 @@ def _placeholder(model: SubjectModel, target: Encoded, placeholder: str | int) -
             f"The second prompt has no token {placeholder!r}; its tokens are {texts}. Give the position."
         )
     return found[-1]
-
-
-def _one_token(model: SubjectModel, answer: str | int) -> int:
-    ids = (
-        model.tokenizer.encode(answer, add_special_tokens=False).ids if isinstance(answer, str) else [answer]
-    )
-    if len(ids) != 1 or not 0 <= int(ids[0]) < model.d_vocab:
-        names = [model.token_text(int(i)) for i in ids] if isinstance(answer, str) else ids
-        raise InputError(
-            f"The answer wants to be one token (ids 0 … {model.d_vocab - 1}), got {answer!r}, which is "
-            f"{names}; give the first of them (most words want the space before them)."
-        )
-    return int(ids[0])
 
 
 def _states(

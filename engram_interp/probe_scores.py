@@ -1,5 +1,6 @@
 """How a model scores the choices of probes: log p after the prompt, above that without it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.data.probes import Probe, ProbeSet
 from engram_interp.errors import InputError
 
-__all__ = ["ARMS", "Asked", "asked"]
+__all__ = ["ARMS", "Asked", "asked", "partners"]
 
 ARMS = ("", "control_")
 """An ablation, and its random control of the same size."""
@@ -50,7 +51,9 @@ class Asked:
             before, written = log_probabilities(model, batch, {}, sites)
             found.setdefault(("intact", ""), []).append(_summed(before, batch, start))
             for kind, target in targets.items():
-                arms = beside_control(model, batch, kind, target, written, seed=seed + first, means=means)
+                arms = beside_control(
+                    model, batch, kind, target, written, seed=seed, first=first, means=means
+                )
                 for arm, log_p in zip(ARMS, arms, strict=True):
                     found.setdefault((kind, arm), []).append(_summed(log_p, batch, start))
         return {key: self._judged(np.concatenate(parts)) for key, parts in found.items()}
@@ -73,7 +76,9 @@ def _summed(log_p: Tensor, batch: Encoded, start: Tensor) -> np.ndarray:
     return torch.where(chosen, each, 0.0).sum(1).numpy()
 
 
-def asked(model: SubjectModel, probes: ProbeSet, *, seed: int) -> Asked:
+def asked(
+    model: SubjectModel, probes: ProbeSet, *, seed: int, prompts_of: Sequence[int] | None = None
+) -> Asked:
     """Every choice after its prompt and without it, so that what is likely anywhere wins nothing.
 
     A choice scores log p(choice | prompt) - log p(choice | bare prompt), summed over its tokens; where a
@@ -83,13 +88,17 @@ def asked(model: SubjectModel, probes: ProbeSet, *, seed: int) -> Asked:
         model: Who is asked.
         probes: What.
         seed: Of the order.
+        prompts_of: Of each probe, which probe's prompt and bare prompt come before its choices; None for
+            its own.
 
     Raises:
         InputError: If a probe does not fit the context, or nothing can stand before a choice alone.
     """
     sequences, starts, places = list[list[int]](), list[int](), list[tuple[int, int, int]]()
     for number, probe in enumerate(probes.probes):
-        for left_out, opening in enumerate((model.to_tokens(probe.prompt)[0].tolist(), _bare(model, probe))):
+        before = probe if prompts_of is None else probes.probes[prompts_of[number]]
+        openings = (model.to_tokens(before.prompt)[0].tolist(), _bare(model, before))
+        for left_out, opening in enumerate(openings):
             for choice, answer in enumerate(probe.choices):
                 ids = model.tokenizer.encode(f" {answer}", add_special_tokens=False).ids
                 if model.n_ctx is not None and len(opening) + len(ids) > model.n_ctx:
@@ -107,6 +116,22 @@ def asked(model: SubjectModel, probes: ProbeSet, *, seed: int) -> Asked:
         place=np.asarray(places)[order],
         probes=probes.probes,
     )
+
+
+def partners(probes: ProbeSet, *, seed: int) -> list[int] | None:
+    """Another probe for each, drawn at random, whose prompt cannot tell the right choice; None for one probe.
+
+    Drawn are those whose own answer is none of the probe's choices: after "The capital of Spain is" a model
+    that knows it would rule the right choice out. Where there is no such probe, any other one is drawn.
+    """
+    if len(probes) < 2:
+        return None
+    generator, found = np.random.default_rng(seed), list[int]()
+    for number, probe in enumerate(probes.probes):
+        others = [i for i in range(len(probes)) if i != number]
+        strangers = [i for i in others if probes.probes[i].answer not in probe.choices]
+        found.append(int(generator.choice(strangers or others)))
+    return found
 
 
 def _bare(model: SubjectModel, probe: Probe) -> list[int]:

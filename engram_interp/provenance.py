@@ -1,8 +1,9 @@
 """Where a number comes from: the facts every result carries about its models and prompts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from engram_interp.capture.captured import Capture
@@ -44,3 +45,19 @@ def too_few(n_documents: int, names: Iterable[str]) -> dict[str, str]:
         return {}
     reason = f"an interval wants at least {MIN_GROUPS} documents to resample, got {n_documents}"
     return dict.fromkeys(names, reason)
+
+
+def unmeasured(variables: Mapping[str, Any], n_documents: int, *, paired: bool, why: str) -> dict[str, str]:
+    """By variable with undefined values, why: too few documents, no baseline, or else the reason given.
+
+    Args:
+        variables: What an analysis measured, intervals as ``name_low`` and ``name_high``.
+        n_documents: Documents to resample.
+        paired: Whether a baseline was given; without one every ``difference…`` is missing.
+        why: Any other value's reason.
+    """
+    undefined = [name for name, values in variables.items() if np.isnan(values).any()]
+    reasons = dict.fromkeys(undefined, why)
+    if not paired:
+        reasons |= {name: "no baseline was given" for name in undefined if name.startswith("difference")}
+    return reasons | too_few(n_documents, [n for n in undefined if n.endswith(("_low", "_high"))])

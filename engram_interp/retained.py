@@ -5,11 +5,10 @@ above chance: (ablated - chance) / (intact - chance). Where the intact model is 
 there is nothing to retain, and the ratio is undefined rather than large.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from engram_interp.capture.ablations import (
     KINDS,
@@ -23,14 +22,14 @@ from engram_interp.capture.ablations import (
     target_of,
 )
 from engram_interp.capture.encode import Encoded
-from engram_interp.capture.hits import STRATA, ngram_hits, stratum
+from engram_interp.capture.hits import STRATA, strata_of
 from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.data import probes as packaged
 from engram_interp.data.probes import ProbeSet
 from engram_interp.errors import InputError
 from engram_interp.metrics.bootstrap import MOST_UNDEFINED, group_weights, interval
-from engram_interp.probe_scores import ARMS, asked
+from engram_interp.probe_scores import ARMS, asked, partners
 from engram_interp.provenance import describe
 from engram_interp.results import RetainedPerformance
 
@@ -46,6 +45,7 @@ def retained(
     kinds: Sequence[Kind] | None = None,
     baseline: SubjectModel | None = None,
     layers: Sequence[int] | None = None,
+    n_swaps: int = 4,
     n_boot: int = 1000,
     seed: int = 0,
     batch_size: int = 32,
@@ -56,9 +56,10 @@ def retained(
     A choice scores by how much the prompt raises its log p, summed over its tokens: log p(choice | prompt) -
     log p(choice | separator alone), for reading log p(choice | passage, question) - log p(choice | question).
     So a choice that is short or frequent anywhere wins nothing by it. A probe counts 1 where the right choice
-    scores highest, 1 / k where k are equal there; its chance is 1 / number of choices. Probes are sorted by
-    the training hits of the n-gram that ends their prompt: the longest the memory reads there, the smallest
-    count over its heads and over the memory layers (`capture.hits`).
+    scores highest, 1 / k where k are equal there; its chance is 1 / number of choices. That a guess scores
+    so is measured too: the intact model answers after other probes' prompts. Probes are sorted by how often
+    training saw the n-gram that ends their prompt, the longest the memory reads there: by its own count
+    where that is kept, else by its rows' hits, the smallest over layers (`capture.hits.strata_of`).
 
     Args:
         model: A model with a memory.
@@ -67,9 +68,10 @@ def retained(
             stands in the result's `left_out`.
         baseline: A matched model without memory, scored on the same probes.
         layers: Memory layers, counted from 0; None for all.
+        n_swaps: Times that prompts are swapped among the probes of a set to measure chance; 0 for none.
         n_boot: Bootstrap samples over probes; intervals are 95 %.
         seed: Of the controls, of what the kinds draw, and of the bootstrap.
-        batch_size: Choices per forward pass, mixed over probes; `rows_shuffled` exchanges reads within one.
+        batch_size: Choices per forward pass, mixed over probes; results do not depend on it.
         reference: Texts whose mean gate `gate_mean` sets; None for the first 16 packaged passages.
 
     Returns:
@@ -90,13 +92,17 @@ def retained(
     variables = _empty(len(sets), len(chosen))
     described: Encoded | None = None
     every = [asked(model, one, seed=seed) for one in sets]  # what does not fit is found before any run
+    counted, unmeasured = list[str](), list[str]()
     for at, (one, questions) in enumerate(zip(sets, every, strict=True)):
         described = described or questions.encoded
         scores = questions.score(model, targets, means=means, batch_size=batch_size, seed=seed)
         beside = None
         if baseline is not None:
             beside = asked(baseline, one, seed=seed).score(baseline, {}, batch_size=batch_size, seed=seed)
-        which = _strata(model, one)
+        luck, reason = _by_luck(model, one, n_swaps=n_swaps, batch_size=batch_size, seed=seed)
+        unmeasured += [reason] if reason else []
+        which, by = _strata(model, one)
+        counted += [by] if by else []
         for number in range(len(STRATA) + 1):
             inside = np.ones(len(one), bool) if number == 0 else which == number - 1
             chance = np.array([1 / len(p.choices) for p in one.probes])[inside]
@@ -107,6 +113,7 @@ def retained(
             picked = {key: value[inside] for key, value in scores.items()}
             if beside is not None:
                 picked["baseline", ""] = beside["intact", ""][inside]
+            picked["swapped", ""] = luck[inside]
             weights = group_weights(len(chance), n_boot, seed)
             _fill(variables, picked, chance, weights, at=(at, number), kinds=chosen)
     assert described is not None
@@ -118,6 +125,8 @@ def retained(
         | {
             "score": "log p(choice | prompt) - log p(choice | bare prompt, or separator alone), nats",
             "baseline": "none" if baseline is None else baseline.name,
+            "strata": "; ".join(dict.fromkeys(counted)) or "not known",
+            "n_swaps": n_swaps,
             "n_samples": sum(map(len, sets)),
             "n_documents": sum(map(len, sets)),
             "n_boot": n_boot,
@@ -125,12 +134,37 @@ def retained(
             "kinds": "; ".join(f"{kind}: {MEANING[kind]}" for kind in chosen),
             "left_out": "; ".join(f"{kind}: {reason}" for kind, reason in left_out.items()) or "none",
         },
-        missing=dict.fromkeys(
-            (name for name in variables if name.startswith("baseline")), "no baseline was given"
-        )
-        if baseline is None
-        else {},
+        missing=_missing(variables, paired=baseline is not None, unmeasured=unmeasured),
     )
+
+
+def _missing(variables: Mapping[str, Any], *, paired: bool, unmeasured: list[str]) -> dict[str, str]:
+    reasons = dict[str, str]()
+    if not paired:
+        names = (name for name in variables if name.startswith("baseline"))
+        reasons |= dict.fromkeys(names, "no baseline was given")
+    if unmeasured:
+        reasons |= {f"swapped_score{end}": unmeasured[0] for end in _ENDS}
+    return reasons
+
+
+def _by_luck(
+    model: SubjectModel, probes: ProbeSet, *, n_swaps: int, batch_size: int, seed: int
+) -> tuple[np.ndarray, str]:
+    """How far the right choice wins after another probe's prompt `[probe, 1]`, or why that is not known."""
+    drawn, reason = list[np.ndarray](), "" if n_swaps else "no prompts were swapped"
+    for number in range(n_swaps):
+        others = partners(probes, seed=seed + number)
+        if others is None:
+            reason = "one probe has no other's prompt to be asked after"
+            break
+        try:
+            questions = asked(model, probes, seed=seed, prompts_of=others)
+        except InputError as cause:
+            reason = f"prompts cannot be swapped: {cause}".rstrip(".")
+            break
+        drawn.append(questions.score(model, {}, batch_size=batch_size, seed=seed)["intact", ""][:, :1])
+    return (np.full((len(probes), 1), np.nan), reason) if reason else (np.mean(drawn, axis=0), "")
 
 
 def _sets(probes: ProbeSet | Sequence[ProbeSet] | None) -> list[ProbeSet]:
@@ -168,27 +202,21 @@ def _impossible(
     return found
 
 
-def _strata(model: SubjectModel, probes: ProbeSet) -> np.ndarray:
-    """Index of each probe's stratum; -1 where the hits are not known."""
-    if model.layout is None or not all(layer in model.hits for layer in model.memory_layers):
-        return np.full(len(probes), -1)
+def _strata(model: SubjectModel, probes: ProbeSet) -> tuple[np.ndarray, str]:
+    """Index of each probe's stratum, the lowest over layers, -1 where it is not known; and by which count."""
     sites = [f"blocks.{layer}.engram.hook_rows" for layer in model.memory_layers]
-    rec = record(
-        model, [model.to_tokens(p.prompt)[0].tolist() for p in probes.probes], sites=sites, logits=False
-    )
-    last = rec.mask.sum(1) - 1
-    each = torch.arange(len(last))
-    hits = [
-        ngram_hits(model, layer, rec[site][each, last])
-        for layer, site in zip(model.memory_layers, sites, strict=True)
-    ]
-    return stratum(np.min(hits, axis=0))
+    ids = [model.to_tokens(probe.prompt)[0].tolist() for probe in probes.probes]
+    rec = record(model, ids, sites=sites, logits=False)
+    found, by = strata_of(model, rec.encoded, [rec[site] for site in sites])
+    last = rec.mask.sum(1).numpy() - 1
+    return found.min(0)[np.arange(len(last)), last], by
 
 
 def _empty(n_sets: int, n_kinds: int) -> dict[str, np.ndarray]:
     cells = (n_sets, len(STRATA) + 1)
     names: dict[str, tuple[int, ...]] = {
         "intact_score": cells,
+        "swapped_score": cells,
         "baseline_score": cells,
         "baseline_retained": cells,
     }
@@ -231,6 +259,7 @@ def _fill(
         return ratio
 
     put("intact_score", at, mean_of(intact[:, 0]))
+    put("swapped_score", at, mean_of(scores["swapped", ""][:, 0]))
     if ("baseline", "") in scores:
         put("baseline_score", at, mean_of(scores["baseline", ""][:, 0]))
         put("baseline_retained", at, ratio_of(scores["baseline", ""][:, 0]))

@@ -9,17 +9,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from engram_interp.capture.draws import seeded
+from engram_interp.capture.draws import directions
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.intervene import Change, intervene
-from engram_interp.capture.predictions import batches, kl, logits_of, next_loss
+from engram_interp.capture.predictions import batches, logits_of, moves, next_loss
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
-from engram_interp.metrics.bootstrap import MIN_GROUPS, mean_interval
-from engram_interp.provenance import describe
+from engram_interp.metrics.bootstrap import mean_interval
+from engram_interp.provenance import describe, unmeasured
 from engram_interp.results.skipping import Memory, SkipEffect
 
 __all__ = ["MEMORY", "effect", "skipped"]
@@ -29,7 +28,12 @@ MEMORY: tuple[Memory, ...] = get_args(Memory)
 
 
 def skipped(
-    model: SubjectModel, layer: int, *, memory: Memory = "skipped", seed: int | None = None
+    model: SubjectModel,
+    layer: int,
+    *,
+    memory: Memory = "skipped",
+    seed: int | None = None,
+    first: int = 0,
 ) -> dict[str, Change]:
     """Site name → change, for `intervene`: the block of one layer hands its residual on unchanged.
 
@@ -38,6 +42,7 @@ def skipped(
         layer: Which block.
         memory: Whether the memory's write of that layer goes too.
         seed: None to skip it; a seed puts as much in a random direction in place of what is skipped.
+        first: Number of the first prompt that is run: each prompt has its own directions.
 
     Raises:
         InputError: If there is no such layer, the memory of a layer without one is to be kept, or the
@@ -60,23 +65,21 @@ def skipped(
             f"To skip layer {layer}, {model.name} wants the site {lacking[0]}; add it to wrap's sites."
         )
     seen: list[Tensor] = []
-    generator = None if seed is None else seeded(seed, layer)
 
-    def first(x: Tensor) -> None:
+    def opening(x: Tensor) -> None:
         seen[:] = [x]
 
     def also(x: Tensor) -> None:
         seen[0] = seen[0] + x
 
     def hand_on(x: Tensor) -> Tensor:
-        if generator is None:
+        if seed is None:
             return seen[0]
-        direction = torch.randn(x.shape, generator=generator).to(x.device)
         size = (x.float() - seen[0].float()).norm(dim=-1, keepdim=True)
-        moved: Tensor = seen[0].float() + size * direction / direction.norm(dim=-1, keepdim=True)
+        moved: Tensor = seen[0].float() + size * directions(x.shape, seed, layer, first=first).to(x.device)
         return moved.to(x.dtype)
 
-    acts: tuple[Callable[[Tensor], Tensor | None], ...] = (first, hand_on, also)
+    acts: tuple[Callable[[Tensor], Tensor | None], ...] = (opening, hand_on, also)
     return dict(zip(sites, acts, strict=False))
 
 
@@ -141,7 +144,12 @@ def effect(
         },
         variables=variables,
         provenance=_facts(models, encodings[0], seed=seed) | {"n_boot": n_boot, "n_samples": len(documents)},
-        missing=_missing(variables, len(np.unique(documents)), baseline is not None),
+        missing=unmeasured(
+            variables,
+            len(np.unique(documents)),
+            paired=baseline is not None,
+            why="no memory to keep in this layer, or the model has fewer layers",
+        ),
     )
 
 
@@ -150,20 +158,6 @@ def _bounded(
 ) -> dict[str, np.ndarray]:
     bounds = mean_interval(values, documents, n_boot=n_boot, seed=seed)
     return {name: bounds.value, f"{name}_low": bounds.low, f"{name}_high": bounds.high}
-
-
-def _missing(variables: dict[str, Any], n_documents: int, paired: bool) -> dict[str, str]:
-    reasons = {}
-    for name, values in variables.items():
-        if not np.isnan(values).any():
-            continue
-        why = "no memory to keep in this layer, or the model has fewer layers"
-        if name.startswith("difference") and not paired:
-            why = "no baseline was given"
-        if n_documents < MIN_GROUPS and name.endswith(("_low", "_high")):
-            why = f"an interval wants at least {MIN_GROUPS} documents to resample, got {n_documents}"
-        reasons[name] = why
-    return reasons
 
 
 def _facts(models: Sequence[SubjectModel], encoded: Encoded, *, seed: int) -> dict[str, Any]:
@@ -185,11 +179,10 @@ def _measured(
         loss = next_loss(before, batch)
         found = np.full((int(predicted.sum()), len(MEMORY), n_layers, 4), np.nan)
         for way, layer in ways:
-            for arm, chance in enumerate((None, seed + start)):
-                with intervene(model, skipped(model, layer, memory=way, seed=chance)):
+            for arm, chance in enumerate((None, seed)):
+                with intervene(model, skipped(model, layer, memory=way, seed=chance, first=start)):
                     after = logits_of(model, batch).float().log_softmax(-1)
-                pair = next_loss(after, batch) - loss, kl(before, after)[:, :-1]
-                effects = torch.stack(pair, dim=-1)[predicted].double().numpy()
+                effects = moves(before, after, batch)[predicted].numpy()
                 found[:, MEMORY.index(way), layer, 2 * arm : 2 * arm + 2] = effects
         moved.append(found)
         intact.append(loss[predicted].double().numpy())

@@ -7,8 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engram_interp.capture.encode import Encoded, encode
+from engram_interp.capture import windows
+from engram_interp.capture.encode import encode
+from engram_interp.capture.memories import memory_of
 from engram_interp.capture.record import record
+from engram_interp.capture.windows import NOTHING
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.memory import hashing
@@ -18,9 +21,6 @@ from engram_interp.slots_index import canonical_names, index, name_of, open_inde
 from engram_interp.slots_occupancy import colliders, load, occupants
 
 __all__ = ["colliders", "index", "load", "lookup", "occupants", "open_index", "value_shares"]
-
-_NOTHING = -2
-"""No canonical id: the window may not look there. (-1 is a dead position.)"""
 
 
 def value_shares(
@@ -85,7 +85,7 @@ def lookup(model: SubjectModel, text: Any) -> SlotLookup:
     shares, constants = zip(
         *(_shares(model, layer, memory[:, i]) for i, layer in enumerate(model.memory_layers)), strict=True
     )
-    lagged = _lagged(model, rec.encoded)
+    lagged = windows.lagged(model, rec.encoded.tokens)[:, 0]
     _check_addresses(model, lagged, rows)
     hits = _hits(model, rows.numpy())
     return SlotLookup.from_arrays(
@@ -111,7 +111,7 @@ def lookup(model: SubjectModel, text: Any) -> SlotLookup:
 def _reasons(model: SubjectModel, hits: np.ndarray, share_bias: np.ndarray) -> dict[str, str]:
     reasons = {"hits": "the checkpoint does not tell them"} if np.isnan(hits).any() else {}
     if np.isnan(share_bias).any():
-        foreign = not all(hasattr(_module(model, layer), "value") for layer in model.memory_layers)
+        foreign = not all(hasattr(memory_of(model, layer), "value") for layer in model.memory_layers)
         why = (
             "the memory has no linear `value`" if foreign else "the value is zero: nothing has a share in it"
         )
@@ -119,13 +119,8 @@ def _reasons(model: SubjectModel, hits: np.ndarray, share_bias: np.ndarray) -> d
     return reasons
 
 
-def _module(model: SubjectModel, layer: int) -> Any:
-    """The memory of a layer: what holds the site of its rows."""
-    return model.module.get_submodule(model.sites[f"blocks.{layer}.engram.hook_memory"].rpartition(".")[0])
-
-
 def _shares(model: SubjectModel, layer: int, memory: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    value = getattr(_module(model, layer), "value", None)
+    value = getattr(memory_of(model, layer), "value", None)
     if value is None:
         return np.full(memory.shape[:-1], np.nan), np.full(memory.shape[:-2], np.nan)
     bias = None if value.bias is None else value.bias.detach().cpu()
@@ -140,18 +135,6 @@ def _hits(model: SubjectModel, rows: np.ndarray) -> np.ndarray:
     return out
 
 
-def _lagged(model: SubjectModel, encoded: Encoded) -> Tensor:
-    """Canonical id by lag and token, `_NOTHING` where the window may not look `[lag, token]`."""
-    assert model.layout is not None and model.token_map is not None
-    ids = encoded.tokens.cpu()
-    canonical = torch.from_numpy(model.token_map)[ids]
-    segments = hashing.segments(ids, separator_id=model.separator_id, boundary=model.boundary)
-    lags = range(model.layout.max_order)
-    return torch.cat(
-        [hashing.lagged_ids(canonical, lag, pad_id=_NOTHING, segment_ids=segments) for lag in lags]
-    )
-
-
 def _check_addresses(model: SubjectModel, lagged: Tensor, rows: Tensor) -> None:
     """Refuse to name n-grams that the model did not look up.
 
@@ -159,7 +142,7 @@ def _check_addresses(model: SubjectModel, lagged: Tensor, rows: Tensor) -> None:
     every model.
     """
     assert model.layout is not None
-    whole = (lagged != _NOTHING).all(0)
+    whole = (lagged != NOTHING).all(0)
     expected = hashing.addresses(lagged.flip(0).T.clamp_min(0), model.layout, pad_id=0)[:, -1]
     layers = [model.layout.layer_ids.index(layer) for layer in model.memory_layers]
     if not bool((expected[:, layers] == rows)[whole].all()):

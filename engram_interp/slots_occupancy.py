@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from engram_interp.capture.memories import table_of
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.memory import collisions
@@ -153,7 +154,8 @@ def load(model: SubjectModel, index: SlotIndex) -> SlotLoad:
     columns = [(int(order), head) for order in orders for head in range(layout.heads)]
     cells: dict[str, list[list[Any]]] = {}
     for place, layer in enumerate(layout.layer_ids):
-        table = _table(model, layer)
+        weight = table_of(model, layer)
+        table = None if weight is None else weight.float().numpy()
         for column, (order, head) in enumerate(columns):
             offset, size = int(layout.offsets[place, column]), int(layout.primes[place, order - 2, head])
             rows = None if table is None else table[offset : offset + size]
@@ -184,13 +186,6 @@ def load(model: SubjectModel, index: SlotIndex) -> SlotLoad:
             "effective_rank": "no row is used or all are zero, or the memory's table cannot be reached",
         },
     )
-
-
-def _table(model: SubjectModel, layer: int) -> np.ndarray | None:
-    site = model.sites.get(f"blocks.{layer}.engram.hook_memory")
-    module: Any = None if site is None else model.module.get_submodule(site.rpartition(".")[0])
-    weight = getattr(getattr(module, "table", None), "weight", None)
-    return None if weight is None else weight.detach().cpu().float().numpy()
 
 
 def _column(ngrams: NgramIndex, layer: int, order: int, head: int, rows: np.ndarray | None) -> dict[str, Any]:

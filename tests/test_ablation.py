@@ -1,5 +1,7 @@
 """Tests of `engram_interp.ablation`: effects by hand, controls of the same size, nothing left behind."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from engram_interp import ablation
 from engram_interp.capture import encode, record
 from engram_interp.capture.ablations import Kind
+from engram_interp.capture.hits import STRATA, strata_of
 from engram_interp.checkpoints import SubjectModel
 from engram_interp.errors import InputError
 from tests import support
@@ -36,6 +39,66 @@ def test_an_effect_is_the_mean_change_of_loss(kind: Kind) -> None:
         float(data["delta_loss_low"][0]) <= float(data["delta_loss"][0]) <= float(data["delta_loss_high"][0])
     )
     np.testing.assert_array_equal(per_token_loss(model), intact)
+
+
+def test_effects_do_not_depend_on_the_batches() -> None:
+    model = support.subject()
+    kinds: list[Kind] = ["rows_random", "rows_shuffled", "output_off"]
+    one, other = (
+        ablation.effect(model, TEXTS[:9], kinds=kinds, n_boot=2, batch_size=size).data for size in (2, 7)
+    )
+    for name in ("delta_loss", "control_delta_loss", "kl", "control_kl", "rank", "control_rank"):
+        np.testing.assert_allclose(one[name], other[name], atol=2e-5, rtol=2e-5)
+    seeded = ablation.effect(model, TEXTS[:9], kinds=kinds, n_boot=2, seed=1).data
+    moved = np.abs(seeded["control_delta_loss"] - one["control_delta_loss"])
+    assert float(moved.min()) > 1e-4
+
+
+def test_ranks_strata_and_the_baseline_stand_beside_the_loss() -> None:
+    model = support.subject()
+    assert model.layout is not None
+    draw, sizes = np.random.default_rng(5), zip((1, 2), model.layout.rows.tolist(), strict=True)
+    model = replace(model, hits={layer: draw.choice([0, 3, 20, 90], size=rows) for layer, rows in sizes})
+    baseline = support.subject(support.model_config(), seed=4)
+    result = ablation.effect(model, TEXTS, kinds=["output_off"], baseline=baseline, n_boot=20)
+    data, encoded = result.data, encode(model, TEXTS)
+    with ablation.ablate(model, "output_off"):
+        ablated = record(model, encoded).logits
+    predicted, following = encoded.mask[:, 1:], encoded.tokens[:, 1:, None]
+
+    def mean_rank(logits: torch.Tensor) -> float:
+        above = (logits[:, :-1] > logits[:, :-1].gather(-1, following)).sum(-1)[predicted]
+        return float(np.exp(np.log1p(above.double().numpy()).mean()) - 1)
+
+    intact = record(model, encoded).logits
+    np.testing.assert_allclose(data["intact_rank"], mean_rank(intact), rtol=1e-5)
+    np.testing.assert_allclose(data["rank"][0], mean_rank(ablated), rtol=1e-5)
+    never = record(baseline, encoded).logits
+    np.testing.assert_allclose(data["baseline_rank"], mean_rank(never), rtol=1e-5)
+    loss = per_token_loss(model)
+    np.testing.assert_allclose(
+        data["baseline_delta_loss"], (per_token_loss(baseline) - loss).mean(), atol=1e-5
+    )
+    rows = [
+        record(model, encoded, sites=[s], logits=False)[s]
+        for s in (f"blocks.{i}.engram.hook_rows" for i in (1, 2))
+    ]
+    which = strata_of(model, encoded, rows)[0].min(0)[:, :-1][predicted.numpy()]
+    with ablation.ablate(model, "output_off"):
+        moved = per_token_loss(model) - loss
+    for number, name in enumerate(STRATA):
+        cell = data.sel(stratum=name)
+        assert int(cell["stratum_tokens"]) == (which == number).sum()
+        if (which == number).any():
+            np.testing.assert_allclose(
+                cell["stratum_delta_loss"][0], moved[which == number].mean(), atol=1e-5
+            )
+    assert int((data["stratum_tokens"] > 0).sum()) >= 2
+    assert "the baseline that never had a memory differs" in result.summary()
+    assert "output_off by training hits of its rows" in result.summary()
+    alone = ablation.effect(model, TEXTS[:3], kinds=["output_off"], n_boot=2)
+    assert "no baseline was given" in alone.data["baseline_rank"].attrs["missing"]
+    assert "no baseline beside it (no baseline was given)" in alone.summary()
 
 
 def test_off_zero_and_zero_rows_agree_without_a_bias() -> None:

@@ -205,9 +205,11 @@ def test_bad_input_says_what_to_do() -> None:
     model = subject()
     with pytest.raises(InputError, match=r"Layer 3 of tiny has no memory; layers that have one: \[1, 2\]"):
         editing.plan(model, PROMPT, TARGET, layers=[3])
-    with pytest.raises(InputError, match=r"promotes one token; .* is \d+ \(\[.*give the first"):
+    with pytest.raises(
+        InputError, match=r"target wants one token, got .*, which is \d+ \(.*give the id of one"
+    ):
         editing.plan(model, PROMPT, "zzzzzz")
-    with pytest.raises(InputError, match="token id wants to lie in 0 … 330, got 331"):
+    with pytest.raises(InputError, match="target wants an id in 0 … 330, got 331"):
         editing.plan(model, PROMPT, support.D_VOCAB)
     with pytest.raises(InputError, match="at least two tokens, got 1"):
         editing.plan(model, words(PROMPT, 1), TARGET)

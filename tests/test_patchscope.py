@@ -100,7 +100,7 @@ def test_what_cannot_be_read_says_why() -> None:
         read(model, placeholder="qq")
     with pytest.raises(InputError, match=r"layers of tiny run from 0 to 3, got \[4\]"):
         read(model, layers=[4])
-    with pytest.raises(InputError, match="answer wants to be one token"):
+    with pytest.raises(InputError, match="answer wants one token"):
         read(model, answer="zzzzzz")
     with pytest.raises(InputError, match="fewer than draws=5000"):
         read(model, draws=5000)

@@ -131,7 +131,7 @@ def test_the_page_says_what_a_reader_asks_in_order(html: str, found: report.Find
         "null: untrained",
         "The gates among fresh initialisations",
         "Do the gates choose?",
-        "By training hits",
+        "By training",
         "Are the gates open where the memory helps?",
         "Which tokens?",
         "Does the memory matter?",

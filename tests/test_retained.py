@@ -12,10 +12,13 @@ import xarray as xr
 
 from engram_interp import ablation, gates
 from engram_interp.capture import record
+from engram_interp.capture.ablations import Kind
 from engram_interp.capture.hits import STRATA, ngram_hits, stratum
 from engram_interp.checkpoints import SubjectModel
 from engram_interp.data.probes import Probe, ProbeSet
 from engram_interp.errors import InputError
+from engram_interp.memory.counts import NgramCounts
+from engram_interp.probe_scores import partners
 from engram_interp.results import Result
 from tests import support
 
@@ -95,6 +98,67 @@ def test_what_changes_nothing_retains_everything_and_so_does_its_control(tmp_pat
     xr.testing.assert_identical(back.data, result.data)
 
 
+def test_chance_is_measured_by_asking_after_another_probe_s_prompt() -> None:
+    model = subject()
+    probes = answered(model, 8)
+    others = partners(probes, seed=3)
+    assert others is not None
+    for number, other in enumerate(others):
+        assert other != number
+        free = [i for i, p in enumerate(probes.probes) if p.answer not in probes.probes[number].choices]
+        assert not free or other in free
+    swaps = [partners(probes, seed=seed) for seed in (3, 4)]
+    wins = []
+    for swap in swaps:
+        assert swap is not None
+        for probe, other in zip(probes.probes, swap, strict=True):
+            before = probes.probes[other]
+            asked = scores(model, replace(probe, prompt=before.prompt, bare=before.bare))
+            wins.append(asked[0] > max(asked[1:]))
+    data = ablation.retained(model, probes, kinds=["output_off"], n_boot=9, n_swaps=2, seed=3).data
+    np.testing.assert_allclose(data["swapped_score"].isel(probe_set=0).sel(stratum="all"), np.mean(wins))
+    assert float(data["intact_score"].isel(probe_set=0).sel(stratum="all")) == 1
+    alone = replace(probes, probes=probes.probes[:1])
+    data = ablation.retained(model, alone, kinds=["output_off"], n_boot=2).data
+    assert "no other's prompt" in data["swapped_score"].attrs["missing"]
+
+
+def test_own_counts_sort_probes_that_share_their_rows() -> None:
+    model = subject()
+    probes = answered(model)
+    ends = [tuple(model.to_tokens(p.prompt)[0, -3:].tolist()) for p in probes.probes]
+    assert model.token_map is not None and model.layout is not None
+    often = {tuple(model.token_map[list(end)]): 60 * (i % 2) for i, end in enumerate(ends)}
+
+    def of(ids: np.ndarray) -> np.ndarray:
+        return np.array([often.get(tuple(row), 3) for row in ids.tolist()], np.int64)
+
+    full = {layer: np.full(len(h), 75) for layer, h in model.hits.items()}
+    known = replace(
+        model, hits=full, counts=NgramCounts(of=of, tokens=99, source="made up", text_digest="none")
+    )
+    result = ablation.retained(known, probes, kinds=["output_off"], n_boot=5, n_swaps=0)
+    expected = np.bincount([int(stratum(of(model.token_map[[end]]))[0]) for end in ends], minlength=4)
+    assert (
+        result.data["n_items"].isel(probe_set=0).sel(stratum=list(STRATA)).values.tolist()
+        == expected.tolist()
+    )
+    assert (expected > 0).sum() == 2
+    assert "by the n-gram's own count in the training text they fall into 0 and ≥ 50" in result.summary()
+    assert "no prompts were swapped" in result.data["swapped_score"].attrs["missing"]
+
+
+def test_scores_do_not_depend_on_the_batches() -> None:
+    model = subject()
+    probes = answered(model, 9)
+    kinds: list[Kind] = ["rows_shuffled", "rows_random"]
+    one, other = (
+        ablation.retained(model, probes, kinds=kinds, n_boot=3, batch_size=size).data for size in (4, 11)
+    )
+    for name in ("score", "delta_log_p", "control_delta_log_p"):
+        np.testing.assert_allclose(one[name], other[name], atol=2e-5)
+
+
 def test_strata_are_those_of_the_n_gram_that_ends_the_prompt() -> None:
     model = subject()
     probes = answered(model)
@@ -117,8 +181,9 @@ def test_strata_are_those_of_the_n_gram_that_ends_the_prompt() -> None:
     assert told in gates.selectivity(often, [p.prompt for p in few.probes], n_boot=5, n_inits=0).summary()
     unknown = ablation.retained(replace(model, hits={}), few, n_boot=5)
     chance = np.mean([1 / len(probe.choices) for probe in few.probes])
-    told = f"(chance {chance:.3f}): too few probes for an interval, so nothing is claimed"
-    assert told in unknown.summary()
+    swapped = float(unknown.data["swapped_score"].isel(probe_set=0).sel(stratum="all"))
+    told = f"(chance {chance:.3f}, after swapped prompts {swapped:.3f}): too few probes for an interval"
+    assert f"{told}, so nothing is claimed" in unknown.summary()
     assert "clearly above chance" not in unknown.summary()
     assert unknown.data["n_items"].isel(probe_set=0).values.tolist() == [3, 0, 0, 0, 0]
     assert "rows_mean" not in unknown.data["kind"].values

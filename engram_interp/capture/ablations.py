@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from engram_interp.capture.averages import REFERENCE, mean_gates
-from engram_interp.capture.draws import drawn_by, seeded
+from engram_interp.capture.draws import directions, drawn_by
 from engram_interp.capture.encode import Encoded
 from engram_interp.capture.intervene import Change, intervene
 from engram_interp.capture.kinds import KINDS, MEANING, STANDARD, TABLE, Kind, Means, Place, Target
@@ -100,7 +99,7 @@ def changes(
 
 
 def same_size_changes(
-    model: SubjectModel, target: Target, sizes: dict[int, Tensor], *, seed: int
+    model: SubjectModel, target: Target, sizes: dict[int, Tensor], *, seed: int, first: int = 0
 ) -> dict[str, Change]:
     """The control: a write moved by as much, at the same places, but in a random direction.
 
@@ -109,14 +108,13 @@ def same_size_changes(
         target: The ablation's target; only its layers count, sizes hold the rest.
         sizes: By layer, how far the ablation moved the write: norms `[batch, token, (stream,) 1]`.
         seed: Of the directions.
+        first: Number of the batch's first prompt: each prompt has its own directions.
     """
 
     def change(layer: int) -> Change:
-        generator = seeded(seed, layer, 1)
-
         def move(x: Tensor) -> Tensor:
-            direction = torch.randn(x.shape, generator=generator).to(x.device)
-            moved: Tensor = x.float() + sizes[layer] * direction / direction.norm(dim=-1, keepdim=True)
+            direction = directions(x.shape, seed, layer, first=first).to(x.device)
+            moved: Tensor = x.float() + sizes[layer] * direction
             return moved.to(x.dtype)
 
         return move
@@ -184,6 +182,7 @@ def beside_control(
     written: dict[str, Tensor],
     *,
     seed: int,
+    first: int = 0,
     means: Means | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities of a batch under an ablation, and under its control of the same size.
@@ -195,10 +194,11 @@ def beside_control(
         target: Where.
         written: What the intact model writes at `write_sites` of this batch.
         seed: Of whatever is drawn.
+        first: Number of the batch's first prompt: what is drawn for a prompt does not depend on its batch.
         means: As in `changes`.
     """
     sites = write_sites(model, target)
     changed = changes(model, kind, target, seed=seed, means=means)
     ablated, seen = log_probabilities(model, batch, changed, sites)
-    control = same_size_changes(model, target, moved(written, seen), seed=seed)
+    control = same_size_changes(model, target, moved(written, seen), seed=seed, first=first)
     return ablated, log_probabilities(model, batch, control)[0]

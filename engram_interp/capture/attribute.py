@@ -9,18 +9,17 @@ prediction at a position channel by channel, and all parts sum to the logit exac
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from engram_interp.capture.draws import OtherRows, seeded
+from engram_interp.capture.memories import engram_of
 from engram_interp.capture.record import Recording
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.memory.conv import ShortConv
-from engram_interp.memory.module import Engram
 
 _MEMORY_SITES = ("rows", "memory", "gate", "gated_value")
 _MIXES = tuple(f"hc_{part}.hook_{kind}" for part in ("attn", "mlp") for kind in ("post", "comb"))
@@ -122,23 +121,6 @@ def attribution_sites(model: SubjectModel) -> list[str]:
             "wrap(…, unembed=Unembed(weight=…), layout=…)."
         )
     return sites
-
-
-def engram_of(model: SubjectModel, layer: int) -> Engram:
-    """The memory module of a layer.
-
-    Raises:
-        InputError: If it is of another kind than `engram_interp.memory.module.Engram`.
-    """
-    path = model.sites[f"blocks.{layer}.engram.hook_memory"].rpartition(".")[0]
-    module: Any = model.module.get_submodule(path)
-    if not isinstance(module, Engram):
-        raise InputError(
-            f"The memory of {model.name} at layer {layer} is a {type(module).__name__}, whose gate and "
-            "convolution are not known; build it from engram_interp.memory.module.Engram (see "
-            "checkpoints.demo and checkpoints.qwen4_exp for two conversions)."
-        )
-    return module
 
 
 def direct_parts(model: SubjectModel, rec: Recording, position: int) -> DirectParts:

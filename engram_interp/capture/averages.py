@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from engram_interp.capture.memories import table_of
 from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.data.prompts import load
@@ -48,7 +49,12 @@ def mean_rows(model: SubjectModel, layer: int) -> Float[Tensor, "column d_row"]:
         )
     if model.layout is None:
         raise InputError(f"{model.name} has no hash layout, so its rows have no heads; pass layout=….")
-    table = _table(model, layer)
+    table = table_of(model, layer)
+    if table is None:
+        raise InputError(
+            f"The table of layer {layer} of {model.name} was not found, so it has no mean row; use "
+            "rows_zero or rows_random."
+        )
     index = model.layout.layer_ids.index(layer)
     sizes = model.layout.primes[index].reshape(-1).tolist()
     hits = torch.from_numpy(model.hits[layer]).double()
@@ -64,20 +70,3 @@ def mean_rows(model: SubjectModel, layer: int) -> Float[Tensor, "column d_row"]:
             )
         means.append((weights[:, None] * rows.double()).sum(0) / total)
     return torch.stack(means)
-
-
-def _table(model: SubjectModel, layer: int) -> Tensor:
-    """The layer's table `[row, d_row]`, padding rows that no n-gram reaches cut off."""
-    path = model.sites[f"blocks.{layer}.engram.hook_memory"]
-    site = model.module.get_submodule(path)
-    found: Any = site if isinstance(site, nn.Embedding) else None
-    if found is None:
-        found = getattr(model.module.get_submodule(path.rpartition(".")[0]), "table", None)
-    if not isinstance(found, nn.Embedding):
-        raise InputError(
-            f"The table of {model.name} was not found beside {path}, so it has no mean row; use rows_zero or "
-            "rows_random."
-        )
-    assert model.layout is not None
-    rows = int(model.layout.rows[model.layout.layer_ids.index(layer)])
-    return found.weight.detach()[:rows].cpu()

@@ -1,5 +1,6 @@
 """What is drawn at random: generators of passed seeds, and another row of the same head."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,26 @@ def fixed_uniform(addresses: Int64[Tensor, "*shape"], *parts: int) -> Float[Tens
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     x ^= x >> np.uint64(31)
     return torch.from_numpy((x >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def directions(shape: Sequence[int], *parts: int, first: int = 0) -> Float[Tensor, "batch *axes d_model"]:
+    """A random unit vector at every place of every prompt, float32.
+
+    What a prompt gets depends on its number and these parts alone: not on which prompts share its batch,
+    nor on how far it is padded.
+
+    Args:
+        shape: Prompts first, vectors last.
+        parts: Whole numbers from 0 on, such as a seed and a layer.
+        first: Number of the first prompt.
+    """
+    made = [
+        np.random.default_rng(_mixed((*parts, first + row))).standard_normal(shape[1:], np.float32)
+        for row in range(shape[0])
+    ]
+    drawn = torch.from_numpy(np.stack(made))
+    unit: Tensor = drawn / drawn.norm(dim=-1, keepdim=True)
+    return unit
 
 
 def drawn_by(model: SubjectModel) -> str:

@@ -146,8 +146,11 @@ def single_token(model: SubjectModel, given: str | int, name: str) -> int:
         name: What it is called in an error.
 
     Raises:
-        InputError: If the text is several tokens (they are listed) or the id is out of range.
+        InputError: If the text is several tokens (they are listed), or the id is a truth value or out of
+            range.
     """
+    if isinstance(given, bool):
+        raise InputError(f"{name} wants a token's text or its id, got {given}.")
     if not isinstance(given, str):
         number = operator.index(given)
         if not 0 <= number < model.d_vocab:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engram_interp.capture.averages import mean_rows
-from engram_interp.capture.draws import OtherRows, fixed_uniform, seeded
+from engram_interp.capture.draws import OtherRows, fixed_uniform
 from engram_interp.capture.intervene import Change
 from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
@@ -171,16 +171,16 @@ def _rows_shuffled(at: Place) -> Change:
     nothing = _nothing(at.model, at.layer)
 
     def anothers(rows: Tensor) -> Tensor:
-        flat = rows.flatten(0, 1)
-        reading = torch.ones(len(flat), dtype=torch.bool, device=flat.device)
-        if nothing is not None:
-            reading = (flat != nothing.to(flat.device)).any(-1)
-        places = reading.nonzero().squeeze(-1)
-        generator = seeded(at.seed, at.layer)  # anew: the same batch is always shuffled alike
-        order = places[torch.randperm(len(places), generator=generator).to(flat.device)]
-        source = torch.arange(len(flat), device=flat.device)
-        source[order] = order.roll(1)  # one cycle through all of them: nobody keeps its own
-        return flat[source].view_as(rows)
+        out = rows.clone()
+        # By position alone: a prompt is shuffled alike in every batch and however far it is padded.
+        order = fixed_uniform(torch.arange(rows.shape[1]), at.seed, at.layer).argsort().to(rows.device)
+        for mine, shuffled in zip(rows, out, strict=True):
+            reading = torch.ones(len(mine), dtype=torch.bool, device=mine.device)
+            if nothing is not None:
+                reading = (mine != nothing.to(mine.device)).any(-1)
+            places = order[reading[order]]
+            shuffled[places] = mine[places.roll(1)]  # one cycle through all of them: nobody keeps its own
+        return out
 
     return _exchanged(at, anothers)
 
@@ -257,7 +257,7 @@ TABLE: dict[str, Row] = {
         make=_rows_mean,
     ),
     "rows_shuffled": Row(
-        meaning="what another position of the batch reads is read", site=_ROWS, make=_rows_shuffled
+        meaning="what another position of the same prompt reads is read", site=_ROWS, make=_rows_shuffled
     ),
     "rows_random": Row(
         meaning="another row of the same head is read, drawn at random (by training hits where known)",

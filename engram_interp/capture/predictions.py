@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -30,8 +31,30 @@ def next_loss(
     return -log_p[:, :-1].gather(-1, batch.tokens[:, 1:, None].cpu()).squeeze(-1)
 
 
+def rank(log_p: Float[Tensor, "batch token d_vocab"], batch: Encoded) -> Float[Tensor, "batch predicted"]:
+    """How many tokens are likelier than the one that comes, at every position but the last; 0 is first."""
+    own = log_p[:, :-1].gather(-1, batch.tokens[:, 1:, None].cpu())
+    return (log_p[:, :-1] > own).sum(-1).to(log_p.dtype)
+
+
 def kl(
     before: Float[Tensor, "batch token d_vocab"], after: Float[Tensor, "batch token d_vocab"]
 ) -> Float[Tensor, "batch token"]:
     """KL(before ‖ after) of log-probabilities at every position, nats."""
     return (before.exp() * (before - after)).sum(-1)
+
+
+def moves(
+    before: Float[Tensor, "batch token d_vocab"],
+    after: Float[Tensor, "batch token d_vocab"],
+    batch: Encoded,
+) -> Float[Tensor, "batch predicted effect"]:
+    """Change of the loss and KL(before ‖ after) at every position but the last, nats, float64.
+
+    Args:
+        before: Log-probabilities.
+        after: The same, something changed.
+        batch: The prompts.
+    """
+    delta = next_loss(after, batch) - next_loss(before, batch)
+    return torch.stack([delta, kl(before, after)[:, :-1]], dim=-1).double()

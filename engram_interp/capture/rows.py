@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from engram_interp.capture.memories import engram_of
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
-from engram_interp.memory.module import Engram
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,28 +25,6 @@ class RowChange:
 
     rows: Int64[Tensor, " row"]
     change: Float[Tensor, "row d_row"]
-
-
-def memory_of(model: SubjectModel, layer: int) -> Engram:
-    """The memory of one layer.
-
-    Raises:
-        InputError: If that layer has none, or it is not of a kind whose rows can be written.
-    """
-    if layer not in model.memory_layers:
-        raise InputError(
-            f"Layer {layer} of {model.name} has no memory; layers that have one: "
-            f"{list(model.memory_layers) or 'none'}."
-        )
-    site = f"blocks.{layer}.engram.hook_memory"
-    path = model.sites.get(site, "").rpartition(".")[0]
-    found = model.module.get_submodule(path) if path else None
-    if not isinstance(found, Engram):
-        raise InputError(
-            f"The memory of {model.name} is not of a kind whose rows can be written: the site {site} wants "
-            "to lie in an engram_interp Engram."
-        )
-    return found
 
 
 @contextmanager
@@ -104,7 +82,7 @@ _TABLES: WeakKeyDictionary[nn.Module, _Written] = WeakKeyDictionary()
 
 @contextmanager
 def _written(model: SubjectModel, layer: int, change: RowChange) -> Iterator[None]:
-    table, rows = memory_of(model, layer).table, change.rows.cpu()
+    table, rows = engram_of(model, layer).table, change.rows.cpu()
     if not len(rows):
         yield
         return

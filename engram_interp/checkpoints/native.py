@@ -23,6 +23,7 @@ from engram_interp.checkpoints.files import (
 from engram_interp.checkpoints.subject import SubjectModel, Unembed
 from engram_interp.checkpoints.tuned_lens import FACTS
 from engram_interp.errors import DamagedFileError, InputError
+from engram_interp.memory import counts as ngram_counts
 from engram_interp.memory import hashing
 from engram_interp.memory.quantise import dequantise_rows, quantise_rows
 from engram_interp.model.config import ModelConfig
@@ -172,7 +173,9 @@ def load_native(directory: str | Path, *, name: str | None = None) -> SubjectMod
         digest=file_digest(directory / "model.safetensors"),
     )
     lens = directory if (directory / FACTS).is_file() else None
-    return replace(subject, tuned_lens=lens, folder=directory.resolve())
+    counted = directory / ngram_counts.FILE
+    known = ngram_counts.read(counted, token_map_digest=map_digest(token_map)) if counted.is_file() else None
+    return replace(subject, tuned_lens=lens, counts=known, folder=directory.resolve())
 
 
 def _model_config(directory: Path, config: dict[str, Any]) -> ModelConfig:

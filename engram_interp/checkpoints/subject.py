@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from engram_interp.errors import InputError
+from engram_interp.memory.counts import NgramCounts
 from engram_interp.memory.hashing import Boundary, Layout
 
 
@@ -59,6 +60,7 @@ class SubjectModel:
         tuned_lens: Directory of the tuned lens that comes with the model; None without one.
         rebuild: A freshly initialised copy of the module, for the untrained null; None if unknown.
         hits: Training hits of every table row by layer, where the checkpoint tells.
+        counts: How often the training text has n-grams, where that is kept beside the weights.
         digest: Digest of the weights, for provenance.
         folder: The directory it was opened from; None for a module of the user's own.
         notes: What the loader ignored or assumed.
@@ -87,6 +89,7 @@ class SubjectModel:
     tuned_lens: Path | None = None
     rebuild: Callable[[], nn.Module] | None = None
     hits: Mapping[int, Int64[np.ndarray, " row"]] = field(default_factory=dict)
+    counts: NgramCounts | None = None
     digest: str = ""
     folder: Path | None = None
     notes: tuple[str, ...] = ()

@@ -72,6 +72,16 @@ class NgramIndex:
         """Canonical ids of n-grams, the first token first."""
         return _ids(self.keys, order, numbers, self.n_ids)
 
+    def occurrences(self, ids: Int64[np.ndarray, "ngram position"]) -> Int64[np.ndarray, " ngram"]:
+        """How often n-grams of one order, at least 2, occur in the text; 0 where it does not have them."""
+        found, there = ids[:, -1].astype(np.int64), np.ones(len(ids), bool)
+        for order in range(2, ids.shape[1] + 1):
+            keys, asked = self.keys(order), found * self.n_ids + ids[:, -order]
+            place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
+            there &= keys[place] == asked
+            found = place
+        return np.where(there, self.counts(ids.shape[1])[found], 0).astype(np.int64)
+
     def number(self, ids: Int64[np.ndarray, " position"]) -> int | None:
         """The number of an n-gram, or None where the text does not have it."""
         found = int(ids[-1])

@@ -200,7 +200,12 @@ def _stages(
             "gate-usefulness",
             lambda: gates.usefulness(engram, prompts, per_document=PER_DOCUMENT, **drawn),
         ),
-        stage("ablations", 20, "ablation", lambda: ablation.effect(engram, prompts, **drawn)),
+        stage(
+            "ablations",
+            22,
+            "ablation",
+            lambda: ablation.effect(engram, prompts, baseline=never, **drawn),
+        ),
         where_possible(
             "retained performance",
             36,

@@ -43,10 +43,10 @@ _SELECTIVITY = (
     "does not say that what it lets in is right, nor that it helps; the next section tests that."
 )
 _STRATA = (
-    "By training hits: tokens sorted by how often training read their longest n-gram (the smallest count "
-    "over its heads, an upper bound, as a row may serve several n-grams). Frequent n-grams differ from "
-    "rare ones in much else, so a trend here is a description, not the effect of training on a row. There is "
-    "no untrained null beside it."
+    "By training: tokens sorted by how often it saw their longest n-gram, by the n-gram's own count where "
+    "that is kept, else by the smallest count over its rows, an upper bound; the table says which. Frequent "
+    "n-grams differ from rare ones in much else, so a trend here is a description, not the effect of "
+    "training on a row. There is no untrained null beside it."
 )
 _USEFULNESS = (
     "Of every document a few tokens are drawn. At each, one layer's gate is shut at that token alone, and "

@@ -6,7 +6,7 @@ from typing import Any
 import xarray as xr
 
 from engram_interp.results import AblationEffect, LensTable, RetainedPerformance, SlotLookup
-from engram_interp.views.memory_tables import retained_strata_table, retained_table
+from engram_interp.views.memory_tables import effect_strata_table, retained_strata_table, retained_table
 from engram_interp.views.page import Section
 from engram_interp.views.strips import lens_window
 from engram_interp.views.tables import Cell, estimate, slot_table, table
@@ -21,17 +21,22 @@ _ABLATIONS = (
 )
 _RETAINED = (
     "The probes are short questions with one right answer among a few, scored by likelihood: facts, reading "
-    "(the passage's own effect on the answers) and plain continuation. Retained is (ablated − chance) / "
-    "(intact − chance); where the intact model is not clearly above chance there is nothing to retain and no "
-    "share is given. The control moves what the memory writes just as far in a random direction, and the "
-    "baseline never had a memory. Intervals resample the probes: they say how scores would vary over more "
-    "questions like these, not over training runs. A drop shows what this model leans on with the memory in "
-    "place; it does not show that the answers are stored there."
+    "(the passage's own effect on the answers) and plain continuation. What a guess scores is counted from "
+    "the number of choices, and measured beside it by asking after other probes' prompts. Retained is "
+    "(ablated − chance) / (intact − chance); where the intact model is not clearly above chance there is "
+    "nothing to retain and no share is given. The control moves what the memory writes just as far in a "
+    "random direction, and the baseline never had a memory. Intervals resample the probes: they say how "
+    "scores would vary over more questions like these, not over training runs. A drop shows what this model "
+    "leans on with the memory in place; it does not show that the answers are stored there."
 )
 _STRATA = (
-    "The same scores by how often training read the n-gram that ends the prompt (the smallest count over the "
-    "heads of the longest order: an upper bound). The strata are small, so their intervals are wide, and "
-    "their probes differ in more than the number of hits."
+    "The same scores by how often training saw the n-gram that ends the prompt, counted as the tables say. "
+    "The strata are small, so their intervals are wide, and their probes differ in more than that count."
+)
+_EFFECT_STRATA = (
+    "The same by how often training saw the n-gram that was read before the token. Frequent n-grams are "
+    "followed by other tokens than rare ones: a difference between strata is a description, not what "
+    "training on an n-gram does."
 )
 _SLOTS = (
     "Each order (length of n-gram) and head hashes the n-gram that ends at the token to one row of the "
@@ -57,18 +62,23 @@ def ablation_section(
         at = data.sel(kind=kind)
         for prefix, name, meaning in (("", kind, meanings.get(kind, "")), ("control_", "· control", "")):
             changed = estimate(at, f"{prefix}delta_loss", change=True)
-            rows.append([name, meaning, *changed, *estimate(at, f"{prefix}kl")])
+            row = [name, meaning, *changed, *estimate(at, f"{prefix}kl")]
+            rows.append([*row, *(estimate(at, f"{prefix}rank") if "rank" in at else [])])
     headers = ["ablation", "what it does", "Δ loss (nats)", "95 % interval", "KL (nats)", "95 % interval"]
     caption = (
         "Change of the next-token loss, and KL(intact ‖ ablated), means over tokens; below each its control."
     )
+    if "rank" in data:
+        headers += ["rank of the token that comes", "95 % interval"]
+        caption += " Ranks: geometric means, 0 is first."
     parts = [result.summary(), _ABLATIONS, result.plot()]
     if baseline_loss is not None:
         parts.append(_beside_baseline(data, loss, baseline_loss))
     made = table(headers, rows, caption=caption)
-    return Section(
-        title="Does the memory matter?", parts=[*parts, *filter(None, [result.coinciding()]), made]
-    )
+    parts += [*filter(None, [result.coinciding()]), made]
+    if "stratum_tokens" in data and bool(data["stratum_tokens"].any()):
+        parts += [_EFFECT_STRATA, effect_strata_table(data)]
+    return Section(title="Does the memory matter?", parts=parts)
 
 
 def _beside_baseline(data: xr.Dataset, loss: float, baseline_loss: float) -> str:
@@ -95,12 +105,16 @@ def retained_sections(result: RetainedPerformance) -> list[Section]:
     shown = [(result.plot(probe_set=name), retained_table(data, probe_set=name)) for name in names]
     parts = [result.summary(), _RETAINED, *(part for pair in shown for part in pair)]
     if not bool(data["n_items"].drop_sel(stratum="all").any()):
-        parts.append("The training hits of the rows are not known, so the probes are not sorted by them.")
+        parts.append("How often training saw the n-grams is not known, so the probes are not sorted by it.")
         return [Section(title="What is left without the memory?", parts=parts)]
     tables = [retained_strata_table(data, probe_set=name) for name in names]
     return [
         Section(title="What is left without the memory?", parts=parts),
-        Section(title="What is left, by training hits", parts=[_STRATA, *tables], fold="closed"),
+        Section(
+            title="What is left, by how often training saw the n-gram",
+            parts=[_STRATA, *tables],
+            fold="closed",
+        ),
     ]
 
 

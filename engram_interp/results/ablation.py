@@ -1,7 +1,7 @@
 """Ablations: what changes without the memory, beside a random control of the same size."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -22,16 +22,42 @@ CONDITIONS = ("intact", "ablated", "random rows", "random direction")
 _LISTED_AT_MOST = 4
 _WHOLE = ("output_off", "gate_zero", "rows_zero")
 _SAME = 1e-4  # nats
+_FIRST = ("delta_loss", "kl")
 
 
-def _effects() -> dict[str, Variable]:
-    """Each effect with its interval, and the same of the control."""
-    meanings = {"delta_loss": "change of the loss on the next token", "kl": "KL(intact ‖ ablated)"}
+_RANK = "geometric mean rank of the token that comes (0 = first)"
+
+
+def _effects(dims: str = "") -> dict[str, Variable]:
+    """Each effect with its interval, and the same of the control, of the intact model and of the baseline."""
+    meanings = {
+        "delta_loss": ("nats", "change of the loss on the next token"),
+        "kl": ("nats", "KL(intact ‖ ablated)"),
+        "rank": ("rank", _RANK),
+    }
     found: dict[str, Variable] = {}
-    for name, meaning in meanings.items():
-        found |= with_interval(name, floats("kind", "nats", meaning))
-        found |= with_interval(f"control_{name}", floats("kind", "nats", f"{meaning}, random control"))
-    return found
+    for name, (units, meaning) in meanings.items():
+        found |= with_interval(name, floats(f"{dims} kind", units, meaning))
+        found |= with_interval(f"control_{name}", floats(f"{dims} kind", units, f"{meaning}, random control"))
+    found |= with_interval("intact_loss", floats(dims, "nats", "loss of the intact model"))
+    found |= with_interval("intact_rank", floats(dims, "rank", f"{_RANK}, intact model"))
+    found |= with_interval(
+        "baseline_delta_loss",
+        floats(dims, "nats", "loss of the baseline that never had a memory, less the intact model's"),
+    )
+    return found | with_interval("baseline_rank", floats(dims, "rank", f"{_RANK}, baseline"))
+
+
+def _variables() -> dict[str, Variable]:
+    """What every result holds, and what results of earlier versions lack."""
+    every = _effects()
+    first = {
+        name: every.pop(name) for name in list(every) if name.removeprefix("control_").startswith(_FIRST)
+    }
+    first["intact_loss"] = every.pop("intact_loss")
+    later = every | {f"stratum_{name}": variable for name, variable in _effects("stratum").items()}
+    later["stratum_tokens"] = ints("stratum", "tokens", "predicted tokens of a stratum")
+    return first | {name: replace(variable, optional=True) for name, variable in later.items()}
 
 
 @register
@@ -41,8 +67,13 @@ class AblationEffect(Result):
 
     kind: ClassVar[str] = "ablation_effect"
     schema: ClassVar[Schema] = Schema(
-        coords={"kind": texts("kind", "exact name of the ablation")},
-        variables={**_effects(), "intact_loss": floats("", "nats", "loss of the intact model")},
+        coords={
+            "kind": texts("kind", "exact name of the ablation"),
+            "stratum": texts(
+                "stratum", "how often training saw the n-gram read before the token", optional=True
+            ),
+        },
+        variables=_variables(),
     )
 
     def summary(self) -> str:
@@ -55,8 +86,8 @@ class AblationEffect(Result):
         intact = f"intact loss {number(wording.scalar(data, 'intact_loss'))} nats"
         return (
             f"Memory of {data.attrs.get('model', 'the model')} ablated ({wording.basis(data)}, {intact}): "
-            f"{said}{more}; an ablated model is off its training distribution, which overstates how much it "
-            "relies on memory."
+            f"{said}{more}{_rank(data)}{_never(data)}{_by_count(data)}; an ablated model is off its training "
+            "distribution, which overstates how much it relies on memory."
         )
 
     def coinciding(self) -> str:
@@ -99,6 +130,45 @@ def _effect(data: xr.Dataset, kind: str) -> str:
         return f"{said}: no evidence of an effect"
     apart = low > control_high or high < control_low
     return f"{said}: {'beyond' if apart else 'not distinguishable from'} the control"
+
+
+def _rank(data: xr.Dataset) -> str:
+    """The rank of the token that comes, intact and under the first ablation; empty where not recorded."""
+    if "rank" not in data:
+        return ""
+    at = data.isel(kind=0)
+    intact, after, control = (number(float(at[n]), digits=1) for n in ("intact_rank", "rank", "control_rank"))
+    return (
+        f"; geometric mean rank of the token that comes (0 is first) {intact} intact, {after} under "
+        f"{at['kind'].item()} (control {control})"
+    )
+
+
+def _never(data: xr.Dataset) -> str:
+    """What never having had a memory costs, where a baseline was run."""
+    if "baseline_delta_loss" not in data:
+        return ""
+    value, low, high = (float(data[f"baseline_delta_loss{end}"]) for end in ("", "_low", "_high"))
+    if math.isnan(value):
+        return f"; no baseline beside it ({wording.why_missing(data['baseline_delta_loss'])})"
+    return (
+        f"; the baseline that never had a memory differs from the intact model by {signed(value)} nats "
+        f"{wording.span(low, high, digits=3)}"
+    )
+
+
+def _by_count(data: xr.Dataset) -> str:
+    """The first ablation's change of loss by how often training saw the n-gram."""
+    if "stratum_tokens" not in data or not bool(data["stratum_tokens"].any()):
+        return ""
+    at = data.isel(kind=0)
+    cells = [at.sel(stratum=s) for s in data["stratum"].values if int(data["stratum_tokens"].sel(stratum=s))]
+    each = [
+        f"{cell['stratum'].item()}: {signed(float(cell['stratum_delta_loss']))} "
+        f"({int(cell['stratum_tokens']):,} tokens)"
+        for cell in cells
+    ]
+    return f"; {at['kind'].item()} by {data.attrs.get('strata', 'training hits')}: {', '.join(each)}"
 
 
 @register

@@ -37,7 +37,7 @@ def _with_null(name: str, variable: Variable) -> dict[str, Variable]:
 @register
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class GateSelectivity(Result):
-    """Gates on own against other memory, by training hits, and at entity ends, beside untrained gates."""
+    """Gates on own against other memory, by count in training, and at entity ends, beside untrained gates."""
 
     kind: ClassVar[str] = "gate_selectivity"
     schema: ClassVar[Schema] = Schema(
@@ -45,7 +45,7 @@ class GateSelectivity(Result):
             "layer": _LAYER,
             "stream": _STREAM,
             "other": texts("other", "whose rows stand against the token's own"),
-            "stratum": texts("stratum", "training hits of the longest n-gram"),
+            "stratum": texts("stratum", "how often training saw the longest n-gram"),
         },
         variables={
             **_with_null(
@@ -89,7 +89,8 @@ class GateSelectivity(Result):
         said.append(_strongest(data, "entity_auc", "entity ends against the rest"))
         tokens = data["stratum_tokens"].values
         filled = [str(s) for s, n in zip(data["stratum"].values, tokens, strict=True) if n.any()]
-        strata = wording.strata(filled, last=str(data["stratum"].values[-1]))
+        by = str(data.attrs.get("strata", ""))
+        strata = wording.strata(filled, last=str(data["stratum"].values[-1]), by=by)
         return (
             f"Gates of {data.attrs.get('model', 'the model')} ({wording.basis(data)}), AUC furthest from .5 "
             f"in each test: {'; '.join(said)}; {strata}."
@@ -207,7 +208,9 @@ def _strongest(data: xr.Dataset, name: str, what: str) -> str:
         said = f"{what} {number(value)} at {_cell(cell)} without an interval"
     if np.isnan(null_low):
         return f"{said}, with no untrained null beside it, so nothing is claimed"
-    said = f"{said} (untrained {number(null_low)} to {number(null_high)})"
+    count = data.attrs.get("n_inits")
+    over = "" if count is None else f" over {wording.counted(int(count), 'initialisation')}"
+    said = f"{said} (untrained {number(null_low)} to {number(null_high)}{over})"
     if np.isnan(low):
         return f"{said}, so nothing is claimed"
     beyond = low > max(0.5, null_high) or high < min(0.5, null_low)

@@ -1,7 +1,7 @@
 """Retained performance: what a model still scores without its memory, beside controls and the baseline."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import plotly.graph_objects as go
@@ -19,10 +19,19 @@ _EMPTY = "no probe in this stratum, or too few for an interval"
 _NOTHING = "the intact model is not above chance in 95 % of resamples, so there is nothing to retain"
 
 
+def _later(name: str, variable: Variable) -> dict[str, Variable]:
+    """A number with its interval that results of earlier versions lack."""
+    return {key: replace(each, optional=True) for key, each in with_interval(name, variable).items()}
+
+
 def _variables() -> dict[str, Variable]:
     found = {
         "n_items": ints(_CELL, "probes", "probes"),
         "chance": floats(_CELL, "1", "score of guessing", missing=_EMPTY),
+        **_later(
+            "swapped_score",
+            floats(_CELL, "1", "share right, intact, after another probe's prompt", missing=_EMPTY),
+        ),
         **with_interval("intact_score", floats(_CELL, "1", "share right, intact", missing=_EMPTY)),
         **with_interval("baseline_score", floats(_CELL, "1", "share right, baseline", missing=_EMPTY)),
         **with_interval(
@@ -54,7 +63,7 @@ class RetainedPerformance(Result):
     schema: ClassVar[Schema] = Schema(
         coords={
             "probe_set": texts("probe_set", "set of probes"),
-            "stratum": texts("stratum", "training hits of the n-gram that ends the prompt"),
+            "stratum": texts("stratum", "how often training saw the n-gram that ends the prompt"),
             "kind": texts("kind", "exact name of the ablation"),
         },
         variables=_variables(),
@@ -66,7 +75,8 @@ class RetainedPerformance(Result):
         said = [_set(data.sel(probe_set=name), str(name)) for name in data["probe_set"].values]
         counts = self.data["n_items"].drop_sel(stratum="all").sum("probe_set")
         filled = [str(s) for s in counts["stratum"].values[counts.values > 0]]
-        said.append(wording.strata(filled, last=str(counts["stratum"].values[-1])))
+        by = str(data.attrs.get("strata", ""))
+        said.append(wording.strata(filled, last=str(counts["stratum"].values[-1]), by=by))
         left_out = str(data.attrs.get("left_out", "none"))
         if left_out != "none":
             said.append(f"not applied: {left_out}")
@@ -114,6 +124,10 @@ def _set(data: xr.Dataset, name: str) -> str:
         float(data[key]) for key in ("intact_score", "intact_score_low", "intact_score_high", "chance")
     )
     said = f"{name} {number(score)} {wording.span(low, high)} (chance {number(chance)}"
+    if "swapped_score" in data and not math.isnan(float(data["swapped_score"])):
+        ends = [float(data[f"swapped_score{end}"]) for end in ("_low", "_high")]
+        span = "" if math.isnan(sum(ends)) else f" {wording.span(*ends)}"
+        said += f", after swapped prompts {number(float(data['swapped_score']))}{span}"
     if not math.isnan(float(data["baseline_score"])):
         said += f", baseline {number(float(data['baseline_score']))}"
     said += ")"

@@ -45,8 +45,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def strata(filled: Sequence[str], *, last: str) -> str:
-    """Which strata of training hits were met; one alone tells nothing about the others."""
+def strata(filled: Sequence[str], *, last: str, by: str = "") -> str:
+    """Which strata of training hits were met; one alone tells nothing about the others.
+
+    Args:
+        filled: The strata met.
+        last: The uppermost.
+        by: Which count it was, in words; empty for the hits of rows.
+    """
+    if by and "rows" not in by:
+        return f"by {by} they fall into {listed(filled)}" if filled else "counts unknown"
     if len(filled) == 1:
         why = (
             "rows are too shared to tell strata on this model"

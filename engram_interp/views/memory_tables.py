@@ -1,4 +1,4 @@
-"""Tables about the memory: what gates tell apart, by training hits, and what is left without it.
+"""Tables about the memory: what gates tell apart, by how often training saw an n-gram, what is left.
 
 Every number stands with its interval in the cell beside it, and beside its null or control.
 """
@@ -12,7 +12,11 @@ from engram_interp.views.tables import Cell, estimate, interval, measured, table
 _PLACE = ["layer (from 0)", "stream"]
 _INTERVAL = "95 % interval"
 _UNTRAINED = "untrained range"
-_WITHOUT = {"intact": "intact_score", "baseline without memory": "baseline_score"}
+_WITHOUT = {
+    "intact": "intact_score",
+    "intact, prompts swapped": "swapped_score",
+    "baseline without memory": "baseline_score",
+}
 
 
 def initialisation_table(data: xr.Dataset) -> Html:
@@ -60,7 +64,7 @@ def contrast_table(data: xr.Dataset) -> Html:
 
 
 def strata_table(data: xr.Dataset) -> Html:
-    """The mean gate by training hits of the n-gram, rarest first.
+    """The mean gate by how often training saw the n-gram, rarest first.
 
     Args:
         data: stratum_gate [stratum, layer, stream] with its interval, stratum_tokens [stratum, layer].
@@ -70,8 +74,10 @@ def strata_table(data: xr.Dataset) -> Html:
         for cell in _cells(data)
         for at in (cell.sel(stratum=stratum) for stratum in data["stratum"].values)
     ]
-    headers = [*_PLACE, "training hits", "tokens", "mean gate", _INTERVAL]
-    return table(headers, rows, caption="Mean gate by training hits of the longest n-gram read. No unit.")
+    by = str(data.attrs.get("strata", "training hits of its rows"))
+    headers = [*_PLACE, "times in training", "tokens", "mean gate", _INTERVAL]
+    caption = f"Mean gate by how often training saw the longest n-gram ({by}). No unit."
+    return table(headers, rows, caption=caption)
 
 
 def usefulness_table(data: xr.Dataset) -> Html:
@@ -91,6 +97,37 @@ def usefulness_table(data: xr.Dataset) -> Html:
     return table([*headers, "AUC", _INTERVAL, _UNTRAINED], rows, caption=caption)
 
 
+def effect_strata_table(data: xr.Dataset) -> Html:
+    """What each ablation costs by how often training saw the n-gram read before the token; strata across.
+
+    Args:
+        data: stratum_delta_loss [stratum, kind] and the same of the control, stratum_baseline_delta_loss and
+            stratum_tokens [stratum], with intervals.
+    """
+    strata = [data.sel(stratum=stratum) for stratum in data["stratum"].values]
+    strata = [at for at in strata if int(at["stratum_tokens"])]
+    headers = ["Δ loss (nats)"]
+    for at in strata:
+        headers += [f"{at['stratum'].item()} times, {int(at['stratum_tokens']):,} tokens", _INTERVAL]
+
+    def cells(name: str, at: xr.Dataset) -> list[Cell]:
+        return estimate(at, f"stratum_{name}", change=True)
+
+    rows: list[list[Cell]] = []
+    if not np.isnan(data["stratum_baseline_delta_loss"]).all():
+        rows.append(
+            [
+                "baseline, never had a memory",
+                *(c for at in strata for c in cells("baseline_delta_loss", at)),
+            ]
+        )
+    for kind in data["kind"].values:
+        for name, label in (("delta_loss", str(kind)), ("control_delta_loss", "· control")):
+            rows.append([label, *(c for at in strata for c in cells(name, at.sel(kind=kind)))])
+    by = str(data.attrs.get("strata", "training hits of its rows"))
+    return table(headers, rows, caption=f"Change of the loss by how often training saw the n-gram ({by}).")
+
+
 def retained_table(data: xr.Dataset, *, probe_set: str) -> Html:
     """All probes of one set: each ablation's score and retained share, and below it its random control's.
 
@@ -101,6 +138,8 @@ def retained_table(data: xr.Dataset, *, probe_set: str) -> Html:
     """
     at = data.sel(probe_set=probe_set, stratum="all")
     rows: list[list[Cell]] = [["intact", *estimate(at, "intact_score"), "", "", "", ""]]
+    if "swapped_score" in at and not np.isnan(at["swapped_score"]):
+        rows.append(["intact, prompts swapped", *estimate(at, "swapped_score"), "", "", "", ""])
     if not np.isnan(at["baseline_score"]):
         beside = [*estimate(at, "baseline_score"), *estimate(at, "baseline_retained")]
         rows.append(["baseline without memory", *beside, "", ""])
@@ -118,7 +157,7 @@ def retained_table(data: xr.Dataset, *, probe_set: str) -> Html:
 
 
 def retained_strata_table(data: xr.Dataset, *, probe_set: str) -> Html:
-    """Scores of one set by training hits of the n-gram that ends the prompt; strata across.
+    """Scores of one set by how often training saw the n-gram that ends the prompt; strata across.
 
     Args:
         data: as for `retained_table`.
@@ -129,15 +168,17 @@ def retained_strata_table(data: xr.Dataset, *, probe_set: str) -> Html:
     strata = [at for at in strata if int(at["n_items"])]
     headers = ["share right"]
     for at in strata:
-        headers += [f"{at['stratum'].item()} hits, {int(at['n_items'])} probes", _INTERVAL]
+        headers += [f"{at['stratum'].item()} times, {int(at['n_items'])} probes", _INTERVAL]
     rows: list[list[Cell]] = [["chance", *(cell for at in strata for cell in (measured(at["chance"]), ""))]]
     for label, name in _WITHOUT.items():
-        if not np.isnan(one[name].sel(stratum="all")):
+        if name in one and not np.isnan(one[name].sel(stratum="all")):
             rows.append([label, *(cell for at in strata for cell in estimate(at, name))])
     for kind in data["kind"].values:
         for name, label in (("score", str(kind)), ("control_score", "· control")):
             rows.append([label, *(cell for at in strata for cell in estimate(at.sel(kind=kind), name))])
-    return table(headers, rows, caption=f"{probe_set} by training hits of the n-gram that ends the prompt.")
+    by = str(data.attrs.get("strata", "training hits of its rows"))
+    caption = f"{probe_set} by how often training saw the n-gram that ends the prompt ({by})."
+    return table(headers, rows, caption=caption)
 
 
 def _cells(data: xr.Dataset) -> list[xr.Dataset]:

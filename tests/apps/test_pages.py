@@ -124,14 +124,16 @@ def test_tokens_shows_the_tests_of_the_gates_and_what_is_retained_when_opened(
     app = start(bundle, page="tokens")
     text = written(app)
     assert "own against collider rows 0.660 [0.63, 0.70] at layer 4 · stream 2 (untrained 0.490" in text
-    assert "Mean gate by training hits" in text and "no untrained null stands beside the strata" in text
+    assert (
+        "Mean gate by how often training saw" in text and "no untrained null stands beside the strata" in text
+    )
     assert "the gate as a predictor of a cost: AUC 0.620" in text
     assert "facts 0.700 [0.67, 0.74] (chance 0.250, baseline 0.600)" in text
     assert figures(app) == 4 and "facts, 40 probes" not in text
     app.session_state["retained"] = True
     app.run()
     assert not app.exception and figures(app) == 5
-    assert "facts, 40 probes; chance 0.250" in written(app) and "≥ 50 hits, 20 probes" in written(app)
+    assert "facts, 40 probes; chance 0.250" in written(app) and "≥ 50 times, 20 probes" in written(app)
     next(group for group in app.button_group if group.key == "probe set").set_value("reading").run()
     assert "reading, 24 probes" in written(app) and "so there is nothing to retain" in written(app)
 

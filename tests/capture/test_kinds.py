@@ -159,7 +159,7 @@ def test_mean_rows_want_hits_and_a_table() -> None:
         layout=None if model.layout is None else replace(model.layout, layer_ids=(0, 3)),
         hits={0: model.hits[1]},
     )
-    with pytest.raises(InputError, match="The table of wrapped was not found beside 1"):
+    with pytest.raises(InputError, match="The table of layer 0 of wrapped was not found"):
         mean_rows(foreign, 0)
 
 

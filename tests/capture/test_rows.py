@@ -1,6 +1,5 @@
 """Tests of `engram_interp.capture.rows`: whatever is written and however it ends, every bit is back."""
 
-from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -8,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram_interp.capture.rows import RowChange, memory_of, rows_written
+from engram_interp.capture.memories import engram_of
+from engram_interp.capture.rows import RowChange, rows_written
 from engram_interp.checkpoints import SubjectModel
-from engram_interp.errors import InputError
 from tests import support
 
 IDS = support.token_ids(2, 13)
@@ -21,7 +20,7 @@ def subject(n_streams: int = 1) -> SubjectModel:
 
 
 def tables(model: SubjectModel) -> list[torch.Tensor]:
-    return [memory_of(model, layer).table.weight.clone() for layer in model.memory_layers]
+    return [engram_of(model, layer).table.weight.clone() for layer in model.memory_layers]
 
 
 @cache
@@ -76,15 +75,6 @@ def test_minus_zero_and_nan_come_back_as_they_were() -> None:
     with rows_written(model, {1: RowChange(rows=torch.tensor([3]), change=torch.zeros(1, 5))}):
         pass
     assert torch.equal(before.view(torch.int32), table.view(torch.int32))
-
-
-def test_a_layer_without_memory_and_a_foreign_memory_are_refused() -> None:
-    model = subject()
-    with pytest.raises(InputError, match=r"Layer 0 of tiny has no memory; layers that have one: \[1, 2\]"):
-        memory_of(model, 0)
-    foreign = replace(model, sites={**model.sites, "blocks.1.engram.hook_memory": "blocks.1.attn.out"})
-    with pytest.raises(InputError, match="not of a kind whose rows can be written"):
-        memory_of(foreign, 1)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1), (0, 2, 1)])

@@ -84,8 +84,8 @@ def _gate_test(bundle: Bundle, part: str, found: Mapping[str, Result | states.St
         if isinstance(test, GateSelectivity):
             style.html(tables.strata_table(test.data))
             states.say(
-                "Hits: how often training read the n-gram's rows, an upper bound. Frequent n-grams differ "
-                "from rare ones in much else, and no untrained null stands beside the strata."
+                "Frequent n-grams differ from rare ones in much else, and no untrained null stands beside "
+                "the strata."
             )
         export.tools(test, bundle=bundle, part=part, call="plot()")
 
