@@ -4,13 +4,12 @@ The logit of the target, less the mean logit, is linear in the rows if everythin
 gate, the final norm's scale, the streams' mixes, and what attention and feed-forward write. Along this
 direct path the least change of the rows that raises it by δ is δ · a / |a|², a its slope: the
 pseudo-inverse of one row vector. The convolution enters by its slope. The rows also make the key and fill
-the norm, so the closed form falls short; forward passes correct its length.
+the norm, so the closed form falls short; `edit_search` then looks for a short change that reaches δ through
+all of that.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,31 +17,15 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from engram_interp.capture.encode import Encoded, encode, single_token
-from engram_interp.capture.intervene import Change, intervene
 from engram_interp.capture.memories import engram_of
-from engram_interp.capture.record import evaluating, run_batches
-from engram_interp.capture.rows import RowChange, rows_written
+from engram_interp.capture.record import record
+from engram_interp.capture.rows import RowChange
 from engram_interp.capture.windows import lagged
 from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.edit_search import HELD_STILL, Rise, search
 from engram_interp.errors import InputError
 
 __all__ = ["Edit", "occurrences", "plan"]
-
-_HELD_STILL = (
-    ".hook_gate",
-    ".hook_attn_out",
-    ".hook_mlp_out",
-    "ln_final.hook_scale",
-    ".hook_pre",
-    ".hook_post",
-    ".hook_comb",
-)
-"""Endings of the sites that the direct path takes as given."""
-_CLOSE = 0.05
-"""Corrections end when the rise is off by no more than this share."""
-_WORTH = 0.85
-"""They also end before one that would leave more than this share of what is lacking: where the final norm
-is full, rows grow without end and bring nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +42,7 @@ class Edit:
         changes: By memory layer, the rows and what is added to them.
         wanted: Rise of the target's logit, less the mean logit, asked for, logit units.
         closed_form: Rise at the prompt after the closed form alone, logit units.
-        reached: Rise at the prompt after the corrections, logit units.
+        reached: Rise at the prompt after the search, logit units.
     """
 
     ngram: tuple[int, ...]
@@ -83,9 +66,9 @@ def plan(
     layers: Sequence[int] | None = None,
     orders: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
-    corrections: int = 7,
+    corrections: int = 40,
 ) -> Edit:
-    """The least change of rows with which an n-gram raises a token's logit; the model stays as it is.
+    """A short change of rows with which an n-gram raises a token's logit; the model stays as it is.
 
     Args:
         model: A model with a memory.
@@ -93,11 +76,12 @@ def plan(
             context in which gate and norm are read; or its canonical ids.
         target: The token to promote: its text or its id.
         strength: Wanted rise of the target's logit, less the mean logit, logit units.
-        layers: Memory layers to write, sharing the change so that its norm is least; None for all.
+        layers: Memory layers to write, sharing the change so that it is short; None for all.
         orders: Orders whose rows are written; None for all that the n-gram fills. Rows of a lower order are
             read by more n-grams.
         heads: Heads within each order; None for all.
-        corrections: Times that a forward pass corrects the length, 0 for the closed form alone.
+        corrections: Times that the search may run the model forward and back (twice as many where it has
+            to begin anew), 0 for the closed form alone.
 
     Raises:
         InputError: If the n-gram has fewer than two tokens, the target is not one token, a layer has no
@@ -113,37 +97,21 @@ def plan(
             "token, promote another."
         )
     encoded = encode(model, [list(prompt)])
-    addresses = _addresses(model, encoded, chosen)
-    start = _rise(model, encoded, token)
-    rows = {layer: addresses[layer][columns] for layer in chosen}
-    changes = {
-        layer: RowChange(
-            rows=rows[layer], change=torch.zeros(len(columns), engram_of(model, layer).config.d_row)
+    reads = _reads(model, encoded, chosen)
+    rise = Rise(model=model, encoded=encoded, target=token, columns=columns, reads=reads)
+    change = torch.zeros(len(chosen), len(columns), engram_of(model, chosen[0]).config.d_row)
+    base, slope = rise.at(change, still=HELD_STILL)
+    square = float(slope.square().sum())
+    if square == 0:
+        read = _text(model, prompt[-len(ids) :])
+        raise InputError(
+            f"No row that {read!r} reads in layers {list(chosen)} can raise the logit of "
+            f"{model.token_text(token)!r}: the value projection writes nothing towards it there."
         )
-        for layer in chosen
-    }
-    rises = [0.0]
-    while len(rises) <= 1 + corrections and abs(strength - rises[-1]) > _CLOSE * strength:
-        with rows_written(model, changes):
-            slopes = _slopes(model, encoded, token, chosen, columns)
-        square = sum(float(slope.square().sum()) for slope in slopes.values())
-        if square == 0:
-            read = _text(model, prompt[-len(ids) :])
-            raise InputError(
-                f"No row that {read!r} reads in layers {list(chosen)} can raise the logit of "
-                f"{model.token_text(token)!r}: the value projection writes nothing towards it there."
-            )
-        scale = (strength - rises[-1]) / square
-        longer = {
-            layer: RowChange(rows=rows[layer], change=changes[layer].change + scale * slopes[layer])
-            for layer in chosen
-        }
-        with rows_written(model, longer):
-            rise = _rise(model, encoded, token) - start
-        if len(rises) > 1 and abs(strength - rise) > _WORTH * abs(strength - rises[-1]):
-            break
-        changes = longer
-        rises.append(rise)
+    change = strength / square * slope
+    closed_form = reached = rise.at(change)[0] - base
+    if corrections:
+        change, reached = search(rise, change, base=base, strength=strength, passes=corrections)
     return Edit(
         ngram=ids,
         ngram_text=_text(model, prompt[-len(ids) :]),
@@ -151,10 +119,10 @@ def plan(
         target=token,
         target_text=model.token_text(token),
         columns=tuple(columns),
-        changes=changes,
+        changes=rise.changes(change),
         wanted=float(strength),
-        closed_form=rises[1],
-        reached=rises[-1],
+        closed_form=closed_form,
+        reached=reached,
     )
 
 
@@ -222,47 +190,15 @@ def _columns(
     ]
 
 
-def _addresses(model: SubjectModel, encoded: Encoded, layers: Sequence[int]) -> dict[int, Tensor]:
-    """Rows read at the last token by memory layer `[column]`."""
+def _reads(model: SubjectModel, encoded: Encoded, layers: Sequence[int]) -> dict[int, Tensor]:
+    """Rows that a prompt reads by memory layer `[token, column]`."""
     for layer in layers:
         engram_of(model, layer)
     if len(set(layers)) != len(layers) or not layers:
         raise InputError(f"layers want distinct memory layers, at least one, got {list(layers)}.")
     sites = [f"blocks.{layer}.engram.hook_rows" for layer in layers]
-    seen = _run(model, encoded, sites)[1]
-    return {layer: seen[site][0, -1].cpu() for layer, site in zip(layers, sites, strict=True)}
-
-
-def _run(model: SubjectModel, encoded: Encoded, sites: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-    with closing(run_batches(model, encoded, sites)) as runs:
-        return next(runs)
-
-
-def _rise(model: SubjectModel, encoded: Encoded, target: int) -> float:
-    """The target's logit at the last token, less the mean logit."""
-    logits = _run(model, encoded, [])[0][0, -1].double()
-    return float(logits[target] - logits.mean())
-
-
-def _slopes(
-    model: SubjectModel, encoded: Encoded, target: int, layers: Sequence[int], columns: list[int]
-) -> dict[int, Tensor]:
-    """Slope of the target's logit, less the mean, by the rows read at the last token `[column, d_row]`."""
-    leaves: dict[int, Tensor] = {}
-
-    def leaf(layer: int) -> Change:
-        def replace(x: Tensor) -> Tensor:
-            leaves[layer] = x.detach().clone().requires_grad_()
-            return leaves[layer]
-
-        return replace
-
-    still: dict[str, Any] = {site: Tensor.detach for site in model.sites if site.endswith(_HELD_STILL)}
-    read = {f"blocks.{layer}.engram.hook_memory": leaf(layer) for layer in layers}
-    with evaluating(model.module), torch.enable_grad(), intervene(model, still | read):
-        logits = model.logits(encoded.tokens, encoded.mask)[0, -1].float()
-        slopes = torch.autograd.grad(logits[target] - logits.mean(), [leaves[layer] for layer in layers])
-    return {layer: slope[0, -1, columns].float().cpu() for layer, slope in zip(layers, slopes, strict=True)}
+    rec = record(model, encoded, sites=sites, logits=False)
+    return {layer: rec[site][0] for layer, site in zip(layers, sites, strict=True)}
 
 
 def _text(model: SubjectModel, ids: Sequence[int]) -> str:

@@ -88,7 +88,7 @@ def evaluate(
     facts = describe(model, encoded, seed=seed) | {
         "n_boot": n_boot,
         "control": "the same rows changed by as much, each in a random direction",
-        "method": "least norm along the direct path, its length corrected by forward passes",
+        "method": "L-BFGS on the logit through gate and norm, the square of the change weighed by 0.005",
     }
     return EditReport.from_arrays(
         coords={"group": list(GROUPS), "shared": np.arange(1, len(variables["shared_reads"]) + 1)},

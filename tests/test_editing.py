@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from engram_interp import edit_effects, editing
+from engram_interp import edit_effects, editing, planted
 from engram_interp.capture import encode, record
 from engram_interp.capture.intervene import intervene
 from engram_interp.checkpoints import SubjectModel
+from engram_interp.edit_search import HELD_STILL, Rise
 from engram_interp.errors import InputError
 from engram_interp.results.editing import GROUPS, EditReport
 from tests import support
@@ -79,16 +80,50 @@ def test_no_shorter_change_of_the_rows_reaches_as_much() -> None:
 
 
 @pytest.mark.parametrize("n_streams", [1, 3])
-def test_corrections_bring_the_rise_to_what_was_asked(n_streams: int) -> None:
+def test_the_search_brings_the_rise_to_what_was_asked(n_streams: int) -> None:
     model = subject(n_streams)
     edit = editing.plan(model, PROMPT, TARGET, strength=1.5)
-    assert abs(edit.reached - 1.5) <= max(0.05 * 1.5, 0.5 * abs(edit.closed_form - 1.5))
+    assert edit.reached == pytest.approx(1.5, rel=0.05)
+    assert abs(edit.closed_form - 1.5) > 0.05 * 1.5
     ids = torch.tensor([edit.prompt])
     before = record(model, ids).logits[0, -1].double()
     with editing.write(model, PROMPT, TARGET, strength=1.5) as again:
         after = record(model, ids).logits[0, -1].double()
     rise = float(after[TARGET] - after.mean() - before[TARGET] + before.mean())
     assert rise == pytest.approx(again.reached, abs=1e-5) == pytest.approx(edit.reached, abs=1e-5)
+
+
+def test_the_slope_is_that_of_the_logit_through_the_gate() -> None:
+    model = subject(conv_kernel=0)
+    prompt = (0, 5, 9, 7, 5, 9, 7)  # the n-gram stands in it twice
+    encoded = encode(model, [list(prompt)])
+    sites = {layer: f"blocks.{layer}.engram.hook_rows" for layer in (1, 2)}
+    rec = record(model, encoded, sites=list(sites.values()))
+    reads = {layer: rec[site][0] for layer, site in sites.items()}
+    rise = Rise(model=model, encoded=encoded, target=TARGET, columns=(0, 4), reads=reads)
+    generator = torch.Generator().manual_seed(3)
+    change = torch.randn(2, 2, 5, generator=generator) / 4
+    direction = torch.randn(2, 2, 5, generator=generator) / 100
+    _, slope = rise.at(change)
+    up, down = rise.at(change + direction)[0], rise.at(change - direction)[0]
+    assert up - down == pytest.approx(2 * float((slope * direction).sum()), rel=0.02, abs=2e-5)
+    direct = rise.at(change, still=HELD_STILL)[1]
+    assert not torch.allclose(direct, slope, rtol=0.1)
+
+
+def test_edits_of_the_planted_model_are_reached_where_the_value_can_carry_them() -> None:
+    model = planted.build()
+    before = tables(model)
+    facts = planted.facts()
+    words = ("cev nax bim tiv", "pex oru dal fen", "yod wim jat gol", "hep lak ruo mun")
+    for text, fact in zip(words, facts, strict=False):
+        edit = editing.plan(model, text, fact.target, strength=4.0)
+        assert edit.reached == pytest.approx(4.0, rel=0.05)
+        assert edit.closed_form < 2.0  # its key shuts the gate, which the closed form holds still
+        with editing.applied(model, edit):
+            logits = record(model, torch.tensor([edit.prompt])).logits[0, -1]
+            assert set(logits.topk(2).indices.tolist()) >= {fact.target_id}  # beside the word itself
+    assert all(torch.equal(old, new) for old, new in zip(before, tables(model), strict=True))
 
 
 def test_rows_changed_in_between_are_left_and_said() -> None:

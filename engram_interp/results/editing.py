@@ -61,7 +61,7 @@ class EditReport(Result):
             "change_norm": floats("edit", "1", "norm of the change of all rows"),
             "wanted": floats("edit", "logit", "rise of the target's logit, less the mean, asked for"),
             "closed_form": floats("edit", "logit", "rise at the edit's prompt by the closed form alone"),
-            "reached": floats("edit", "logit", "rise at the edit's prompt after corrections"),
+            "reached": floats("edit", "logit", "rise at the edit's prompt after the search"),
             "occurrences": ints("edit", "reads", "times the n-gram ends in the texts"),
             **_conditions(),
             "composed": floats("", "1", "gain of log-probability together over the sum of gains alone"),
