@@ -34,7 +34,7 @@ def usefulness(
     per_document: int = 8,
     n_boot: int = 1000,
     seed: int = 0,
-    n_inits: int = 3,
+    n_inits: int = 20,
     init_documents: int = INIT_DOCUMENTS,
     batch_size: int = 16,
 ) -> GateUsefulness:

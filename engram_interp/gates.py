@@ -14,6 +14,7 @@ from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.memories import engram_of
 from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.gate_information import information
 from engram_interp.gate_nulls import (
     INIT_DOCUMENTS,
     counted,
@@ -26,10 +27,11 @@ from engram_interp.gate_nulls import (
 from engram_interp.gate_selectivity import OTHERS, selectivity
 from engram_interp.gate_usefulness import usefulness
 from engram_interp.metrics import bootstrap, gate_stats, ranks
+from engram_interp.metrics import information as measures
 from engram_interp.provenance import describe, too_few
 from engram_interp.results import GateReading, GateStatistics
 
-__all__ = ["NULLS", "OTHERS", "read", "selectivity", "statistics", "usefulness"]
+__all__ = ["NULLS", "OTHERS", "information", "read", "selectivity", "statistics", "usefulness"]
 
 NULLS = ("untrained", "rows permuted", "queries permuted")
 """The model at its own initialisation; rows swapped among positions of the same prompt; queries swapped
@@ -90,9 +92,10 @@ def statistics(
             taken on the same ones).
 
     Returns:
-        Per memory layer and stream, the statistics, their nulls, and the Kolmogorov-Smirnov distance to
-        each; and where every statistic ranks among the initialisations, each alone and all together. A
-        null that cannot be made (no fresh copy of a wrapped module) is missing, with the reason.
+        Per memory layer and stream, the statistics, their nulls, and the Kolmogorov-Smirnov distance and the
+        KL divergence of the densities to each; and where every statistic ranks among the initialisations,
+        each alone and all together. A null that cannot be made (no fresh copy of a wrapped module) is
+        missing, with the reason.
     """
     encoded = encode(model, texts)
     gate, mask = gates_of(model, encoded)
@@ -100,7 +103,7 @@ def statistics(
     documents = np.broadcast_to(np.arange(len(mask))[:, None], mask.shape)[mask]
     kept = gate_stats.kept_gates(gate, mask)
     variables: dict[str, Any] = _summary(gate, mask, documents, bins=bins, n_boot=n_boot, seed=seed)
-    distance = np.full((len(NULLS), *gate.shape[-2:]), np.nan)
+    distance, divergence = np.full((2, len(NULLS), *gate.shape[-2:]), np.nan)
     for index, name in enumerate(NULLS):
         if name not in nulls:
             continue
@@ -108,9 +111,10 @@ def statistics(
         for key, value in null.items():
             empty = np.full((len(NULLS), *value.shape), np.nan)
             variables.setdefault(f"null_{key}", empty)[index] = value
+        divergence[index] = measures.divergence(variables["density"], null["density"])
         distance[index] = gate_stats.ks_distance(kept, gate_stats.kept_gates(nulls[name], mask))
-    variables["distance"] = distance
-    reasons = {v: missing for v in variables if missing and (v.startswith("null_") or v == "distance")}
+    variables |= {"distance": distance, "divergence": divergence}
+    reasons = {v: missing for v in variables if missing and v.startswith(("null_", "distance", "divergence"))}
     bounds = [v for v in variables if v.endswith(("_low", "_high"))]
     few = encoded.part(slice(0, init_documents))
     own = (gate[:init_documents, : few.tokens.shape[1]], mask[:init_documents, : few.tokens.shape[1]])

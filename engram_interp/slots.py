@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from engram_interp.capture import windows
-from engram_interp.capture.encode import encode
+from engram_interp.capture.encode import Encoded, encode
+from engram_interp.capture.hits import own_counts
 from engram_interp.capture.memories import memory_of
 from engram_interp.capture.record import record
 from engram_interp.capture.windows import NOTHING
@@ -61,7 +62,8 @@ def lookup(model: SubjectModel, text: Any) -> SlotLookup:
 
     Returns:
         Per token, memory layer and column: the address (absolute row, offsets included), the row's
-        norm, its signed share of the value vector, and its hits in training where the checkpoint tells.
+        norm, its signed share of the value vector, and its hits in training where the checkpoint tells;
+        per token and order how often training saw the n-gram itself, where that was counted.
 
     Raises:
         InputError: If the model has no memory, no hash layout is known, or the rows it read are not those
@@ -100,12 +102,21 @@ def lookup(model: SubjectModel, text: Any) -> SlotLookup:
             "order": np.repeat(np.arange(2, layout.max_order + 1), layout.heads),
             "head": np.tile(np.arange(layout.heads), layout.max_order - 1),
             "ngram": _ngrams(model, lagged),
+            "count": _counts(model, rec.encoded),
             "token_id": rec.tokens[0].numpy(),
             "token_text": np.asarray([model.token_text(int(i)) for i in rec.tokens[0]], dtype=object),
         },
         provenance=describe(model, rec.encoded),
         missing=_reasons(model, hits, np.stack(constants)),
     )
+
+
+def _counts(model: SubjectModel, encoded: Encoded) -> np.ndarray:
+    """How often training saw the n-gram of each order that ends at each token, NaN where not known."""
+    assert model.layout is not None
+    orders = range(2, model.layout.max_order + 1)
+    found = np.stack([own_counts(model, encoded, order=order)[0] for order in orders], axis=1)
+    return np.where(found < 0, np.nan, found)
 
 
 def _reasons(model: SubjectModel, hits: np.ndarray, share_bias: np.ndarray) -> dict[str, str]:

@@ -23,7 +23,8 @@ from engram_interp.results import AblationEffect, open_bundle
 from tests import support
 
 LAYERS = ["depth", "lens-engram", "lens-baseline", "lens-depth", "stitching", "second-opinions"]
-PARTS = [*LAYERS, "gates", "gate-statistics", "gate-selectivity", "gate-usefulness", "ablation"]
+PARTS = [*LAYERS, "gates", "gate-statistics", "gate-selectivity", "gate-information", "gate-usefulness"]
+PARTS += ["ablation"]
 DOCUMENTS = 26
 
 

@@ -195,6 +195,9 @@ def _stages(
             "gate selectivity", 10, "gate-selectivity", lambda: gates.selectivity(engram, prompts, **drawn)
         ),
         where_possible(
+            "gate information", 17, "gate-information", lambda: gates.information(engram, prompts, seed=seed)
+        ),
+        where_possible(
             "gate usefulness",
             24,
             "gate-usefulness",

@@ -6,10 +6,18 @@ from typing import Any
 
 import xarray as xr
 
-from engram_interp.results import GateReading, GateSelectivity, GateStatistics, GateUsefulness, wording
+from engram_interp.results import (
+    GateInformation,
+    GateReading,
+    GateSelectivity,
+    GateStatistics,
+    GateUsefulness,
+    wording,
+)
 from engram_interp.views.markup import Html
 from engram_interp.views.memory_tables import (
     contrast_table,
+    information_table,
     initialisation_table,
     strata_table,
     usefulness_table,
@@ -41,6 +49,11 @@ _SELECTIVITY = (
     "of these texts that shares a row with it, a harder test. The grey range is that of untrained gates: "
     "only what lies beyond it was learnt. An AUC away from 0.5 says that the gate tells the two apart. It "
     "does not say that what it lets in is right, nor that it helps; the next section tests that."
+)
+_INFORMATION = (
+    "How much the height of a gate tells of what its token is, in nats (0: nothing). Keys and queries are "
+    "made of the tokens, so an untrained gate tells something too: only what lies beyond the grey range was "
+    "learnt. To tell a token's kind apart is not to know whether its memory helps."
 )
 _STRATA = (
     "By training: tokens sorted by how often it saw their longest n-gram, by the n-gram's own count where "
@@ -85,7 +98,11 @@ def gate_sections(
     ]
 
 
-def test_sections(selectivity: GateSelectivity | None, usefulness: GateUsefulness | None) -> list[Section]:
+def test_sections(
+    selectivity: GateSelectivity | None,
+    information: GateInformation | None,
+    usefulness: GateUsefulness | None,
+) -> list[Section]:
     """Whether the gates choose, and whether they are open where the memory helps.
 
     A test that could not be made is None; the page's notes say why.
@@ -96,6 +113,15 @@ def test_sections(selectivity: GateSelectivity | None, usefulness: GateUsefulnes
         shown = [selectivity.plot(), contrast_table(data), _STRATA, strata_table(data)]
         sections.append(
             Section(title="Do the gates choose?", parts=[selectivity.summary(), _SELECTIVITY, *shown])
+        )
+    if information is not None:
+        shown = [information.plot(), information_table(information.data)]
+        sections.append(
+            Section(
+                title="What do the gates tell of a token?",
+                parts=[information.summary(), _INFORMATION, *shown],
+                fold="closed",
+            )
         )
     if usefulness is not None:
         shown = [usefulness.plot(), usefulness_table(usefulness.data)]

@@ -16,6 +16,7 @@ from engram_interp.results import (
     AblationEffect,
     ConvergenceResult,
     DepthResult,
+    GateInformation,
     GateReading,
     GateSelectivity,
     GateStatistics,
@@ -84,6 +85,7 @@ def page(found: Findings) -> str:
         ),
         *gates.test_sections(
             _part_if_there(found, "gate-selectivity", GateSelectivity),
+            _part_if_there(found, "gate-information", GateInformation),
             _part_if_there(found, "gate-usefulness", GateUsefulness),
         ),
         memory.ablation_section(

@@ -14,6 +14,7 @@ from engram_interp.results.bundle import Bundle, open_bundle
 from engram_interp.results.bundle_writer import write_bundle
 from engram_interp.results.depth import DepthResult
 from engram_interp.results.editing import EditReport
+from engram_interp.results.gate_information import GateInformation
 from engram_interp.results.gate_tests import GateSelectivity, GateUsefulness
 from engram_interp.results.gates import GateReading, GateStatistics
 from engram_interp.results.lens import ConvergenceResult, LensTable
@@ -33,6 +34,7 @@ __all__ = [
     "ConvergenceResult",
     "DepthResult",
     "EditReport",
+    "GateInformation",
     "GateReading",
     "GateSelectivity",
     "GateStatistics",

@@ -39,7 +39,14 @@ def _statistics() -> dict[str, Variable]:
         for name, variable in found.items()
     }
     distance = floats(f"null {cell}", "1", "Kolmogorov–Smirnov distance to the null")
-    return {**found, **nulls, "distance": distance, **_ranks(cell)}
+    apart = floats(f"null {cell}", "nats", "KL of the density to the null's")
+    return {
+        **found,
+        **nulls,
+        "distance": distance,
+        "divergence": replace(apart, optional=True),
+        **_ranks(cell),
+    }
 
 
 def _ranks(cell: str) -> dict[str, Variable]:

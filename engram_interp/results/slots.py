@@ -1,6 +1,6 @@
 """Slots: which rows of the memory each token read, and how much of the value each gave."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from engram_interp.views.tokens import visible
 
 _SLOT = "token layer column"
 _NO_HITS = "the model's training hits are not known"
+_NO_COUNT = "no n-gram of this order ends here, or it was not counted in the training text"
 
 
 @register
@@ -41,6 +42,12 @@ class SlotLookup(Result):
             "order": ints("column", "tokens", "order n of the column's n-gram"),
             "head": ints("column", "1", "hash head of the column"),
             "ngram": texts("token order_index", "canonical n-gram that ends at the token"),
+            "count": replace(
+                floats(
+                    "token order_index", "occurrences", "times training saw that n-gram", missing=_NO_COUNT
+                ),
+                optional=True,
+            ),
             "token_id": ints("token", "id", "token id"),
             "token_text": texts("token", "token text"),
             "gate": floats("token layer stream", "1", "gate; 0 shut, 0.5 neutral, 1 open"),

@@ -63,6 +63,27 @@ def contrast_table(data: xr.Dataset) -> Html:
     )
 
 
+def information_table(data: xr.Dataset) -> Html:
+    """What each gate tells of its token, beside untrained and permuted gates.
+
+    Args:
+        data: information [feature, layer, stream] with its interval and ``null_``, permuted_p, correlation
+            with its interval, n_tokens [feature].
+    """
+    rows: list[list[Cell]] = []
+    for feature in data["feature"].values:
+        for at in _cells(data.sel(feature=feature)):
+            told = [
+                *estimate(at, "information"),
+                interval(at, "null_information"),
+                measured(at["permuted_p"]),
+            ]
+            rows.append([str(feature), *_where(at), int(at["n_tokens"]), *told, *estimate(at, "correlation")])
+    headers = ["what the token is", *_PLACE, "tokens", "information (nats)", _INTERVAL, _UNTRAINED]
+    caption = "Mutual information of gate and token; ρ: Spearman's, of what is ordered."
+    return table([*headers, "permuted p", "ρ", _INTERVAL], rows, caption=caption)
+
+
 def strata_table(data: xr.Dataset) -> Html:
     """The mean gate by how often training saw the n-gram, rarest first.
 

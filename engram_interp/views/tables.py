@@ -252,7 +252,8 @@ def slot_table(data: xr.Dataset, *, token: int, layer: int) -> Html:
 
     Args:
         data: address, row_norm, share, hits [token, layer, column], share_bias[token, layer],
-            order[column], head[column], ngram[token, order_index], token_text[token].
+            order[column], head[column], ngram[token, order_index], token_text[token], and where the n-grams
+            were counted count[token, order_index].
         token: position, counted from 0.
         layer: a memory layer, counted from 0.
     """
@@ -262,16 +263,18 @@ def slot_table(data: xr.Dataset, *, token: int, layer: int) -> Html:
             f"memory layers {', '.join(str(v) for v in data['layer'].values)}."
         )
     chosen = data.sel(token=token, layer=layer)
+    counted = "count" in data and bool(data["count"].notnull().any())
     rows: list[list[Cell]] = []
     for column in range(data.sizes["column"]):
         slot = chosen.isel(column=column)
         order = int(slot["order"])
         ngram = Token(text=str(chosen["ngram"].sel(order_index=order).item()))
         numbers = [measured(slot[name], change=name == "share") for name in SLOT_NUMBERS]
-        rows.append([order, int(slot["head"]), ngram, *numbers])
+        own = [measured(chosen["count"].sel(order_index=order))] if counted else []
+        rows.append([order, int(slot["head"]), ngram, *numbers, *own])
     unused = Missing(reason="the bias is no row of the table")
     bias = measured(chosen["share_bias"], change=True)
-    rows.append(["bias", unused, unused, unused, unused, bias, unused])
+    rows.append(["bias", unused, unused, unused, unused, bias, unused, *([unused] if counted else [])])
     text = visible(str(chosen["token_text"].item()))
     caption = f"Memory read at token {token} {text}, layer {layer} (counted from 0; the paper counts from 1)."
     headers = [
@@ -282,5 +285,6 @@ def slot_table(data: xr.Dataset, *, token: int, layer: int) -> Html:
         "row norm",
         "share of |value|²",
         "hits in training",
+        *(["n-gram's own count"] if counted else []),
     ]
     return table(headers, rows, caption=caption)
