@@ -17,6 +17,7 @@ from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.gate_nulls import INIT_DOCUMENTS, counted, gate_sites, gates_of, initialisations
+from engram_interp.memory.index import Progress, quiet
 from engram_interp.metrics import information as measures
 from engram_interp.metrics import ranks
 from engram_interp.provenance import describe, too_few
@@ -37,6 +38,7 @@ def information(
     seed: int = 0,
     n_inits: int = 10,
     init_documents: int = INIT_DOCUMENTS,
+    progress: Progress = quiet,
 ) -> GateInformation:
     """Mutual information of every gate with what its token is, and its rank correlation with counts.
 
@@ -52,6 +54,7 @@ def information(
         seed: Of the permutations and the initialisations.
         n_inits: Fresh initialisations, of which the range is given; 0 for none.
         init_documents: Prompts for these, the first ones.
+        progress: Called with the share done of the initialisations and what comes next; `print` will do.
 
     Returns:
         Per feature, memory layer and stream: nats with intervals over documents (jackknife), the range over
@@ -67,7 +70,9 @@ def information(
     variables = _measured(gate[mask], classes, ordered, documents)
     variables["permuted_p"] = _permuted(gate[mask], classes, documents, n=n_permutations, seed=seed)
     variables["n_tokens"] = np.array([(classes[name] >= 0).all(0).sum() for name in FEATURES])
-    null, unknown = _null(model, encoded.part(slice(0, init_documents)), n_inits=n_inits, seed=seed)
+    null, unknown = _null(
+        model, encoded.part(slice(0, init_documents)), n_inits=n_inits, seed=seed, progress=progress
+    )
     bounds = [name for name in variables if name.endswith(_ENDS[1:])]
     why = "not marked, not counted or not ordered, or it does not vary in these texts"
     missing = dict.fromkeys([*variables], why) | too_few(len(np.unique(documents)), bounds)
@@ -193,7 +198,9 @@ def _permuted(
     return out
 
 
-def _null(model: SubjectModel, few: Encoded, *, n_inits: int, seed: int) -> tuple[dict[str, np.ndarray], str]:
+def _null(
+    model: SubjectModel, few: Encoded, *, n_inits: int, seed: int, progress: Progress
+) -> tuple[dict[str, np.ndarray], str]:
     """Mean, smallest and largest of every information over fresh initialisations, or why there are none."""
     drawn, reason = list[np.ndarray](), "" if n_inits else "no initialisations asked for"
     if model.rebuild is None:
@@ -203,7 +210,7 @@ def _null(model: SubjectModel, few: Encoded, *, n_inits: int, seed: int) -> tupl
         mask = counted(model, record(model, few, logits=False))
         _, classes, _ = _features(model, few, mask)
         documents = np.broadcast_to(np.arange(len(mask))[:, None], mask.shape)[mask]
-        for fresh in initialisations(model, n_inits, seed=seed):
+        for fresh in initialisations(model, n_inits, seed=seed, progress=progress):
             drawn.append(_measured(gates_of(fresh, few)[0][mask], classes, {}, documents)["information"])
     stack = np.stack(drawn or [np.full(shape, np.nan)])
     parts = zip(_ENDS, (stack.mean(0), stack.min(0), stack.max(0)), strict=True)

@@ -13,6 +13,7 @@ from engram_interp.capture.record import Recording, record
 from engram_interp.checkpoints.native import subject_of
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
+from engram_interp.memory.index import Progress, quiet
 from engram_interp.memory.module import Engram
 from engram_interp.model.transformer import HookedEngramTransformer
 
@@ -76,7 +77,9 @@ def untrained(model: SubjectModel) -> SubjectModel:
     return replace(model, module=fresh, name="untrained")
 
 
-def initialisations(model: SubjectModel, count: int, *, seed: int) -> Iterator[SubjectModel]:
+def initialisations(
+    model: SubjectModel, count: int, *, seed: int, progress: Progress = quiet
+) -> Iterator[SubjectModel]:
     """The untrained model, drawn anew `count` times.
 
     A model of ours is one module drawn again each time, so look at one before asking for the next. Any
@@ -86,10 +89,12 @@ def initialisations(model: SubjectModel, count: int, *, seed: int) -> Iterator[S
         model: The model.
         count: How many.
         seed: Of the seeds, which have 32 bits: torch's generator keeps no more.
+        progress: Called with the share done, in [0, 1], and what comes next.
     """
     seeds = np.random.SeedSequence(seed).generate_state(count).tolist()
     fresh: SubjectModel | None = None
-    for number in seeds:
+    for done, number in enumerate(seeds):
+        progress(done / count, f"initialisation {done + 1} of {count}")
         if fresh is None or not isinstance(fresh.module, HookedEngramTransformer):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(number)
@@ -98,3 +103,5 @@ def initialisations(model: SubjectModel, count: int, *, seed: int) -> Iterator[S
             fresh.module.cfg = replace(fresh.module.cfg, init_seed=number)
             fresh.module.reset_parameters()
         yield fresh
+    if count:
+        progress(1.0, "done")

@@ -24,6 +24,7 @@ from engram_interp.gate_nulls import (
     initialisations,
     recomputable,
 )
+from engram_interp.memory.index import Progress, quiet
 from engram_interp.metrics import contrast
 from engram_interp.metrics.bootstrap import Estimate, mean_interval
 from engram_interp.provenance import describe, too_few
@@ -45,6 +46,7 @@ def selectivity(
     seed: int = 0,
     n_inits: int = 10,
     init_documents: int = INIT_DOCUMENTS,
+    progress: Progress = quiet,
 ) -> GateSelectivity:
     """Whether gates prefer a token's own memory, often-seen n-grams and the ends of entities.
 
@@ -56,6 +58,7 @@ def selectivity(
         seed: Of the partners, the bootstrap and the initialisations.
         n_inits: Fresh initialisations, of which the range of every AUC and difference is given; 0 for none.
         init_documents: Prompts for these, the first ones.
+        progress: Called with the share done of the initialisations and what comes next; `print` will do.
 
     Returns:
         Per memory layer and stream: AUC of the gate on own rows against other rows at the same query
@@ -71,7 +74,9 @@ def selectivity(
     for part, reasons in (_by_hits(tokens, **drawn), _entities(tokens, **drawn)):
         variables |= part
         missing |= reasons
-    null, reasons = _null(model, encoded.part(slice(0, init_documents)), n_inits=n_inits, seed=seed)
+    null, reasons = _null(
+        model, encoded.part(slice(0, init_documents)), n_inits=n_inits, seed=seed, progress=progress
+    )
     variables |= null
     bounds = [v for v in variables if v.endswith(("_low", "_high")) and not v.startswith("null_")]
     return GateSelectivity.from_arrays(
@@ -219,7 +224,7 @@ def _entities(tokens: _Tokens, *, n_boot: int, seed: int) -> tuple[dict[str, Any
 
 
 def _null(
-    model: SubjectModel, few: Encoded, *, n_inits: int, seed: int
+    model: SubjectModel, few: Encoded, *, n_inits: int, seed: int, progress: Progress
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Smallest, mean and largest value of every number over fresh initialisations."""
     names = ("conflict_auc", "entity_difference", "entity_auc")
@@ -228,7 +233,7 @@ def _null(
         name: [np.full((len(OTHERS), *shape) if "conflict" in name else shape, np.nan)] for name in names
     }
     if model.rebuild is not None and n_inits:
-        for fresh in initialisations(model, n_inits, seed=seed):
+        for fresh in initialisations(model, n_inits, seed=seed, progress=progress):
             tokens = _Tokens(fresh, few, seed=seed)
             once = {**_conflict(tokens, n_boot=1, seed=seed)[0], **_entities(tokens, n_boot=1, seed=seed)[0]}
             for name in names:

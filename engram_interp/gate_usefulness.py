@@ -17,6 +17,7 @@ from engram_interp.capture.encode import Encoded, encode
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.gate_nulls import INIT_DOCUMENTS, gate_sites, initialisations
+from engram_interp.memory.index import Progress, quiet
 from engram_interp.metrics import contrast
 from engram_interp.metrics.bootstrap import mean_interval
 from engram_interp.provenance import describe, too_few
@@ -37,6 +38,7 @@ def usefulness(
     n_inits: int = 20,
     init_documents: int = INIT_DOCUMENTS,
     batch_size: int = 16,
+    progress: Progress = quiet,
 ) -> GateUsefulness:
     """Δloss of sampled tokens with their gate shut, and whether the gate tells where that costs something.
 
@@ -50,6 +52,7 @@ def usefulness(
         n_inits: Fresh initialisations, of which the range of the AUC is given; 0 for none.
         init_documents: Prompts for these, the first ones.
         batch_size: Sampled tokens per forward pass.
+        progress: Called with the share done of the initialisations and what comes next; `print` will do.
 
     Returns:
         Per sampled token the gate and, per memory layer, the Δloss in nats; per layer the mean Δloss and
@@ -73,7 +76,7 @@ def usefulness(
     if model.rebuild is not None and n_inits:
         few = encoded.part(slice(0, init_documents))
         chosen = row < len(few)
-        for fresh in initialisations(model, n_inits, seed=seed):
+        for fresh in initialisations(model, n_inits, seed=seed, progress=progress):
             once = _shut(fresh, few, row[chosen], position[chosen], batch_size=batch_size)
             null.append(_aucs(*once, row[chosen], n_boot=1, seed=seed)["auc"])
     stack = np.stack(null[1:] or null)

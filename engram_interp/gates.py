@@ -26,6 +26,7 @@ from engram_interp.gate_nulls import (
 )
 from engram_interp.gate_selectivity import OTHERS, selectivity
 from engram_interp.gate_usefulness import usefulness
+from engram_interp.memory.index import Progress, quiet
 from engram_interp.metrics import bootstrap, gate_stats, ranks
 from engram_interp.metrics import information as measures
 from engram_interp.provenance import describe, too_few
@@ -77,6 +78,7 @@ def statistics(
     bins: int = 40,
     n_inits: int = 40,
     init_documents: int = INIT_DOCUMENTS,
+    progress: Progress = quiet,
 ) -> GateStatistics:
     """Mean, spread and quantiles of every gate, each beside its nulls (see `NULLS`).
 
@@ -90,6 +92,7 @@ def statistics(
             among fewer than 39 can never be called rare at 5 %.
         init_documents: Prompts for that comparison, the first ones (the model's own statistics are then
             taken on the same ones).
+        progress: Called with the share done of the initialisations and what comes next; `print` will do.
 
     Returns:
         Per memory layer and stream, the statistics, their nulls, and the Kolmogorov-Smirnov distance and the
@@ -118,7 +121,7 @@ def statistics(
     bounds = [v for v in variables if v.endswith(("_low", "_high"))]
     few = encoded.part(slice(0, init_documents))
     own = (gate[:init_documents, : few.tokens.shape[1]], mask[:init_documents, : few.tokens.shape[1]])
-    ranked, unranked = _ranked(model, few, own, n_inits=n_inits, seed=seed)
+    ranked, unranked = _ranked(model, few, own, n_inits=n_inits, seed=seed, progress=progress)
     reasons |= dict.fromkeys(ranked, unranked) if unranked else {}
     return GateStatistics.from_arrays(
         coords={
@@ -140,7 +143,13 @@ def statistics(
 
 
 def _ranked(
-    model: SubjectModel, few: Encoded, own: tuple[np.ndarray, np.ndarray], *, n_inits: int, seed: int
+    model: SubjectModel,
+    few: Encoded,
+    own: tuple[np.ndarray, np.ndarray],
+    *,
+    n_inits: int,
+    seed: int,
+    progress: Progress,
 ) -> tuple[dict[str, Any], str]:
     """Every statistic among those of fresh initialisations on the same prompts, or why there are none."""
     drawn = list[np.ndarray]()
@@ -148,7 +157,9 @@ def _ranked(
     if model.rebuild is None:
         reason = f"{model.name} came without rebuild=…"
     if not reason:
-        drawn = [gates_of(fresh, few)[0] for fresh in initialisations(model, n_inits, seed=seed)]
+        drawn = [
+            gates_of(fresh, few)[0] for fresh in initialisations(model, n_inits, seed=seed, progress=progress)
+        ]
         if n_inits > 1 and all((other == drawn[0]).all() for other in drawn[1:]):
             reason = f"rebuild=… of {model.name} gives the same weights every time"
     gate, mask = own

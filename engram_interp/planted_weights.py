@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from jaxtyping import Float64, Int64
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from engram_interp.checkpoints.native import subject_of
+from engram_interp.checkpoints.native import map_digest, subject_of
 from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.memory import counts as ngram_counts
 from engram_interp.memory import hashing
 from engram_interp.memory.config import EngramConfig
 from engram_interp.memory.hashing import Layout
@@ -177,7 +179,8 @@ def build() -> SubjectModel:
             _write_facts(memory, [plan for plan in PLANS if plan.layer == layer])
     model.eval().requires_grad_(False)
     hits = {layer: count.numpy().astype(np.int64) for layer, count in training_hits().items()}
-    return subject_of(model, tokenizer, name="planted", hits=hits)
+    subject = subject_of(model, tokenizer, name="planted", hits=hits)
+    return replace(subject, counts=ngram_counts.table(**training_counts()))
 
 
 def _write_topics(model: HookedEngramTransformer) -> None:
@@ -219,3 +222,26 @@ def training_hits() -> dict[int, Tensor]:
     for plan in PLANS:
         counts[plan.layer][list(rows_holding(plan))] = plan.hits
     return counts
+
+
+def training_counts() -> dict[str, Any]:
+    """What `memory.counts.table` takes: the n-grams of every fact's prompt, read as often as its hits say."""
+    token_map, layout = _hash()
+    n_ids = int(token_map.max()) + 1
+    texts = [["<|endoftext|>", *plan.before.split(), *plan.words] for plan in PLANS]
+    rows = [np.array([token_map[token_id(word)] for word in text], np.int64) for text in texts]
+    keys, counts = dict[int, np.ndarray](), dict[int, np.ndarray]()
+    for order in range(1, layout.max_order + 1):
+        windows = [np.lib.stride_tricks.sliding_window_view(row, order) for row in rows]
+        often = np.repeat([plan.hits for plan in PLANS], list(map(len, windows)))
+        found = ngram_counts.keys_of(np.concatenate(windows), n_ids=n_ids)
+        keys[order], place = np.unique(found, return_inverse=True)
+        counts[order] = np.bincount(place, weights=often).astype(np.int64)
+    facts = {
+        "tokens": sum(plan.hits * len(row) for plan, row in zip(PLANS, rows, strict=True)),
+        "source": "the plan: every fact's prompt, as often as its hits",
+        "text_sha256": "none",
+        "token_map_sha256": map_digest(token_map),
+        "complete": True,
+    }
+    return {"keys": keys, "counts": counts, "n_ids": n_ids, "facts": facts}

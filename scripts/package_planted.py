@@ -6,9 +6,10 @@ python scripts/package_planted.py
 import argparse
 from pathlib import Path
 
-from engram_interp import planted
+from engram_interp import planted, planted_weights
 from engram_interp.checkpoints.files import file_digest
 from engram_interp.checkpoints.native import save_native
+from engram_interp.memory import counts as ngram_counts
 from engram_interp.model.transformer import HookedEngramTransformer
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     assert isinstance(model.module, HookedEngramTransformer)
     hits = list(planted.training_hits().values())
     folder = save_native(args.out, model.module, tokenizer=model.tokenizer, hits=hits)
+    ngram_counts.write(folder / ngram_counts.FILE, **planted_weights.training_counts())
     print(f"{folder}: weights {file_digest(folder / 'model.safetensors')}")
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engram_interp import planted, slots
+from engram_interp import editing, planted, slots
 from engram_interp.checkpoints import SubjectModel, load_model
+from engram_interp.errors import InputError
 from engram_interp.model.transformer import HookedEngramTransformer
 
 FACTS = planted.facts()
@@ -143,3 +144,11 @@ def test_an_untrained_copy_knows_nothing(model: SubjectModel) -> None:
         _, cache = fresh.run_with_cache(model.to_tokens(fact.prompt))
         gate = cache[f"blocks.{fact.layer}.engram.hook_gate"]
         assert float(gate.max()) < largest < fact.gate
+
+
+def test_words_that_the_tokenizer_does_not_know_are_named(model: SubjectModel) -> None:
+    with pytest.warns(UserWarning, match=r"words that planted does not know, .*: Paris, moon\."):
+        data = slots.lookup(model, "nax Paris zor moon Paris").data
+    assert "does not know" in data.attrs["notes"]
+    with pytest.raises(InputError, match="target wants a token that planted knows, got ' Rome'"):
+        editing.plan(model, "nax yod zor vel", " Rome")

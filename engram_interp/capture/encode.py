@@ -3,6 +3,7 @@
 import hashlib
 import json
 import operator
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -127,7 +128,7 @@ def encode(model: SubjectModel, texts_or_ids: Any, *, limit: int | None = None) 
         entities=tuple(tuple(k for e, k in es.items() if e < n) for es, n in zip(ends, kept, strict=True)),
         names=tuple(prompts.ids),
         texts=tuple(prompts.texts),
-        notes=notes,
+        notes=(*notes, *_warned(model, prompts)),
         source=_digest([prompts.texts, prompts.entities]),
         tokenizer=tokenizer_digest(model.tokenizer),
     )
@@ -163,7 +164,36 @@ def single_token(model: SubjectModel, given: str | int, name: str) -> int:
             f"{name} wants one token, got {given!r}, which is {len(ids)} ({listed}); give the id of one "
             f"token, such as {name}={ids[0] if ids else 0}, or a text that is one (a leading space counts)."
         )
+    if isinstance(given, str) and _unknown(model, given):
+        raise InputError(
+            f"{name} wants a token that {model.name} knows, got {given!r}, which its tokenizer does not; "
+            "give a word of its vocabulary."
+        )
     return ids[0]
+
+
+def _unknown(model: SubjectModel, text: str) -> list[str]:
+    """The words of a text that the tokenizer has no token for."""
+    mark = getattr(model.tokenizer.model, "unk_token", None)
+    if not mark:
+        return []
+    found = model.tokenizer.encode(text, add_special_tokens=False)
+    unknown, words = model.tokenizer.token_to_id(mark), zip(found.ids, found.offsets, strict=True)
+    every = [text[start:end].strip() for token, (start, end) in words if token == unknown]
+    return [word for word in dict.fromkeys(every) if word != mark]
+
+
+def _warned(model: SubjectModel, prompts: PromptSet) -> tuple[str, ...]:
+    """One sentence for every prompt that holds words the tokenizer does not know; said as a warning too."""
+    said = []
+    for name, text in zip(prompts.ids, prompts.texts, strict=True):
+        if words := _unknown(model, text):
+            said.append(
+                f"Prompt {name!r} holds words that {model.name} does not know, all read as one and the same: "
+                f"{', '.join(words)}."
+            )
+            warnings.warn(said[-1], stacklevel=3)
+    return tuple(said)
 
 
 def _is_ids(value: Any) -> bool:

@@ -21,10 +21,13 @@ Neighbours = dict[tuple[int, int], tuple[int, int, list[tuple[str, int]]]]
 EXAMPLE = """\b
 Examples:
   engram-interp slots wiki-nano --text "President of the United States"
+  engram-interp slots wiki-nano --text "President of the United States" --token -1 --layer 4
   engram-interp slots runs/mine --ids 0,312,77 --json > slots.json
   engram-interp slots planted --text "nax yod zor vel"
   engram-interp slots wiki-nano --text "United States" --index wiki.index"""
 
+_SHOWN = 6
+"""Tokens in a table where none is named."""
 _PER_SLOT = ("address", "row_norm", "share", "hits")
 
 
@@ -43,6 +46,10 @@ def slots(
         Path | None,
         typer.Option(metavar="DIR", help="An index of a text (engram-interp index): who else lives there."),
     ] = None,
+    token: Annotated[
+        int | None, typer.Option(metavar="N", help="Only this token; negative counts from the end.")
+    ] = None,
+    layer: Annotated[int | None, typer.Option(metavar="N", help="Only this memory layer.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> None:
     """Show what every token of a prompt reads from the memory.
@@ -50,8 +57,8 @@ def slots(
     For each token, memory layer, order and head: the canonical n-gram, the address (absolute row of the
     layer's table), the row's norm, its hits in training, and its signed share of the value vector.
     With --index also the row's distinct n-grams in the indexed text, and the most frequent other one.
-    Layers and tokens count from 0. The JSON holds the same as arrays [token][layer][column] and as
-    records, one a slot; null is what is not known.
+    Layers and tokens count from 0. The table shows the last 6 tokens where none is named. The JSON holds
+    the same as arrays [token][layer][column] and as records, one a slot; null is what is not known.
     """
     if (text is None) == (ids is None):
         raise typer.BadParameter("give either --text or --ids, not both and not none.")
@@ -63,7 +70,9 @@ def slots(
 
     subject = load_model(model)
     opened = None if index is None else open_index(index, subject)
-    found = lookup(subject, prompt)
+    found = _chosen(lookup(subject, prompt), token, layer)
+    if not as_json and token is None:
+        found = _last(found)
     others = {} if opened is None else neighbours(subject, opened, found)
     if notes := str(found.data.attrs.get("notes", "")):
         typer.echo(notes, err=True)
@@ -71,6 +80,34 @@ def slots(
         typer.echo(json.dumps(as_object(found, others), ensure_ascii=False, allow_nan=False))
     else:
         typer.echo("\n".join(as_lines(found, others)))
+
+
+def _chosen(found: "SlotLookup", token: int | None, layer: int | None) -> "SlotLookup":
+    """One token, one layer, or all of them."""
+    from engram_interp.results import SlotLookup
+
+    data, length = found.data, found.data.sizes["token"]
+    if token is not None and not -length <= token < length:
+        raise InputError(f"--token {token} lies outside the prompt, whose tokens run from 0 to {length - 1}.")
+    layers = data["layer"].values.tolist()
+    if layer is not None and layer not in layers:
+        raise InputError(f"Layer {layer} reads no memory; layers that do: {layers}.")
+    data = data if token is None else data.isel(token=[token % length])
+    return SlotLookup(data=data if layer is None else data.sel(layer=[layer]))
+
+
+def _last(found: "SlotLookup") -> "SlotLookup":
+    """The last tokens, and a line on what is left out."""
+    from engram_interp.results import SlotLookup
+
+    left_out = found.data.sizes["token"] - _SHOWN
+    if left_out <= 0:
+        return found
+    typer.echo(
+        f"Tokens 0 … {left_out - 1} are left out; name one with --token, or take all of them with --json.",
+        err=True,
+    )
+    return SlotLookup(data=found.data.isel(token=slice(left_out, None)))
 
 
 def _parsed(ids: str) -> list[int]:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -82,7 +83,7 @@ def write(
     counts: Mapping[int, Int64[np.ndarray, " _key"]],
     *,
     n_ids: int,
-    facts: Mapping[str, object],
+    facts: Mapping[str, Any],
 ) -> None:
     """Write a table.
 
@@ -114,8 +115,7 @@ def read(path: Path, *, token_map_digest: str) -> NgramCounts:
             orders: Sequence[int] = facts["orders"]
             keys = {order: np.cumsum(file[f"keys{order}"], dtype=np.int64) for order in orders}
             counts = {order: file[f"counts{order}"].astype(np.int64) for order in orders}
-            n_ids, tokens = int(facts["n_ids"]), int(facts["tokens"])
-            source, digest = str(facts["source"]), str(facts["text_sha256"])
+            n_ids = int(facts["n_ids"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as cause:
         raise DamagedFileError(f"{path} cannot be read ({cause}); fetch the file again.") from cause
     if facts.get("format") != _FORMAT or facts.get("token_map_sha256") != token_map_digest:
@@ -124,14 +124,35 @@ def read(path: Path, *, token_map_digest: str) -> NgramCounts:
             "the file, or count again with scripts/count_ngrams.py."
         )
 
+    return table(keys, counts, n_ids=n_ids, facts=facts)
+
+
+def table(
+    keys: Mapping[int, Int64[np.ndarray, " _key"]],
+    counts: Mapping[int, Int64[np.ndarray, " _key"]],
+    *,
+    n_ids: int,
+    facts: Mapping[str, Any],
+) -> NgramCounts:
+    """Counts kept in memory.
+
+    Args:
+        keys: Sorted distinct keys by order.
+        counts: Their counts.
+        n_ids: Number of canonical ids.
+        facts: As for `write`; where ``complete`` is true, what is not in the table does not occur.
+    """
+    absent = 0 if facts.get("complete") else UNKNOWN
+
     def of(ids: Int64[np.ndarray, "ngram position"]) -> Int64[np.ndarray, " ngram"]:
         order = ids.shape[1]
         if order not in keys or not len(keys[order]):
             return np.full(len(ids), UNKNOWN, np.int64)
         asked = keys_of(ids, n_ids=n_ids)
         place = np.minimum(np.searchsorted(keys[order], asked), len(keys[order]) - 1)
-        return np.where(keys[order][place] == asked, counts[order][place], UNKNOWN)
+        return np.where(keys[order][place] == asked, counts[order][place], absent)
 
+    tokens, source, digest = int(facts["tokens"]), str(facts["source"]), str(facts["text_sha256"])
     return NgramCounts(of=of, tokens=tokens, source=source, text_digest=digest)
 
 

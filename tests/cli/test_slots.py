@@ -37,6 +37,23 @@ def test_the_table_is_for_reading(folder: Path) -> None:
     assert sum(line.lstrip()[:1].isdigit() for line in lines[1:]) % 12 == 0
 
 
+def test_a_long_text_shows_its_last_tokens_and_says_what_is_left_out(folder: Path) -> None:
+    text = "The Kalo of Dor and the Vel met in Dor"
+    every = json.loads(run("slots", folder / "engram", "--text", text, "--json").stdout)
+    length = len(every["token_ids"])
+    result = run("slots", folder / "engram", "--text", text)
+    assert f"Tokens 0 … {length - 7} are left out; name one with --token" in result.stderr
+    shown = {line.split()[0] for line in result.stdout.splitlines() if line.lstrip()[:1].isdigit()} - {"6"}
+    assert shown >= {str(length - 1), str(length - 5)} and str(length - 7) not in shown
+    one = run("slots", folder / "engram", "--text", text, "--token", "-1", "--layer", "2", "--json")
+    records = json.loads(one.stdout)["records"]
+    assert records == [r for r in every["records"] if (r["token"], r["layer"]) == (length - 1, 2)]
+    one_line(run("slots", folder / "engram", "--text", text, "--token", "99"), "lies outside the prompt")
+    one_line(
+        run("slots", folder / "engram", "--text", text, "--layer", "0"), "Layer 0 reads no memory", "[1, 2]"
+    )
+
+
 @pytest.mark.parametrize("arguments", [[], ["--text", "a", "--ids", "1"], ["--ids", "1,x"]])
 def test_bad_usage(folder: Path, arguments: list[str]) -> None:
     result = run("slots", folder / "engram", *arguments)
