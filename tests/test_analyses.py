@@ -75,3 +75,12 @@ def test_depth_and_gates_in_the_reduced_setting(tmp_path: Path) -> None:
     assert not bundle.problems()
     assert {"depth", "gates", "gate-statistics", "ablation"} <= set(bundle.names)
     assert {p.name for p in tmp_path.iterdir()} == {"out"}
+
+
+def test_the_memory_microscope_in_the_reduced_setting(tmp_path: Path) -> None:
+    done = _run("02_memory_microscope.py", tmp_path / "out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    verdict = done.stdout.splitlines()[-1]
+    assert "Claim “edits are local” on this pair: not resolved at this scale" in verdict
+    assert "after layer 1, memory off: " in done.stdout and "asked 6.0 logits" in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"identity.nc", "edits.nc"}
