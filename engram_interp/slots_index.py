@@ -23,6 +23,7 @@ from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory import hashing
 from engram_interp.memory import index as memory_index
 from engram_interp.memory.compression import canonical_keys
+from engram_interp.memory.counts import NgramCounts
 from engram_interp.memory.index import NgramIndex, Progress, quiet
 
 __all__ = [
@@ -97,6 +98,18 @@ class SlotIndex:
     def named(self, order: int, numbers: np.ndarray) -> list[str]:
         """N-grams as they are shown."""
         return [name_of(ids, self.names) for ids in self.ngrams.ids(order, numbers).tolist()]
+
+    def counts(self) -> NgramCounts:
+        """How often the text has each n-gram: ``replace(model, counts=index.counts())`` makes strata of it.
+
+        Strata then go by this text's n-grams wherever a result sorts by how often training saw them.
+        """
+        return NgramCounts(
+            of=self.ngrams.occurrences,
+            tokens=int(self.facts["tokens"]),
+            source=f"an index of {int(self.facts['documents']):,} documents",
+            text_digest=str(self.facts["text_sha256"]),
+        )
 
     def provenance(self, model: SubjectModel) -> dict[str, Any]:
         """Where numbers from this index come from."""

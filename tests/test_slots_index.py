@@ -1,6 +1,7 @@
 """Tests of the index of a reference text: what the model reads is what the index says, files stay whole."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,20 @@ def test_load_is_what_counting_gives(
     assert float(data["norm_by_reads"].sel(layer=1, column=0, stratum="1–4")) == pytest.approx(
         np.linalg.norm(table[:251][rare], axis=1).mean(), abs=1e-6
     )
+
+
+def test_an_index_gives_a_model_its_counts(
+    model: SubjectModel, index: SlotIndex, reads: dict[tuple[int, int], Counter[str]]
+) -> None:
+    counted = replace(model, counts=index.counts())
+    data = slots.lookup(counted, FACT.prompt).data
+    seen = 0
+    for (token, order), ngram in np.ndenumerate(data["ngram"].values):
+        if "∅" not in str(ngram):
+            address = int(data["address"].values[token, 0, 3 * order])
+            assert data["count"].values[token, order] == reads[1, address][str(ngram)] > 0
+            seen += 1
+    assert seen
 
 
 def test_an_index_of_another_model_is_refused_wherever_it_is_used(index: SlotIndex) -> None:
