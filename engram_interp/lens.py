@@ -19,6 +19,7 @@ from engram_interp.capture.source import batches, encoded_of, model_of
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.checkpoints.tuned_lens import TunedLens
 from engram_interp.errors import InputError
+from engram_interp.memory.index import Progress, quiet
 from engram_interp.metrics.bootstrap import Estimate, mean_interval
 from engram_interp.provenance import describe, too_few
 from engram_interp.results import ConvergenceResult, LensTable
@@ -63,6 +64,7 @@ def convergence(
     n_boot: int = 1000,
     seed: int = 0,
     batch_size: int = 8,
+    progress: Progress = quiet,
 ) -> ConvergenceResult:
     """Both divergences, entropy, next-token loss and top-1 agreement of every layer's lens.
 
@@ -75,6 +77,7 @@ def convergence(
         n_boot: Bootstrap samples over documents; intervals are 95 %.
         seed: Of the bootstrap.
         batch_size: Prompts per forward pass.
+        progress: Called with the share of the prompts done and what comes next; `print` will do.
 
     Returns:
         Per layer (counted from 0: the residual after that block), means over tokens in nats, with
@@ -87,6 +90,7 @@ def convergence(
     row = 0
     for output, seen in batches(source, encoded, sites, batch_size=batch_size):
         rows = slice(row, row + len(seen[sites[0]]))
+        progress(row / len(encoded), f"prompts {row + 1} to {rows.stop} of {len(encoded)}")
         tokens, counted = encoded.tokens[rows], encoded.mask[rows].clone()
         if model.separator_id is not None:
             counted &= tokens != model.separator_id
@@ -99,6 +103,7 @@ def convergence(
             values.append(_by_token(model, residuals, tokens, counted))
             document.append(counted.nonzero()[:, 0].cpu().numpy() + row)
         row = rows.stop
+    progress(1.0, "done")
     if not document:
         raise InputError("No token counts: the prompts hold nothing but separators; give prompts with text.")
     every, owner = np.concatenate(values), np.concatenate(document)

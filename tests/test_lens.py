@@ -189,3 +189,13 @@ def test_broken_residuals_name_layer_prompt_and_token(value: float, kind: str) -
         rf"'ids-3' \(token id {int(ids[3, 2])}\)",
     ):
         lens.convergence(replace(model, readout=broken), ids, batch_size=2)
+
+
+def test_progress_is_told_by_prompts() -> None:
+    told: list[tuple[float, str]] = []
+    model = support.subject(support.model_config())
+    lens.convergence(
+        model, support.documents(5), n_boot=1, batch_size=2, limit=12, progress=lambda *now: told.append(now)
+    )
+    assert told[0] == (0.0, "prompts 1 to 2 of 5")
+    assert told[-2:] == [(0.8, "prompts 5 to 5 of 5"), (1.0, "done")]
