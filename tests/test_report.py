@@ -95,7 +95,7 @@ def test_stages_are_announced_in_order(found: report.Findings, stages: list[tupl
     done = [share for share, _ in stages]
     assert done == sorted(done)
     assert (done[0], done[-1]) == (0.0, 1.0)
-    assert len(stages) == 14
+    assert len(stages) == 15
 
 
 def test_examples_point_at_entities_where_these_are_marked() -> None:
