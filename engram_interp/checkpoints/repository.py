@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
+import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from engram_interp.checkpoints.byte_ranges import LocalFile, Ranges, RemoteFile, Span, download
+from engram_interp.checkpoints.byte_ranges import LocalFile, Ranges, RemoteFile, download
+from engram_interp.checkpoints.sharded import INDEX
+from engram_interp.checkpoints.tensor_files import Place, header_length, parse_header
 from engram_interp.errors import DamagedFileError, InputError
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 _HUB = re.compile(r"^hf://([^/@]+/[^/@]+)(?:@([^/]+))?/?$")
-_LARGEST_HEADER = 100_000_000
-"""What the safetensors format allows."""
 
 
 class Repository(Protocol):
@@ -155,32 +154,30 @@ def read_object(repository: Repository, filename: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a tensor lies.
+class Matrix:
+    """A two-dimensional tensor of one-byte values, of which rows can be read.
 
     Attributes:
         file: The file that holds it.
-        dtype: As safetensors names it, "F8_E4M3" for example.
-        shape: Its shape.
-        start: Its first byte in the file.
+        place: Where it lies in the file.
     """
 
     file: Ranges
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
+    place: Place
 
-    def rows(self, rows: Sequence[int]) -> UInt8[Tensor, "row byte"]:
-        """Rows of a two-dimensional tensor of one-byte values, by number, as bytes."""
-        width = self.shape[1]
-        if not rows:
-            return torch.empty(0, width, dtype=torch.uint8)
-        spans = [(self.start + row * width, self.start + (row + 1) * width) for row in rows]
-        data = bytearray(b"".join(self.file.read(spans)))
-        return torch.frombuffer(data, dtype=torch.uint8).view(len(spans), width)
+    def rows(self, rows: Int64[np.ndarray, " row"]) -> UInt8[Tensor, "row byte"]:
+        """Rows by number, as bytes.
+
+        Raises:
+            InputError: If a row lies outside the tensor, or the file cannot be read.
+        """
+        width = self.place.row_bytes
+        spans = [(start, start + width) for start in self.place.row_starts(rows).tolist()]
+        data = np.frombuffer(b"".join(self.file.read(spans)), np.uint8)
+        return torch.from_numpy(data.reshape(-1, width).copy())
 
 
-def places(repository: Repository, names: Sequence[str]) -> dict[str, Place]:
+def matrices(repository: Repository, names: Sequence[str]) -> dict[str, Matrix]:
     """Where tensors lie, from the index and the headers of the files that hold them.
 
     Args:
@@ -192,7 +189,7 @@ def places(repository: Repository, names: Sequence[str]) -> dict[str, Place]:
         DamagedFileError: If a file is no safetensors file, or shorter than its header says.
     """
     files = _files(repository, names)
-    found: dict[str, Place] = {}
+    found: dict[str, Matrix] = {}
     for filename in sorted(set(files.values())):
         mine = [name for name in names if files[name] == filename]
         try:
@@ -202,14 +199,13 @@ def places(repository: Repository, names: Sequence[str]) -> dict[str, Place]:
                 f"{repository.name} lacks {filename}, which holds {' and '.join(mine)}; download it, or read "
                 "its rows over the network (--tables hf://OWNER/NAME)."
             ) from cause
-        found |= _placed(ranges, mine)
+        found |= _placed(ranges, mine, filename)
     return {name: found[name] for name in names}
 
 
 def _files(repository: Repository, names: Sequence[str]) -> dict[str, str]:
     """Which file holds each tensor, by the index."""
-    index = read_object(repository, INDEX)
-    listed = index.get("weight_map")
+    listed = read_object(repository, INDEX).get("weight_map")
     if not isinstance(listed, dict):
         raise DamagedFileError(f"{INDEX} of {repository.name} holds no weight_map; fetch it again.")
     unknown = [name for name in names if not isinstance(listed.get(name), str)]
@@ -218,37 +214,20 @@ def _files(repository: Repository, names: Sequence[str]) -> dict[str, str]:
     return {name: listed[name] for name in names}
 
 
-def _placed(ranges: Ranges, names: Sequence[str]) -> dict[str, Place]:
-    header, begin = _header(ranges)
-    size, found = ranges.size(), dict[str, Place]()
+def _placed(ranges: Ranges, names: Sequence[str], filename: str) -> dict[str, Matrix]:
+    """Where tensors lie in one file, after checking that it is as long as its header says."""
+    path = Path(filename)  # for errors: an address is no path
+    length = header_length(ranges.read([(0, 8)])[0], path)
+    places, size = parse_header(ranges.read([(8, 8 + length)])[0], path), ranges.size()
     for name in names:
-        entry = header.get(name)
-        if not isinstance(entry, dict):
+        if name not in places:
             raise DamagedFileError(
                 f"{ranges.name} does not hold {name}, as the index says; fetch both again."
             )
-        start, stop = (begin + int(offset) for offset in entry["data_offsets"])
+        stop = places[name].start + places[name].bytes
         if stop > size:
             raise DamagedFileError(
                 f"{ranges.name} is cut short: {name} ends at byte {stop:,} and the file at {size:,}; "
                 "download it again."
             )
-        found[name] = Place(file=ranges, dtype=entry["dtype"], shape=tuple(entry["shape"]), start=start)
-    return found
-
-
-def _header(ranges: Ranges) -> tuple[dict[str, Any], int]:
-    """A safetensors file's header, and the byte at which its data begin."""
-    [prefix] = ranges.read([(0, 8)])
-    length = int.from_bytes(prefix, "little")
-    wrong = f"{ranges.name} is no safetensors file; download it again."
-    if not 2 <= length <= _LARGEST_HEADER:
-        raise DamagedFileError(wrong)
-    span: Span = (8, 8 + length)
-    try:
-        header = json.loads(ranges.read([span])[0])
-    except (json.JSONDecodeError, UnicodeDecodeError) as cause:
-        raise DamagedFileError(wrong) from cause
-    if not isinstance(header, dict):
-        raise DamagedFileError(wrong)
-    return header, span[1]
+    return {name: Matrix(file=ranges, place=places[name]) for name in names}

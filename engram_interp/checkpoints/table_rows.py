@@ -10,7 +10,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from engram_interp.checkpoints.address_book import AddressBook
-from engram_interp.checkpoints.repository import INDEX, Place, open_repository, places, read_object
+from engram_interp.checkpoints.repository import Matrix, matrices, open_repository, read_object
+from engram_interp.checkpoints.sharded import INDEX
 from engram_interp.errors import InputError
 from engram_interp.memory.quantise import BLOCK, dequantise_rows
 
@@ -26,8 +27,8 @@ class Tables:
     """
 
     name: str
-    values: Mapping[int, Place]
-    scales: Mapping[int, Place]
+    values: Mapping[int, Matrix]
+    scales: Mapping[int, Matrix]
 
     def read(self, layer: int, rows: Int64[np.ndarray, " row"]) -> Float[Tensor, "row d_row"]:
         """Rows of one layer's table, dequantised to float32; each distinct one is read once, in file order.
@@ -36,15 +37,8 @@ class Tables:
             InputError: If a row lies outside the table, or the files cannot be read.
         """
         distinct, back = np.unique(rows, return_inverse=True)
-        total = self.values[layer].shape[0]
-        if len(distinct) and not 0 <= distinct[0] <= distinct[-1] < total:
-            raise InputError(
-                f"Rows of layer {layer} want to lie in 0 … {total - 1:,}, got {distinct[0]:,} … "
-                f"{distinct[-1]:,}."
-            )
-        numbers = distinct.tolist()
-        values = self.values[layer].rows(numbers).view(torch.float8_e4m3fn)
-        scales = self.scales[layer].rows(numbers).view(torch.float8_e8m0fnu)
+        values = self.values[layer].rows(distinct).view(torch.float8_e4m3fn)
+        scales = self.scales[layer].rows(distinct).view(torch.float8_e8m0fnu)
         return dequantise_rows(values, scales)[torch.from_numpy(back)]
 
 
@@ -73,7 +67,7 @@ def open_tables(book: AddressBook, place: str | Path | None = None) -> Tables:
         for layer in layers
         for part in ("weight", "scale")
     }
-    found = places(repository, list(names.values()))
+    found = matrices(repository, list(names.values()))
     assert book.model.layout is not None
     for layer, rows in zip(layers, book.model.layout.rows.tolist(), strict=True):
         for part, dtype, width in (
@@ -81,7 +75,7 @@ def open_tables(book: AddressBook, place: str | Path | None = None) -> Tables:
             ("scale", "F8_E8M0", book.d_row // BLOCK),
         ):
             name = names[layer, part]
-            got = found[name]
+            got = found[name].place
             if (got.dtype, got.shape) != (dtype, (rows, width)):
                 raise InputError(
                     f"{name} of {repository.name} is {got.dtype} {list(got.shape)} and the configuration of "

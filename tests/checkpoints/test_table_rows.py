@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from engram_interp.checkpoints import byte_ranges
 from engram_interp.checkpoints.address_book import open_addresses
-from engram_interp.checkpoints.repository import INDEX
+from engram_interp.checkpoints.sharded import INDEX
 from engram_interp.checkpoints.table_rows import has_tables, open_tables, row_bytes
 from engram_interp.errors import DamagedFileError, InputError
 from tests.checkpoints import v41_files
@@ -35,7 +35,9 @@ def test_rows_from_the_disk(tmp_path: Path) -> None:
     for layer, table in tables.items():
         assert opened.read(layer, ROWS).equal(table[ROWS])
     assert opened.read(1, np.array([], np.int64)).shape == (0, v41_files.D_ROW)
-    with pytest.raises(InputError, match=r"Rows of layer 3 want to lie in 0 … \d+, got 2 … 99,999"):
+    with pytest.raises(
+        InputError, match=r"layers.3.engram.embed.weight has \d+ rows, and rows 2 … 99,999 were"
+    ):
         opened.read(3, np.array([2, 99_999]))
 
 
@@ -117,8 +119,8 @@ def test_files_that_do_not_fit(tmp_path: Path, server: Served) -> None:
     for content, message in (
         (whole[: len(whole) // 2], rf"{shard.name} is cut short: .* ends at byte [\d,]+ and the file at"),
         (b"x", "is cut short: bytes 0 to 8 are wanted"),
-        (b"<html>" * 9, "is no safetensors file; download it again"),
-        ((4).to_bytes(8, "little") + b"[0] ", "is no safetensors file"),
+        (b"<html>" * 9, "is no safetensors file, or cut short: it begins with b'<html><h'"),
+        ((4).to_bytes(8, "little") + b"[0] ", "is no safetensors header"),
         ((4).to_bytes(8, "little") + b"{}  ", "does not hold layers.3.engram.embed"),
     ):
         shard.write_bytes(content)
