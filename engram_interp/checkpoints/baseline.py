@@ -6,6 +6,7 @@ TransformerLens's view of the same weights, which wants eager attention, is made
 
 import copy
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,12 +20,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from engram_interp.checkpoints.files import file_digest, load_tokenizer, read_json
-from engram_interp.checkpoints.sharded import open_shards
+from engram_interp.checkpoints.sharded import Shards, open_shards
 from engram_interp.checkpoints.subject import SubjectModel, Unembed
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory.compression import as_vocabulary
 
 FAMILY = "baseline"
+_LEAST = 0.5
+"""Of a model's numbers, what its files hold at least: some are computed, or one for two matrices."""
 _SOFTCAP = "final_logit_softcapping"
 
 
@@ -66,11 +69,12 @@ def load_causal(directory: Path, *, dtype: str = "float32") -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    model_type = read_json(directory / "config.json").get("model_type")
     shards = open_shards(directory)
     shards.require(shards.files)
-    model_type = read_json(directory / "config.json").get("model_type")
     try:
         with quiet():
+            _check_size(directory, shards)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 directory,
                 dtype=getattr(torch, dtype),
@@ -79,6 +83,8 @@ def load_causal(directory: Path, *, dtype: str = "float32") -> Any:
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are told then, and refused below by name
             )
+    except InputError:
+        raise
     except Exception as cause:  # transformers and what it calls raise many kinds
         first = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         raise InputError(
@@ -97,6 +103,25 @@ def load_causal(directory: Path, *, dtype: str = "float32") -> Any:
         )
     module.config.use_cache = False
     return module.eval().requires_grad_(False)
+
+
+def _check_size(directory: Path, shards: Shards) -> None:
+    """Refuse weights far smaller than config.json says, before room for the whole model is taken.
+
+    Raises:
+        DamagedFileError: If the files hold fewer than half of its numbers, unless they are quantised.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    with torch.device("meta"):
+        wanted = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    held = sum(math.prod(place.shape) for place in shards.places.values())
+    if held < _LEAST * wanted and getattr(config, "quantization_config", None) is None:
+        raise DamagedFileError(
+            f"The weights in {directory} are {held:,} numbers and its config.json describes a model of "
+            f"{wanted:,}; the two files belong to different models."
+        )
 
 
 def any_tokenizer(directory: Path) -> Tokenizer:

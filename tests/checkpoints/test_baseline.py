@@ -174,6 +174,11 @@ def test_directories_that_do_not_fit(models: dict[str, tuple[Any, Path]], tmp_pa
     wider = made.changed(folder, tmp_path / "wider", intermediate_size=40)
     with pytest.raises(InputError, match=r"do not fit its config.json: .* \(of another shape\).* and 9 more"):
         load_model(wider)
+    huge = made.changed(folder, tmp_path / "huge", hidden_size=4200, intermediate_size=90000)
+    with pytest.raises(
+        DamagedFileError, match=r"are 2[\d,]+ numbers and its .* a model of [\d,]{11}; the two"
+    ):
+        load_model(huge)
     short = made.changed(folder, tmp_path / "short", num_hidden_layers=3)
     with pytest.raises(DamagedFileError, match=r"model.layers.3.input_layernorm.weight \(unknown\)"):
         load_model(short)
