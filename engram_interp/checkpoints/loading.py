@@ -8,10 +8,14 @@ from typing import Any
 from engram_interp.checkpoints.baseline import is_causal, load_baseline
 from engram_interp.checkpoints.files import read_json
 from engram_interp.checkpoints.native import MODEL_TYPE, load_native
+from engram_interp.checkpoints.qwen4_exp import MODEL_TYPES, load_qwen4_exp
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 
-FAMILIES: dict[str, Callable[..., SubjectModel]] = {MODEL_TYPE: load_native}
+FAMILIES: dict[str, Callable[..., SubjectModel]] = {
+    MODEL_TYPE: load_native,
+    **dict.fromkeys(MODEL_TYPES, load_qwen4_exp),
+}
 """Loader by the `model_type` that a config.json names."""
 
 
