@@ -15,6 +15,7 @@ from engram_interp.model.transformer import HookedEngramTransformer
 from engram_interp.results import TrainingWatch
 from engram_interp.watch import Watch
 from tests import support
+from tests.checkpoints.qwen4_exp_models import causal
 
 TEXTS = support.documents(21, seed=6)
 
@@ -144,10 +145,6 @@ def test_what_cannot_be_watched_is_said() -> None:
 
 
 def test_training_that_looks_rows_up_elsewhere() -> None:
-    transformers = pytest.importorskip("transformers.models.qwen4_exp")
-    assert transformers is not None
-    from tests.checkpoints.test_qwen4_exp import causal
-
     module = causal().train().requires_grad_(True)
     model = wrap(module, support.tokenizer(), name="q")
     unknown = Watch(model, TEXTS[:3], per_document=1).result()
