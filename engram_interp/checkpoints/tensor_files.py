@@ -198,9 +198,9 @@ class Reader:
     def raw(self, place: Place) -> Shaped[np.ndarray, "..."]:
         """A tensor's bytes, uint8 in the tensor's shape with the bytes of each number last."""
         size = DTYPES[place.dtype].itemsize
-        out = np.empty((*place.shape, size), np.uint8)
+        out = torch.empty((*place.shape, size), dtype=torch.uint8).numpy()  # aligned, as torch wants it
         if out.size:
-            self.fill(memoryview(out).cast("B"), path=place.path, start=place.start)
+            self.fill(out.data.cast("B"), path=place.path, start=place.start)
         return out
 
     def tensor(self, place: Place) -> Shaped[Tensor, "..."]:
@@ -227,4 +227,4 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         file.write(header_of(shapes))
         for value in tensors.values():
             flat = value.detach().contiguous().view(-1)
-            file.write(memoryview(flat.view(torch.uint8).numpy()))
+            file.write(flat.view(torch.uint8).numpy().data)
