@@ -5,11 +5,9 @@ TransformerLens's view of the same weights, which wants eager attention, is made
 """
 
 import copy
-import hashlib
-import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,15 +17,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from engram_interp.checkpoints.files import file_digest, load_tokenizer, read_json
-from engram_interp.checkpoints.sharded import Shards, open_shards
 from engram_interp.checkpoints.subject import SubjectModel, Unembed
-from engram_interp.errors import DamagedFileError, InputError
+from engram_interp.checkpoints.transformers_files import any_tokenizer, load_causal, weight_files_digest
+from engram_interp.errors import InputError
 from engram_interp.memory.compression import as_vocabulary
 
 FAMILY = "baseline"
-_LEAST = 0.5
-"""Of a model's numbers, what its files hold at least: some are computed, or one for two matrices."""
 _SOFTCAP = "final_logit_softcapping"
 
 
@@ -59,91 +54,6 @@ def load_baseline(
     return replace(model, digest=weight_files_digest(directory), folder=directory.resolve())
 
 
-def load_causal(directory: Path, *, dtype: str = "float32") -> Any:
-    """The causal language model of a directory, in evaluation mode, every weight of it from the files.
-
-    Raises:
-        InputError: If a file is missing (names a shard and its tensors), or transformers cannot open it.
-        DamagedFileError: If a file is cut short, or weights are missing, unknown, or of other shapes than
-            config.json says.
-    """
-    from transformers import AutoModelForCausalLM
-
-    model_type = read_json(directory / "config.json").get("model_type")
-    shards = open_shards(directory)
-    shards.require(shards.files)
-    try:
-        with quiet():
-            _check_size(directory, shards)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                directory,
-                dtype=getattr(torch, dtype),
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are told then, and refused below by name
-            )
-    except InputError:
-        raise
-    except Exception as cause:  # transformers and what it calls raise many kinds
-        first = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-        raise InputError(
-            f"transformers cannot open the {model_type} model in {directory} ({first}); the directory wants "
-            "a config.json and weights that belong to each other."
-        ) from cause
-    module, found = loaded
-    wrong = [f"{key} (missing)" for key in sorted(found["missing_keys"])]
-    wrong += [f"{key[0]} (of another shape)" for key in sorted(found["mismatched_keys"])]
-    wrong += [f"{key} (unknown)" for key in sorted(found["unexpected_keys"])]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise DamagedFileError(
-            f"The weights in {directory} do not fit its config.json: {', '.join(wrong[:3])}{more}; the two "
-            "files belong to different models, or one is damaged."
-        )
-    module.config.use_cache = False
-    return module.eval().requires_grad_(False)
-
-
-def _check_size(directory: Path, shards: Shards) -> None:
-    """Refuse weights far smaller than config.json says, before room for the whole model is taken.
-
-    Raises:
-        DamagedFileError: If the files hold fewer than half of its numbers, unless they are quantised.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    with torch.device("meta"):
-        wanted = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
-    held = sum(math.prod(place.shape) for place in shards.places.values())
-    if held < _LEAST * wanted and getattr(config, "quantization_config", None) is None:
-        raise DamagedFileError(
-            f"The weights in {directory} are {held:,} numbers and its config.json describes a model of "
-            f"{wanted:,}; the two files belong to different models."
-        )
-
-
-def any_tokenizer(directory: Path) -> Tokenizer:
-    """The tokenizer of a transformers directory, from tokenizer.json or from the older files.
-
-    Raises:
-        InputError: If there is none that transformers can make a fast one of.
-    """
-    if (directory / "tokenizer.json").is_file():
-        return load_tokenizer(directory / "tokenizer.json")
-    from transformers import AutoTokenizer
-
-    try:
-        found = as_vocabulary(AutoTokenizer.from_pretrained(directory, local_files_only=True))
-    except (OSError, ValueError, ImportError) as cause:
-        raise InputError(
-            f"No tokenizer in {directory}; a model directory holds its tokenizer.json."
-        ) from cause
-    assert isinstance(found, Tokenizer)
-    return found
-
-
 def baseline_of(module: Any, tokenizer: Any, *, name: str) -> SubjectModel:
     """A `SubjectModel` around a causal language model of transformers; the module is not changed.
 
@@ -169,7 +79,7 @@ def baseline_of(module: Any, tokenizer: Any, *, name: str) -> SubjectModel:
         tokenizer=backend,
         name=name,
         family=FAMILY,
-        sites=_sites(parts, layers),
+        sites=_sites(parts, layers, entry=_entry(module, parts["blocks"])),
         n_layers=layers,
         d_model=config.hidden_size,
         d_vocab=unembed.weight.shape[0],
@@ -245,7 +155,40 @@ def _parts(module: Any) -> Mapping[str, str]:
     return {part: path for part, path in found.items() if path}
 
 
-def _sites(parts: Mapping[str, str], layers: int) -> dict[str, str]:
+def _entry(module: Any, blocks: str) -> str | None:
+    """The submodule whose output the first block is given, seen in a run on two tokens.
+
+    None where the module itself makes it, of embeddings that it scales or adds up.
+    """
+    given, made = list[Tensor](), dict[str, Tensor]()
+
+    def before(_block: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        given.append(inputs[0] if inputs else named["hidden_states"])
+
+    def after(name: str) -> Callable[..., None]:
+        def hook(_part: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and not given:
+                made[name] = output
+
+        return hook
+
+    modes = [(part, part.training) for part in module.modules()]
+    with ExitStack() as stack:
+        first = module.get_submodule(blocks)[0]
+        stack.callback(first.register_forward_pre_hook(before, with_kwargs=True).remove)
+        for name, part in module.named_modules():
+            if name and not name.startswith(blocks):
+                stack.callback(part.register_forward_hook(after(name)).remove)
+        for part, training in modes:
+            stack.callback(setattr, part, "training", training)
+        module.eval()
+        with torch.inference_mode():
+            module(torch.zeros(1, 2, dtype=torch.int64, device=module.device), use_cache=False)
+    same = [name for name, output in made.items() if output.equal(given[0])]
+    return same[-1] if same else None
+
+
+def _sites(parts: Mapping[str, str], layers: int, *, entry: str | None) -> dict[str, str]:
     """Canonical sites and the submodules whose outputs they are.
 
     A block that normalises what attention and feed-forward give (Gemma) adds the normalised values.
@@ -257,8 +200,9 @@ def _sites(parts: Mapping[str, str], layers: int) -> dict[str, str]:
     }
     sites = {"hook_embed": parts["embed"]}
     for layer in range(layers):
-        if layer:
-            sites[f"blocks.{layer}.hook_resid_pre"] = f"{blocks}.{layer - 1}"
+        before = f"{blocks}.{layer - 1}" if layer else entry
+        if before:
+            sites[f"blocks.{layer}.hook_resid_pre"] = before
         sites |= {
             f"blocks.{layer}.{site}": f"{blocks}.{layer}.{path}" for site, path in added.items() if path
         }
@@ -274,27 +218,3 @@ def _separator(config: Any, tokenizer: Tokenizer) -> tuple[int | None, str]:
     if chosen is None or tokenizer.id_to_token(chosen) is None:
         return None, "No token is put before a text."
     return chosen, f"Every text is opened by {tokenizer.id_to_token(chosen)!r}."
-
-
-def weight_files_digest(directory: Path) -> str:
-    """SHA-256 over the digests of a directory's safetensors files."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.glob("*.safetensors")):
-        digest.update(file_digest(path).encode())
-    return digest.hexdigest()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and no warnings of transformers inside the block."""
-    from transformers.utils import logging
-
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

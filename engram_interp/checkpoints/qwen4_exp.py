@@ -14,14 +14,10 @@ import numpy as np
 from tokenizers import Tokenizer
 from torch import nn
 
-from engram_interp.checkpoints.baseline import (
-    any_tokenizer,
-    load_causal,
-    sharing_copy,
-    weight_files_digest,
-)
+from engram_interp.checkpoints.baseline import sharing_copy
 from engram_interp.checkpoints.qwen4_exp_block import Block, few
 from engram_interp.checkpoints.subject import SubjectModel, Unembed
+from engram_interp.checkpoints.transformers_files import any_tokenizer, load_causal, weight_files_digest
 from engram_interp.errors import InputError
 from engram_interp.memory import hashing
 from engram_interp.memory.compression import as_vocabulary

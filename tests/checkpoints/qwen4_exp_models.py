@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engram_interp.checkpoints.baseline import quiet
+from engram_interp.checkpoints.transformers_files import quiet
 from engram_interp.memory import hashing
 from engram_interp.memory.hashing import Layout
 from tests import support

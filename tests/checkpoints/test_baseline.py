@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from engram_interp import depth, lens, opinions, pairs, stitching
+from engram_interp import depth, lens, opinions, pairs, skipping, stitching
 from engram_interp.capture import intervene, record
 from engram_interp.capture.store import capture, open_capture
 from engram_interp.checkpoints import load_model
@@ -57,6 +57,29 @@ def test_both_ways_of_running_equal_transformers(models: dict[str, tuple[Any, Pa
         pass  # TransformerLens's own context manager, on its view
     attention = vars(model.module)["config"]._attn_implementation
     assert attention == module.config._attn_implementation == ("eager" if kind == "gemma2" else "sdpa")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_block_is_given_is_a_site(models: dict[str, tuple[Any, Path]], kind: str) -> None:
+    module, folder = models[kind]
+    model, ids = load_model(folder), made.random_ids(2, 9)
+    seen: dict[int, torch.Tensor] = {}
+    blocks = module.transformer.h if kind == "gpt2" else module.model.layers
+    for layer, block in enumerate(blocks):
+        block.register_forward_pre_hook(
+            lambda _part, given, named, at=layer: seen.update({at: [*given, *named.values()][0]}),
+            with_kwargs=True,
+        )
+    module(ids)
+    sites = [f"blocks.{layer}.hook_resid_pre" for layer in range(model.n_layers)]
+    rec = record(model, ids, sites=sites)
+    for layer, site in enumerate(sites):
+        assert rec[site].equal(seen[layer])
+    for block in blocks:
+        block._forward_pre_hooks.clear()
+    if kind == "llama":
+        found = skipping.effect(model, support.documents(3, seed=1), n_boot=2)
+        assert found.data["delta_loss"].sel(memory="skipped").notnull().all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

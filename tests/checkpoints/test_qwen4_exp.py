@@ -11,8 +11,8 @@ from torch import Tensor
 from engram_interp import ablation, gates, lens, slots
 from engram_interp.capture import record
 from engram_interp.checkpoints import load_model, wrap
-from engram_interp.checkpoints.baseline import load_causal, quiet
 from engram_interp.checkpoints.qwen4_exp import qwen4_exp_of
+from engram_interp.checkpoints.transformers_files import load_causal, quiet
 from engram_interp.errors import InputError
 from tests import support
 from tests.checkpoints.qwen4_exp_models import EOS, causal, ids_with_ends, rows_of
@@ -88,6 +88,21 @@ def test_a_training_step_is_seen_and_the_users_module_is_not_changed() -> None:
         wanted = module(ids, use_cache=False).logits
     assert not model.logits(ids).equal(before)
     assert (model.logits(ids) - wanted).abs().max() < 1e-5
+
+
+def test_the_one_with_vision_is_read_as_text() -> None:
+    configuration = pytest.importorskip("transformers.models.qwen4_exp.configuration_qwen4_exp")
+    modeling = pytest.importorskip("transformers.models.qwen4_exp.modeling_qwen4_exp")
+    vision = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16, "out_hidden_size": 20}
+    config = configuration.Qwen4ExpConfig(text_config=causal().config.to_dict(), vision_config=vision)
+    with quiet():
+        module = modeling.Qwen4ExpForConditionalGeneration(config).eval()
+    support.randomise(module, seed=4, std=0.1)
+    model, ids = wrap(module, support.tokenizer(), name="vl"), ids_with_ends()
+    assert (model.family, model.n_layers, model.memory_layers) == ("qwen4_exp", 5, (1, 3))
+    with torch.inference_mode():
+        wanted = module(input_ids=ids, use_cache=False).logits
+    assert (record(model, ids).logits - wanted).abs().max() < 1e-5
 
 
 def test_a_directory_opens_and_every_question_can_be_asked(tmp_path: Path) -> None:

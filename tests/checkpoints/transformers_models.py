@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from engram_interp.checkpoints.baseline import quiet
+from engram_interp.checkpoints.transformers_files import quiet
 from tests import support
 
 SHAPES: dict[str, dict[str, Any]] = {
