@@ -18,10 +18,11 @@ from engram_interp.errors import InputError
 from engram_interp.memory import hashing
 from engram_interp.provenance import describe
 from engram_interp.results import SlotLookup
+from engram_interp.slots_addresses import addresses
 from engram_interp.slots_index import canonical_names, index, name_of, open_index, refuse_without_memory
 from engram_interp.slots_occupancy import colliders, load, occupants
 
-__all__ = ["colliders", "index", "load", "lookup", "occupants", "open_index", "value_shares"]
+__all__ = ["addresses", "colliders", "index", "load", "lookup", "occupants", "open_index", "value_shares"]
 
 
 def value_shares(

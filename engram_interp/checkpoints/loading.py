@@ -3,13 +3,19 @@
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from engram_interp.checkpoints.baseline import is_causal, load_baseline
 from engram_interp.checkpoints.files import read_json
 from engram_interp.checkpoints.native import MODEL_TYPE, load_native
+from engram_interp.checkpoints.qwen4_exp import MODEL_TYPES, load_qwen4_exp
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 
-FAMILIES: dict[str, Callable[..., SubjectModel]] = {MODEL_TYPE: load_native}
+FAMILIES: dict[str, Callable[..., SubjectModel]] = {
+    MODEL_TYPE: load_native,
+    **dict.fromkeys(MODEL_TYPES, load_qwen4_exp),
+}
 """Loader by the `model_type` that a config.json names."""
 
 
@@ -48,11 +54,17 @@ def load_model(path: str | Path, *, name: str | None = None) -> SubjectModel:
             f"No model directory at {path}; give a directory that holds config.json and model.safetensors, "
             f"or a packaged model ({', '.join(known) or 'there are none'})."
         )
-    family = read_json(path / "config.json").get("model_type")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise InputError(
-            f"{path} is of family {family!r}, which this version does not load; it loads "
-            f"{', '.join(sorted(FAMILIES))}. A module already in memory can be given to "
-            "engram_interp.checkpoints.wrap."
-        )
-    return FAMILIES[family](path, name=name)
+    return _loader(path, read_json(path / "config.json").get("model_type"))(path, name=name)
+
+
+def _loader(path: Path, family: Any) -> Callable[..., SubjectModel]:
+    """What opens a family: ours by name, and every other causal language model of transformers."""
+    if isinstance(family, str) and family in FAMILIES:
+        return FAMILIES[family]
+    if isinstance(family, str) and is_causal(family):
+        return load_baseline
+    raise InputError(
+        f"{path} is of family {family!r}, which this version does not load; it loads "
+        f"{', '.join(sorted(FAMILIES))} and causal language models of transformers. A module already in "
+        "memory can be given to engram_interp.checkpoints.wrap."
+    )

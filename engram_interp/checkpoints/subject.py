@@ -59,6 +59,8 @@ class SubjectModel:
         unembed: The model's own unembedding.
         tuned_lens: Directory of the tuned lens that comes with the model; None without one.
         rebuild: A freshly initialised copy of the module, for the untrained null; None if unknown.
+        bridge: TransformerLens's view of the same weights, where the module has no hook points itself; it is
+            made when first called.
         hits: Training hits of every table row by layer, where the checkpoint tells.
         counts: How often the training text has n-grams, where that is kept beside the weights.
         digest: Digest of the weights, for provenance.
@@ -88,6 +90,7 @@ class SubjectModel:
     unembed: Unembed | None = None
     tuned_lens: Path | None = None
     rebuild: Callable[[], nn.Module] | None = None
+    bridge: Callable[[], Any] | None = None
     hits: Mapping[int, Int64[np.ndarray, " row"]] = field(default_factory=dict)
     counts: NgramCounts | None = None
     digest: str = ""
@@ -96,7 +99,7 @@ class SubjectModel:
 
     @property
     def hooks(self) -> Any:
-        """TransformerLens's `hooks` context manager of the module."""
+        """TransformerLens's `hooks` context manager of the module, or of its bridge."""
         return _hooked(self, "hooks")
 
     def run_with_cache(self, tokens: Any, **kwargs: Any) -> Any:
@@ -160,6 +163,8 @@ class SubjectModel:
 
 
 def _hooked(model: SubjectModel, name: str) -> Any:
+    if model.bridge is not None:
+        return getattr(model.bridge(), name)
     if not hasattr(model.module, name):
         raise InputError(
             f"{model.name} is a plain torch module without TransformerLens hook points; use "

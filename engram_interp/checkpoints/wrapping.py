@@ -9,7 +9,9 @@ from jaxtyping import Int64
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from engram_interp.checkpoints.baseline import baseline_of
 from engram_interp.checkpoints.native import subject_of
+from engram_interp.checkpoints.qwen4_exp import is_qwen4_exp, qwen4_exp_of
 from engram_interp.checkpoints.subject import SubjectModel, Unembed
 from engram_interp.errors import InputError
 from engram_interp.memory import hashing
@@ -46,7 +48,7 @@ def wrap(
         tokenizer: A `tokenizers.Tokenizer` or a fast transformers tokenizer.
         sites: Canonical site names (`blocks.0.hook_resid_post`, `blocks.1.engram.hook_gate`, …) to the
             paths of the submodules whose output they are (`model.layers.0`, …). Not needed for a
-            `HookedEngramTransformer`.
+            `HookedEngramTransformer`, nor for a causal language model of transformers.
         layout: Hash layout of the memory, where there is one and slots are to be looked up. Its layer_ids
             are the model's memory layers.
         token_map: What the memory hashes in place of token ids; by default the canonical ids of the
@@ -70,33 +72,40 @@ def wrap(
     """
     backend = as_vocabulary(tokenizer)
     assert isinstance(backend, Tokenizer)
+    given = (
+        sites,
+        layout,
+        token_map,
+        hits,
+        d_model,
+        n_ctx,
+        separator,
+        lens_head,
+        rebuild,
+        final_norm,
+        unembed,
+    )
     if isinstance(module, HookedEngramTransformer):
-        given = (
-            sites,
-            layout,
-            token_map,
-            hits,
-            d_model,
-            n_ctx,
-            separator,
-            lens_head,
-            rebuild,
-            final_norm,
-            unembed,
-        )
         if any(value is not None for value in given) or (boundary, n_streams) != ("none", 1):
             raise InputError(
                 "A HookedEngramTransformer says itself what its sites, layout and sizes are; give wrap its "
                 "tokenizer and a name alone."
             )
         return subject_of(module, backend, name=name)
+    if not sites and (known := _known(module)) is not None:
+        if any(value is not None for value in given) or (boundary, n_streams) != ("none", 1):
+            raise InputError(
+                f"wrap knows where a {type(module).__name__} keeps its residual stream; give its tokenizer "
+                "and a name alone, or all of it with sites=…."
+            )
+        return known(module, backend, name=name)
     if not sites:
         raise InputError(
             f"wrap cannot guess where a {type(module).__name__} keeps its residual stream; pass "
             'sites={"blocks.0.hook_resid_post": "model.layers.0", …}.'
         )
-    known = dict(module.named_modules())
-    wrong = sorted({path for path in sites.values() if path not in known})
+    parts = dict(module.named_modules())
+    wrong = sorted({path for path in sites.values() if path not in parts})
     if wrong:
         raise InputError(
             f"The sites name submodules {wrong} that the {type(module).__name__} does not have; "
@@ -142,6 +151,14 @@ def wrap(
         rebuild=rebuild,
         notes=("a module in memory: its weights have no digest",),
     )
+
+
+def _known(module: nn.Module) -> Callable[..., SubjectModel] | None:
+    """What makes a subject of a causal language model of transformers; None of anything else."""
+    if is_qwen4_exp(module):
+        return qwen4_exp_of
+    head: Any = getattr(module, "get_output_embeddings", None)
+    return None if head is None or head() is None else baseline_of
 
 
 def _embedding(module: nn.Module, d_model: int | None) -> tuple[int, int]:

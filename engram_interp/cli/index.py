@@ -15,7 +15,11 @@ Examples:
 
 def index(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model directory, or a packaged model's name.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model directory, or a packaged model's name; of DeepSeek-V4.1 its two small files do.",
+        ),
     ],
     *,
     text: Annotated[
@@ -34,12 +38,12 @@ def index(
     even spreading would give.
     """
     from engram_interp import slots
-    from engram_interp.checkpoints import load_model
+    from engram_interp.checkpoints import address_book, load_model
     from engram_interp.data.documents import check_text, documents
 
     for path in text:
         check_text(path)
-    subject = load_model(model)
+    subject = address_book.open_addresses(model).model if address_book.is_book(model) else load_model(model)
     with progress(1.0, every=10) as update:
         made = slots.index(subject, documents(text), out=out, progress=update)
     typer.echo(slots.load(subject, made).summary())

@@ -24,7 +24,9 @@ Examples:
   engram-interp slots wiki-nano --text "President of the United States" --token -1 --layer 4
   engram-interp slots runs/mine --ids 0,312,77 --json > slots.json
   engram-interp slots planted --text "nax yod zor vel"
-  engram-interp slots wiki-nano --text "United States" --index wiki.index"""
+  engram-interp slots wiki-nano --text "United States" --index wiki.index
+  engram-interp slots DeepSeek-V4.1-Flash --text "Only Alexander the Great"
+  engram-interp slots DIR --text "…" --tables hf://deepseek-ai/DeepSeek-V4.1-Flash"""
 
 _SHOWN = 6
 """Tokens in a table where none is named."""
@@ -33,7 +35,12 @@ _PER_SLOT = ("address", "row_norm", "share", "hits")
 
 def slots(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model directory, or a packaged pair's name.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model directory, or a packaged pair's name; of DeepSeek-V4.1 a directory, "
+            "https:// address or hf://OWNER/NAME with config.json and tokenizer.json is enough.",
+        ),
     ],
     *,
     text: Annotated[
@@ -50,6 +57,14 @@ def slots(
         int | None, typer.Option(metavar="N", help="Only this token; negative counts from the end.")
     ] = None,
     layer: Annotated[int | None, typer.Option(metavar="N", help="Only this memory layer.")] = None,
+    tables: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Of DeepSeek-V4.1: where rows are read from, if not from MODEL; a directory with the "
+            "tables' shards, or an address, of which each row is read by an HTTP range request.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> None:
     """Show what every token of a prompt reads from the memory.
@@ -57,6 +72,8 @@ def slots(
     For each token, memory layer, order and head: the canonical n-gram, the address (absolute row of the
     layer's table), the row's norm, its hits in training, and its signed share of the value vector.
     With --index also the row's distinct n-grams in the indexed text, and the most frequent other one.
+    DeepSeek-V4.1 is not run: its addresses follow from two small files, and with the tables' shards, or
+    --tables, rows are read one by one (264 bytes each). Gates and shares are then not known.
     Layers and tokens count from 0. The table shows the last 6 tokens where none is named. The JSON holds
     the same as arrays [token][layer][column] and as records, one a slot; null is what is not known.
     """
@@ -65,12 +82,11 @@ def slots(
     if text == "":
         raise InputError("The prompt is empty; give at least one character of text.")
     prompt: Any = text if ids is None else _parsed(ids)
-    from engram_interp.checkpoints import load_model
-    from engram_interp.slots import lookup, open_index
+    from engram_interp.slots import open_index
 
-    subject = load_model(model)
+    subject, found = _found(model, prompt, tables)
     opened = None if index is None else open_index(index, subject)
-    found = _chosen(lookup(subject, prompt), token, layer)
+    found = _chosen(found, token, layer)
     if not as_json and token is None:
         found = _last(found)
     others = {} if opened is None else neighbours(subject, opened, found)
@@ -108,6 +124,24 @@ def _last(found: "SlotLookup") -> "SlotLookup":
         err=True,
     )
     return SlotLookup(data=found.data.isel(token=slice(left_out, None)))
+
+
+def _found(place: str, prompt: Any, tables: str | None) -> "tuple[SubjectModel, SlotLookup]":
+    """The model and what it looks up: a run of it, or of DeepSeek-V4.1 its address book."""
+    from engram_interp import slots
+    from engram_interp.checkpoints import address_book, load_model, table_rows
+
+    if not address_book.is_book(place):
+        if tables is not None:
+            raise InputError(
+                f"--tables is for DeepSeek-V4.1, whose rows lie outside the model; {place} is not."
+            )
+        model = load_model(place)
+        return model, slots.lookup(model, prompt)
+    book = address_book.open_addresses(place)
+    at_hand = tables is not None or table_rows.has_tables(book)
+    opened = table_rows.open_tables(book, tables) if at_hand else None
+    return book.model, slots.addresses(book, prompt, tables=opened)
 
 
 def _parsed(ids: str) -> list[int]:
@@ -172,6 +206,11 @@ def as_object(found: "SlotLookup", others: Neighbours) -> dict[str, Any]:
         "heads": data["head"].values.tolist(),
         "token_ids": data["token_id"].values.tolist(),
         "token_texts": [str(text) for text in data["token_text"].values],
+        **{
+            name: data[name].values.tolist()
+            for name in ("dead", "table_bytes", "scale_bytes")
+            if name in data
+        },
         "axes": {
             **{name: ["token", "layer", "column"] for name in _PER_SLOT},
             "share_bias": ["token", "layer"],
@@ -205,7 +244,8 @@ def as_lines(found: "SlotLookup", others: Neighbours) -> list[str]:
     for r in records(found):
         hits = "—" if r["hits"] is None else f"{int(r['hits']):,}"
         share = "—" if r["share"] is None else signed(r["share"])
-        ends = [str(r["address"]), number(r["row_norm"]), hits, share]
+        norm = "—" if r["row_norm"] is None else number(r["row_norm"])
+        ends = [str(r["address"]), norm, hits, share]
         place = [str(r["token"]), visible(r["token_text"]), str(r["layer"]), str(r["order"]), str(r["head"])]
         lives = _lives(r, others)
         if lives:

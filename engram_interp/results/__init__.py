@@ -22,10 +22,12 @@ from engram_interp.results.lens_depth import LensDepthResult
 from engram_interp.results.opinions import SecondOpinions
 from engram_interp.results.patchscope import IdentityProbe, PatchscopeResult
 from engram_interp.results.retained import RetainedPerformance
+from engram_interp.results.series import Series
 from engram_interp.results.skipping import SkipEffect
 from engram_interp.results.slots import SlotLookup
 from engram_interp.results.slots_index import SlotColliders, SlotLoad, SlotOccupants
 from engram_interp.results.stitching import StitchingResult
+from engram_interp.results.training_watch import TrainingWatch
 
 __all__ = [
     "AblationComparison",
@@ -48,12 +50,14 @@ __all__ = [
     "Result",
     "RetainedPerformance",
     "SecondOpinions",
+    "Series",
     "SkipEffect",
     "SlotColliders",
     "SlotLoad",
     "SlotLookup",
     "SlotOccupants",
     "StitchingResult",
+    "TrainingWatch",
     "open_bundle",
     "write_bundle",
 ]

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from engram_interp.results import wording
 from engram_interp.results.base import Result
 from engram_interp.results.registry import register
-from engram_interp.results.schema import Schema, counted, floats, ints, texts
+from engram_interp.results.schema import Schema, counted, flags, floats, ints, texts
 from engram_interp.views import token_maps
 from engram_interp.views.theme import Theme, signed
 from engram_interp.views.tokens import visible
@@ -51,6 +51,9 @@ class SlotLookup(Result):
             "token_id": ints("token", "id", "token id"),
             "token_text": texts("token", "token text"),
             "gate": floats("token layer stream", "1", "gate; 0 shut, 0.5 neutral, 1 open"),
+            "dead": replace(flags("token", "the memory does not see the token"), optional=True),
+            "table_bytes": replace(ints("layer", "bytes", "size of the table's values"), optional=True),
+            "scale_bytes": replace(ints("layer", "bytes", "size of the table's scales"), optional=True),
         },
     )
 
@@ -64,6 +67,10 @@ class SlotLookup(Result):
         )
         last = data.isel(token=tokens - 1)
         share = last["share"].values
+        if "table_bytes" in data:
+            bare, scales = (data[name].values for name in ("table_bytes", "scale_bytes"))
+            sizes, whole = (wording.listed(map(wording.file_size, s)) for s in (bare, bare + scales))
+            read += f", whose tables take {sizes} ({whole} with their scales)"
         if np.isnan(share).all():
             return f"{read}; no share of the value could be given ({wording.why_missing(data['share'])})."
         layer, column = divmod(int(np.nanargmax(np.abs(share))), columns)

@@ -45,6 +45,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def file_size(size: int) -> str:
+    """``"840 bytes"``, ``"12.7 kB"``, ``"101.4 GB"``; a kB is a thousand bytes."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size:,} bytes"
+
+
 def strata(filled: Sequence[str], *, last: str, by: str = "") -> str:
     """Which strata of training hits were met; one alone tells nothing about the others.
 

@@ -166,9 +166,9 @@ BROKEN: list[tuple[Callable[[Path], Any], type[InputError], str]] = [
     (lambda d: (d / "config.json").write_text("[1]"), DamagedFileError, "hold a JSON object, got a list"),
     (lambda d: cut(d / "tokenizer.json"), DamagedFileError, r"tokenizer.json is not a tokenizer file"),
     (
-        lambda d: rewrite(d / "config.json", lambda c: c.update(model_type="llama")),
+        lambda d: rewrite(d / "config.json", lambda c: c.update(model_type="unheard_of")),
         InputError,
-        r"of family 'llama', which this version does not load; it loads engram_interp\. .*checkpoints.wrap",
+        r"of family 'unheard_of', which this version does not load; it loads engram_interp.*checkpoints.wrap",
     ),
     (
         lambda d: rewrite(d / "config.json", lambda c: c.update(format=99)),

@@ -11,6 +11,7 @@ from engram_interp.capture import intervene, record
 from engram_interp.checkpoints import wrap
 from engram_interp.errors import InputError
 from tests import support
+from tests.checkpoints import transformers_models
 
 SITES = {
     "blocks.0.hook_resid_post": "layers.0",
@@ -66,6 +67,16 @@ def test_our_own_module_needs_no_sites() -> None:
     model = wrap(module, support.tokenizer(), name="live")
     assert (model.name, model.memory_layers) == ("live", (1, 2))
     assert model.layout is module.layout
+
+
+def test_a_causal_model_of_transformers_needs_no_sites() -> None:
+    module = transformers_models.random_module("gpt2")
+    model = wrap(module, support.tokenizer(), name="run")
+    assert (model.family, model.name, model.n_layers, model.module) == ("baseline", "run", 5, module)
+    with pytest.raises(InputError, match=r"wrap knows where a GPT2LMHeadModel .* or all of it with sites="):
+        wrap(module, support.tokenizer(), separator=0)
+    own = wrap(module, support.tokenizer(), sites={"blocks.0.hook_resid_post": "transformer.h.0"}, n_ctx=9)
+    assert (own.family, own.n_ctx) == ("wrapped", 9)
 
 
 def test_memory_sites_and_a_layout_make_memory_layers() -> None:

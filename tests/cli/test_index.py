@@ -7,6 +7,7 @@ import pytest
 
 from engram_interp import slots
 from engram_interp.checkpoints import load_model
+from tests.checkpoints import v41_files
 from tests.cli.harness import one_line, run
 
 TEXT = "nax kal zor vel besto\n<|endoftext|>\nnax yod zor vel amri zor vel\n<|endoftext|>\nyod kal dal\n"
@@ -60,3 +61,14 @@ def test_what_cannot_be_indexed(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine" / "a").write_text("b")
     one_line(run("index", "planted", "--text", text, "--out", tmp_path / "mine"), "nothing in it was changed")
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_tables_of_a_model_too_large_to_load(tmp_path: Path) -> None:
+    v41_files.write(tmp_path / "book", tables=False)
+    (tmp_path / "a.txt").write_text("The Kalo of Dor\n<|endoftext|>\nThe Kalo of Mi\n", encoding="utf-8")
+    made = run("index", tmp_path / "book", "--text", tmp_path / "a.txt", "--out", tmp_path / "index")
+    assert made.exit_code == 0, made.stderr
+    result = run("slots", tmp_path / "book", "--text", "The Kalo", "--index", tmp_path / "index", "--json")
+    records = json.loads(result.stdout)["records"]
+    last = [r for r in records if r["token"] == records[-1]["token"] and r["order"] == 2]
+    assert len(last) == 4 and all(r["row_reads"] >= 2 and r["row_norm"] is None for r in last)

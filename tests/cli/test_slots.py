@@ -8,6 +8,7 @@ import pytest
 from engram_interp import slots
 from engram_interp.checkpoints import load_model
 from tests import support
+from tests.checkpoints import v41_files
 from tests.cli.harness import one_line, run
 
 
@@ -81,3 +82,25 @@ def test_a_model_without_memory(folder: Path) -> None:
 
 def test_no_such_model(tmp_path: Path) -> None:
     one_line(run("slots", tmp_path / "nothing", "--text", "a"), "No model directory at")
+
+
+def test_addresses_of_a_model_too_large_to_load(tmp_path: Path) -> None:
+    v41_files.write(tmp_path / "alone", tables=False)
+    table = run("slots", tmp_path / "alone", "--text", "The Kalo")
+    assert table.exit_code == 0 and "whose tables take" in table.stdout
+    assert "no weight of the network was read" in table.stderr
+    v41_files.write(tmp_path / "whole")
+    elsewhere = ["--text", "The Kalo", "--json", "--tables", tmp_path / "whole"]
+    alone, whole, apart = (
+        json.loads(run("slots", tmp_path / place, *arguments).stdout, parse_constant=pytest.fail)
+        for place, arguments in (("alone", elsewhere[:3]), ("whole", elsewhere[:3]), ("alone", elsewhere))
+    )
+    assert alone["address"] == whole["address"] == apart["address"]
+    assert alone["row_norm"][0][0] == [None] * 6
+    assert whole["row_norm"] == apart["row_norm"] and whole["row_norm"][0][0][0] > 0
+    assert (whole["dead"], len(whole["table_bytes"])) == ([False] * len(whole["token_ids"]), 2)
+
+
+def test_tables_of_a_model_that_has_its_own(folder: Path, tmp_path: Path) -> None:
+    found = run("slots", folder / "engram", "--text", "a", "--tables", tmp_path)
+    one_line(found, "--tables is for DeepSeek-V4.1", "is not")
