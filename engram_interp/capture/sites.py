@@ -33,6 +33,7 @@ SITES: Mapping[str, Site] = {
     "blocks.{l}.hook_resid_mid": Site(axes=("stream?", "d_model"), meaning="residual after attention"),
     "blocks.{l}.hook_mlp_out": Site(axes=("d_model",), meaning="feed-forward output"),
     "blocks.{l}.hook_resid_post": Site(axes=("stream?", "d_model"), meaning="residual after the block"),
+    "blocks.{l}.hook_resid_read": Site(axes=("d_model",), meaning="the streams after the block, collapsed"),
     "blocks.{l}.engram.hook_rows": Site(axes=("column",), meaning="table addresses, int64"),
     "blocks.{l}.engram.hook_memory": Site(axes=("column", "d_row"), meaning="rows read from the table"),
     "blocks.{l}.engram.hook_mem_key": Site(axes=("stream", "d_model"), meaning="key of the memory"),

@@ -62,7 +62,8 @@ def _looked_up(
     flat = np.ascontiguousarray(raw).reshape(-1)
     if flat.size % 2:
         flat = np.append(flat, np.uint8(0))
-    codes, out = flat.view(np.uint16), np.empty(flat.size * per_byte, np.float32)
+    codes = flat.view(np.uint16)
+    out = torch.empty(flat.size * per_byte).numpy()  # torch's memory is aligned for its products
     items = out.view(table.dtype)
     for start in range(0, len(codes), _CHUNK):
         part = slice(start, start + _CHUNK)

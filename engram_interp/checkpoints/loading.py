@@ -4,12 +4,14 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
+from engram_interp.checkpoints.deepseek_v41.config import MODEL_TYPE as DEEPSEEK_V41
+from engram_interp.checkpoints.deepseek_v41.loading import load_deepseek_v41
 from engram_interp.checkpoints.files import read_json
 from engram_interp.checkpoints.native import MODEL_TYPE, load_native
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 
-FAMILIES: dict[str, Callable[..., SubjectModel]] = {MODEL_TYPE: load_native}
+FAMILIES: dict[str, Callable[..., SubjectModel]] = {MODEL_TYPE: load_native, DEEPSEEK_V41: load_deepseek_v41}
 """Loader by the `model_type` that a config.json names."""
 
 

@@ -52,6 +52,8 @@ class SubjectModel:
         boundary: Where n-gram windows stop.
         forward: Logits of token ids and a mask; by default `module(ids)`.
         readout: Streams to the one residual that the final norm reads; None with one stream.
+        collapsed_site: What a block's site is called that holds the collapse of its streams, where that is
+            no function of the streams alone (V4.1 reads them by a mix it computed earlier).
         lens_head: Residual to logits, through the model's own final norm and unembedding.
         final_norm: The model's own final norm; with `unembed` it is the lens head taken apart, which
             lets the lenses do without every layer's logits.
@@ -81,6 +83,7 @@ class SubjectModel:
     boundary: Boundary = "none"
     forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
     readout: Callable[[Tensor], Tensor] | None = None
+    collapsed_site: str | None = None
     lens_head: Callable[[Tensor], Tensor] | None = None
     final_norm: Callable[[Tensor], Tensor] | None = None
     unembed: Unembed | None = None
@@ -120,8 +123,9 @@ class SubjectModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the module's weights are."""
-        return next(self.module.parameters()).device
+        """Where the module's weights are; the CPU for those that were left on the disk."""
+        found = next(self.module.parameters()).device
+        return torch.device("cpu") if found.type == "meta" else found
 
     @property
     def weights_dtype(self) -> str:

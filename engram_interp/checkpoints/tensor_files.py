@@ -198,7 +198,7 @@ class Reader:
     def raw(self, place: Place) -> Shaped[np.ndarray, "..."]:
         """A tensor's bytes, uint8 in the tensor's shape with the bytes of each number last."""
         size = DTYPES[place.dtype].itemsize
-        out = np.empty((*place.shape, size), np.uint8)
+        out = torch.empty((*place.shape, size), dtype=torch.uint8).numpy()  # aligned, as torch wants it
         if out.size:
             self.fill(memoryview(out).cast("B"), path=place.path, start=place.start)
         return out
