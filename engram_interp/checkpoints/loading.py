@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from engram_interp.checkpoints.deepseek_v41.config import MODEL_TYPE as DEEPSEEK_V41
-from engram_interp.checkpoints.deepseek_v41.loading import load_deepseek_v41
+from engram_interp.checkpoints.deepseek_v41.loading import Weights, load_deepseek_v41
 from engram_interp.checkpoints.files import read_json
 from engram_interp.checkpoints.native import MODEL_TYPE, load_native
 from engram_interp.checkpoints.subject import SubjectModel
@@ -27,15 +27,18 @@ def packaged() -> dict[str, Path]:
     return parts | short | alone
 
 
-def load_model(path: str | Path, *, name: str | None = None) -> SubjectModel:
+def load_model(path: str | Path, *, name: str | None = None, weights: Weights = "auto") -> SubjectModel:
     """Open a model directory, or a packaged model by name; the family is found from config.json.
 
     Args:
         path: A directory with config.json, weights and tokenizer; or a name that `packaged` lists.
         name: What results call the model; by default the directory's name, or the packaged one.
+        weights: Whether to read them into "memory" or leave them on the "disk" for a streamed capture; "auto"
+            leaves those of a DeepSeek-V4.1 model that do not fit the memory.
 
     Raises:
-        InputError: If there is no such directory, or its family is not one of `FAMILIES`.
+        InputError: If there is no such directory, its family is not one of `FAMILIES`, or weights of
+            another family are to be left on the disk.
         DamagedFileError: If a file is cut short or does not fit the others.
     """
     path, known = Path(path), packaged()
@@ -57,4 +60,8 @@ def load_model(path: str | Path, *, name: str | None = None) -> SubjectModel:
             f"{', '.join(sorted(FAMILIES))}. A module already in memory can be given to "
             "engram_interp.checkpoints.wrap."
         )
+    if family == DEEPSEEK_V41:
+        return load_deepseek_v41(path, name=name, weights=weights)
+    if weights == "disk":
+        raise InputError(f"Only models of family {DEEPSEEK_V41} can be streamed from the disk, got {family}.")
     return FAMILIES[family](path, name=name)

@@ -200,7 +200,7 @@ class Reader:
         size = DTYPES[place.dtype].itemsize
         out = torch.empty((*place.shape, size), dtype=torch.uint8).numpy()  # aligned, as torch wants it
         if out.size:
-            self.fill(memoryview(out).cast("B"), path=place.path, start=place.start)
+            self.fill(out.data.cast("B"), path=place.path, start=place.start)
         return out
 
     def tensor(self, place: Place) -> Shaped[Tensor, "..."]:
@@ -227,4 +227,4 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         file.write(header_of(shapes))
         for value in tensors.values():
             flat = value.detach().contiguous().view(-1)
-            file.write(memoryview(flat.view(torch.uint8).numpy()))
+            file.write(flat.view(torch.uint8).numpy().data)

@@ -111,9 +111,9 @@ def _digest(shards: Shards) -> str:
     for file in ("config.json", *([index] if index else [])):
         digest.update((shards.folder / file).read_bytes())
     place = shards.place("embed.weight")
-    with place.path.open("rb") as file:
-        file.seek(place.start)
-        digest.update(file.read(min(_KNOWN_BY, place.bytes)))
+    with place.path.open("rb") as shard:
+        shard.seek(place.start)
+        digest.update(shard.read(min(_KNOWN_BY, place.bytes)))
     return digest.hexdigest()
 
 
@@ -132,8 +132,8 @@ class _Head:
             final = RMSNorm(self.cfg.d_model, self.cfg.rms_eps)
             final.weight = torch.nn.Parameter(norm, requires_grad=False)
             self.loaded = final, head
-        norm, weight = self.loaded
-        return row_linear(norm(resid), weight)
+        final_norm, weight = self.loaded
+        return row_linear(final_norm(resid), weight)
 
 
 def _not_in_memory(ids: Tensor, mask: Tensor | None) -> Tensor:

@@ -153,7 +153,8 @@ class LatentAttention(nn.Module):
         scores = scores.masked_fill(~mask, -torch.inf)
         sink = self.sink[:, None, None].expand(-1, q.shape[1], 1)
         weights = torch.softmax(torch.cat([scores, sink], dim=-1), dim=-1)[..., :-1]
-        return (weights.flatten(0, 1) @ keys).unflatten(0, q.shape[:2])
+        mixed: Tensor = (weights.flatten(0, 1) @ keys).unflatten(0, q.shape[:2])
+        return mixed
 
     def _projected(self, z: Float[Tensor, "token channel"]) -> Float[Tensor, "token d_model"]:
         """The heads in groups, each through its own low-rank map, then all through one."""

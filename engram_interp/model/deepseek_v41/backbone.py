@@ -1,5 +1,6 @@
 """The whole backbone."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,34 @@ from engram_interp.memory import hashing
 from engram_interp.model.deepseek_v41 import streams
 from engram_interp.model.deepseek_v41.block import Block
 from engram_interp.model.deepseek_v41.config import V41Config
-from engram_interp.model.deepseek_v41.rows import RMSNorm, RowLinear
+from engram_interp.model.deepseek_v41.rows import RMSNorm, RowLinear, row_linear
 from engram_interp.model.deepseek_v41.shared import Shared
+
+VOCABULARY_ROWS = 8192
+"""Token ids whose logits are worked out at a time."""
+
+
+def unembed(
+    x: Float[Tensor, "*batch d_model"], parts: Iterable[Float[Tensor, "_part d_model"]]
+) -> Float[Tensor, "*batch d_vocab"]:
+    """Logits of a normalised residual, from the unembedding in parts of `VOCABULARY_ROWS`.
+
+    The same parts whether the whole is in memory or comes from the disk piece by piece: the same bits.
+    """
+    return torch.cat([row_linear(x, part) for part in parts], dim=-1)
+
+
+class FinalNorm(RMSNorm):
+    """The final norm; `hook_normalized` is what the unembedding reads."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__(width, eps)
+        self.hook_normalized = HookPoint()
+
+    def forward(self, x: Float[Tensor, "*row width"]) -> Float[Tensor, "*row width"]:
+        """Normalised and scaled, same shape."""
+        normalised: Tensor = self.hook_normalized(super().forward(x))
+        return normalised
 
 
 class DeepSeekV41(HookedRootModule):
@@ -37,9 +64,8 @@ class DeepSeekV41(HookedRootModule):
         self.embed = nn.Embedding(cfg.d_vocab, cfg.d_model)
         self.hook_embed = HookPoint()
         self.blocks = nn.ModuleList(Block(cfg, layer) for layer in range(cfg.n_layers))
-        self.ln_final = RMSNorm(cfg.d_model, cfg.rms_eps)
-        self.hook_normalized = HookPoint()
-        self.head = RowLinear(cfg.d_model, cfg.d_vocab)
+        self.ln_final = FinalNorm(cfg.d_model, cfg.rms_eps)
+        self.head = RowLinear(cfg.d_model, cfg.d_vocab)  # see `unembed`
         self.hook_logits = HookPoint()
         self.setup()  # type: ignore[no-untyped-call]  # TransformerLens's
 
@@ -66,8 +92,8 @@ class DeepSeekV41(HookedRootModule):
         self, resid: Float[Tensor, "batch token stream d_model"], pre: Float[Tensor, "batch token stream"]
     ) -> Float[Tensor, "batch token d_vocab"]:
         """Logits of the residual after the last block."""
-        normalised = self.hook_normalized(self.ln_final(streams.read(resid, pre)))
-        logits: Tensor = self.hook_logits(self.head(normalised))
+        normalised = self.ln_final(streams.read(resid, pre))
+        logits: Tensor = self.hook_logits(unembed(normalised, self.head.weight.split(VOCABULARY_ROWS)))
         return logits
 
     def forward(

@@ -15,7 +15,8 @@ _FP4_LARGEST = 6.0
 def _power_above(x: Float[Tensor, "*block"]) -> Float[Tensor, "*block"]:
     """The least power of two that is at least x, for x > 0."""
     mantissa, exponent = torch.frexp(x)
-    return torch.ldexp(torch.ones_like(x), exponent - (mantissa == 0.5).int())
+    power: Tensor = torch.ldexp(torch.ones_like(x), exponent - (mantissa == 0.5).int())
+    return power
 
 
 def _to_e2m1(x: Float[Tensor, "*value"]) -> Float[Tensor, "*value"]:

@@ -113,5 +113,5 @@ class Indexer(nn.Module):
         q = fake_quantise.fp4(rotate(q, frequency, positions))
         products = torch.relu(q.flatten(0, 1) @ keys.mT) * self.cfg.d_index**-0.5
         weights = self.head_weights(x) * heads**-0.5
-        scores = products.unflatten(0, (heads, -1)) * weights.mT[..., None]
-        return scores.sum(0)
+        scores: Tensor = (products.unflatten(0, (heads, -1)) * weights.mT[..., None]).sum(0)
+        return scores
