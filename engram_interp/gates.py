@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engram_interp.capture.encode import Encoded, encode
-from engram_interp.capture.record import record
+from engram_interp.capture.encode import Encoded
+from engram_interp.capture.source import Source, encoded_of, model_of, recorded
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.gate_nulls import (
     INIT_DOCUMENTS,
@@ -22,6 +22,7 @@ from engram_interp.gate_nulls import (
     memory_of,
     recomputable,
     untrained,
+    why_not_untrained,
 )
 from engram_interp.gate_selectivity import OTHERS, selectivity
 from engram_interp.gate_usefulness import usefulness
@@ -37,22 +38,22 @@ NULLS = ("untrained", "rows permuted", "queries permuted")
 among positions of all prompts."""
 
 
-def read(model: SubjectModel, texts: Any) -> GateReading:
+def read(model: Source, texts: Any = None) -> GateReading:
     """The gate of every prompt, memory layer, stream and token.
 
     Args:
-        model: A model with a memory.
-        texts: Texts, a `PromptSet`, or token ids.
+        model: A model with a memory, or a capture of its gates.
+        texts: Texts, a `PromptSet`, or token ids; None for a capture.
 
     Returns:
         Gates in (0, 1), neutral at 0.5; NaN at padding.
     """
-    encoded = encode(model, texts)
+    encoded = encoded_of(model, texts)
     sites = gate_sites(model)
-    rec = record(model, encoded, sites=sites, logits=False)
+    rec = recorded(model, encoded, sites)
     gate = torch.stack([rec[s] for s in sites], dim=1).double()
     gate = gate.masked_fill(~rec.mask[:, None, :, None], torch.nan)
-    names = np.asarray([model.token_text(i) for i in range(model.d_vocab)], dtype=object)
+    names = np.asarray([model_of(model).token_text(i) for i in range(model.d_vocab)], dtype=object)
     tokens = rec.tokens.numpy()
     return GateReading.from_arrays(
         coords={"layer": list(model.memory_layers)},
@@ -68,8 +69,8 @@ def read(model: SubjectModel, texts: Any) -> GateReading:
 
 
 def statistics(
-    model: SubjectModel,
-    texts: Any,
+    model: Source,
+    texts: Any = None,
     *,
     n_boot: int = 1000,
     seed: int = 0,
@@ -80,8 +81,9 @@ def statistics(
     """Mean, spread and quantiles of every gate, each beside its nulls (see `NULLS`).
 
     Args:
-        model: A model with a memory.
-        texts: Texts, a `PromptSet`, or token ids; every token but the separator counts.
+        model: A model with a memory, or a capture of its gates; with the normalised keys and queries
+            captured too, the permutation nulls are there as well.
+        texts: Texts, a `PromptSet`, or token ids; None for a capture. Every token but the separator counts.
         n_boot: Bootstrap samples over documents; intervals are 95 %.
         seed: Of the permutations, the bootstrap and the initialisations.
         bins: Of the densities over (0, 1).
@@ -95,7 +97,7 @@ def statistics(
         each; and where every statistic ranks among the initialisations, each alone and all together. A
         null that cannot be made (no fresh copy of a wrapped module) is missing, with the reason.
     """
-    encoded = encode(model, texts)
+    encoded = encoded_of(model, texts)
     gate, mask = gates_of(model, encoded)
     nulls, missing = _null_gates(model, encoded, seed=seed)
     documents = np.broadcast_to(np.arange(len(mask))[:, None], mask.shape)[mask]
@@ -137,14 +139,14 @@ def statistics(
 
 
 def _ranked(
-    model: SubjectModel, few: Encoded, own: tuple[np.ndarray, np.ndarray], *, n_inits: int, seed: int
+    model: Source, few: Encoded, own: tuple[np.ndarray, np.ndarray], *, n_inits: int, seed: int
 ) -> tuple[dict[str, Any], str]:
     """Every statistic among those of fresh initialisations on the same prompts, or why there are none."""
     drawn = list[np.ndarray]()
     reason = "" if n_inits else "no initialisations were asked for"
-    if model.rebuild is None:
-        reason = f"{model.name} came without rebuild=…"
+    reason = reason or why_not_untrained(model)
     if not reason:
+        assert isinstance(model, SubjectModel)
         drawn = [gates_of(fresh, few)[0] for fresh in initialisations(model, n_inits, seed=seed)]
         if n_inits > 1 and all((other == drawn[0]).all() for other in drawn[1:]):
             reason = f"rebuild=… of {model.name} gives the same weights every time"
@@ -174,12 +176,13 @@ def _ranked(
     }, ""
 
 
-def _null_gates(model: SubjectModel, encoded: Encoded, *, seed: int) -> tuple[dict[str, np.ndarray], str]:
+def _null_gates(model: Source, encoded: Encoded, *, seed: int) -> tuple[dict[str, np.ndarray], str]:
     """The gates under every null that can be made, and why the others cannot."""
     nulls, missing = dict[str, np.ndarray](), list[str]()
-    if model.rebuild is None:
-        missing.append(f"untrained: {model.name} came without rebuild=…")
+    if reason := why_not_untrained(model):
+        missing.append(f"untrained: {reason}")
     else:
+        assert isinstance(model, SubjectModel)
         nulls["untrained"] = gates_of(untrained(model), encoded)[0]
     if reason := recomputable(model):
         missing.append(f"permutations: {reason}")
@@ -188,9 +191,9 @@ def _null_gates(model: SubjectModel, encoded: Encoded, *, seed: int) -> tuple[di
     return nulls, "; ".join(missing)
 
 
-def _permuted(model: SubjectModel, encoded: Encoded, *, seed: int) -> dict[str, np.ndarray]:
+def _permuted(model: Source, encoded: Encoded, *, seed: int) -> dict[str, np.ndarray]:
     keys, queries = gate_sites(model, "key_normed"), gate_sites(model, "query_normed")
-    rec = record(model, encoded, sites=[*keys, *queries], logits=False)
+    rec = recorded(model, encoded, [*keys, *queries])
     used = torch.from_numpy(counted(model, rec))
     generator = np.random.default_rng(seed)
     within = torch.arange(used.numel()).view(used.shape)

@@ -29,7 +29,7 @@ def sites(model: SubjectModel) -> list[str]:
             f"{model.name} has no lens head; give wrap(…, lens_head=…), the map from a residual to logits "
             "through the final norm and the unembedding, or final_norm=… and unembed=…."
         )
-    names = [f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers)]
+    names = model.read_sites
     missing = [s for s in names if s not in model.sites]
     if missing:
         raise InputError(f"{model.name} has no {missing[0]}, which the lens reads; add it to wrap's sites.")

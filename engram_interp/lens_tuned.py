@@ -149,7 +149,7 @@ def _rows(
     model: SubjectModel, encoded: Encoded, batch_size: int
 ) -> Iterator[tuple[Tensor, list[Float[Tensor, "row d_model"]]]]:
     """Collapsed residuals at real tokens, of the last layer and of all layers before it."""
-    sites = [f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers)]
+    sites = model.read_sites
     for number, (_, seen) in enumerate(run_batches(model, encoded, sites, batch_size=batch_size)):
         mask = encoded.mask[number * batch_size : (number + 1) * batch_size]
         with torch.no_grad():

@@ -123,6 +123,8 @@ def residuals(
         batch_size: Prompts per forward pass.
     """
     sites = [f"blocks.{layer}.hook_resid_post" for layer in range(source.n_layers)]
+    if streams == "readout" and source.n_streams > 1:
+        sites = model_of(source).read_sites
     check_sites(source, sites)
     parts: list[list[np.ndarray]] = [[] for _ in sites]
     row = 0
@@ -155,6 +157,8 @@ def _reduced(source: Source, x: Tensor, streams: Streams) -> Tensor:
         return x[..., streams, :]
     if streams == "readout":
         model = model_of(source)
+        if model.collapsed_site is not None:
+            return x
         if model.readout is None:
             raise InputError(
                 f"{source.name} has no collapse of its streams; take 'concat', 'mean' or one stream."

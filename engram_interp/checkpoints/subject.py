@@ -128,6 +128,12 @@ class SubjectModel:
         return torch.device("cpu") if found.type == "meta" else found
 
     @property
+    def read_sites(self) -> list[str]:
+        """Of every block the site that a lens reads: the residual after it, or its collapse."""
+        name = self.collapsed_site or "hook_resid_post"
+        return [f"blocks.{layer}.{name}" for layer in range(self.n_layers)]
+
+    @property
     def weights_dtype(self) -> str:
         """The type of the first of the module's weights, as torch names it."""
         return str(next(self.module.parameters()).dtype).removeprefix("torch.")
