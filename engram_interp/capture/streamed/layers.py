@@ -13,7 +13,8 @@ from torch import Tensor
 
 from engram_interp.capture.record import watching
 from engram_interp.capture.shards import SiteShape
-from engram_interp.capture.streamed.sites import AFTER, Sink, within
+from engram_interp.capture.sites import AFTER
+from engram_interp.capture.streamed.sites import Sink, within
 from engram_interp.capture.streamed.state import Batch, State
 from engram_interp.checkpoints.deepseek_v41 import layout
 from engram_interp.checkpoints.deepseek_v41.layout import Stage

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engram_interp.capture.streamed.sites import AFTER
+from engram_interp.capture.sites import AFTER
 from engram_interp.capture.streamed.state import state_bytes
 from engram_interp.checkpoints import decoding
 from engram_interp.checkpoints.deepseek_v41 import layout

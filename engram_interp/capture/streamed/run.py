@@ -1,6 +1,7 @@
 """A streamed capture from the plan to the files that `open_capture` reads."""
 
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ from engram_interp.capture import shards, store
 from engram_interp.capture.durable import alone
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.shards import Part
-from engram_interp.capture.sites import resolve
+from engram_interp.capture.sites import AFTER, layer_of, until
 from engram_interp.capture.streamed.layers import Streaming
 from engram_interp.capture.streamed.plan import MOST_TOKENS, Rates, StreamPlan, plan_of
-from engram_interp.capture.streamed.sites import AFTER, layer_of, read_rows, shape_of
+from engram_interp.capture.streamed.sites import read_rows, shape_of
 from engram_interp.capture.streamed.state import State, batches
 from engram_interp.checkpoints.deepseek_v41 import layout
 from engram_interp.checkpoints.deepseek_v41.loading import on_disk
@@ -38,12 +39,14 @@ class Step:
         last_layer: The last one.
         done: Bytes of weights and rows behind it.
         of: Bytes that the plan reads.
+        rate: Bytes a second, of those that this process read.
     """
 
     layer: int
     last_layer: int
     done: int
     of: int
+    rate: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,25 +210,6 @@ def _job(
     return _Job(subject=model, cfg=cfg, shards=found, part=part, mine=mine, last_layer=last, plan=cost)
 
 
-def until(model: SubjectModel, sites: Sequence[str], stop_after: int | None) -> list[str]:
-    """The sites that names and patterns stand for, up to a layer.
-
-    Raises:
-        InputError: If one is unknown, or none is left.
-    """
-    names = resolve(model, sites)
-    if stop_after is None:
-        return names
-    if not 0 <= stop_after < model.n_layers:
-        raise InputError(f"The last layer to run wants to lie in 0 … {model.n_layers - 1}, got {stop_after}.")
-    kept = [site for site in names if layer_of(site) <= stop_after]
-    if not kept:
-        raise InputError(
-            f"None of the wanted sites lies in layers 0 … {stop_after}; the first is {names[0]}."
-        )
-    return kept
-
-
 def _needed(cfg: V41Config, last: int, *, logits: bool) -> list[str]:
     """Names of the tensors that are read."""
     outer = layout.outer(cfg)
@@ -246,10 +230,14 @@ def _run(job: _Job, scratch: Path, progress: Callable[[Step], None] | None) -> N
     state = found or State.empty(job.cfg, tokens=job.part.rows, prompts=len(job.mine))
     of = job.plan.weight_bytes + job.plan.row_bytes
 
+    before = round(of * state.layer / (last + 1)) if found else 0
+    began = time.monotonic()
+
     def tell(layer: int) -> None:
         if progress is not None:
-            done = round(of * (layer + 1) / (last + 1)) if found else reader.done
-            progress(Step(layer=layer, last_layer=last, done=min(done, of), of=of))
+            rate = reader.done / max(time.monotonic() - began, 1e-3)
+            done = min(before + reader.done, of)
+            progress(Step(layer=layer, last_layer=last, done=done, of=of, rate=rate))
 
     with Reader() as reader:
         source = Source(cfg=job.cfg, shards=job.shards, reader=reader)

@@ -1,6 +1,6 @@
 """What passes sites while a model is streamed: shapes known beforehand, rows kept until they are sharded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -10,14 +10,34 @@ from torch import Tensor
 from torch.nn import functional
 
 from engram_interp.capture.shards import SiteShape
-from engram_interp.capture.sites import kind_of
+from engram_interp.capture.sites import kind_of, layer_of
 from engram_interp.capture.streamed.state import Batch
 from engram_interp.errors import InputError
 from engram_interp.model.deepseek_v41.config import V41Config
 
-AFTER = 1 << 30
-"""Stands for the layer of what follows the last block."""
-_INTEGERS = {"rows": "int64", "expert_ids": "int64", "index_selected": "uint8", "index_candidates": "uint8"}
+_INTEGERS = {
+    "engram.hook_rows": "int64",
+    "mlp.hook_expert_ids": "int64",
+    "attn.hook_index_selected": "uint8",
+    "attn.hook_index_candidates": "uint8",
+}
+_PLAIN = ("hook_embed", "hook_attn_out", "hook_mlp_out", "hook_resid_read", "ln_final.hook_normalized")
+_STREAMED = ("hook_resid_pre", "hook_engram_out", "hook_resid_mid", "hook_resid_post")
+_KEYS = ("mem_key", "key_normed", "query_normed", "gated_value")
+_MIXES = [f"hc_{part}.hook_{name}" for part in ("attn", "mlp") for name in ("pre", "post")]
+_AXES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys((*_PLAIN, "engram.hook_mem_value"), ("d_model",)),
+    **dict.fromkeys((*_STREAMED, *(f"engram.hook_{name}" for name in _KEYS)), ("stream", "d_model")),
+    **dict.fromkeys((*(f"engram.hook_{n}" for n in ("score", "gate_logit", "gate")), *_MIXES), ("stream",)),
+    **dict.fromkeys(("hc_attn.hook_comb", "hc_mlp.hook_comb"), ("stream", "stream")),
+    **dict.fromkeys(("attn.hook_index_selected", "attn.hook_index_candidates"), ("entry",)),
+    **dict.fromkeys(("mlp.hook_expert_ids", "mlp.hook_expert_weights"), ("choice",)),
+    "engram.hook_rows": ("column",),
+    "engram.hook_memory": ("column", "d_row"),
+    "mlp.hook_router_scores": ("expert",),
+    "hook_logits": ("d_vocab",),
+}
+"""Axes after batch and token of every kind of site that a streamed model passes."""
 
 
 def shape_of(cfg: V41Config, site: str, *, width: int, dtype: torch.dtype) -> SiteShape:
@@ -30,43 +50,23 @@ def shape_of(cfg: V41Config, site: str, *, width: int, dtype: torch.dtype) -> Si
         dtype: What floating-point sites are stored in.
     """
     kind = kind_of(site).removeprefix("blocks.{l}.")
-    m, d = cfg.n_streams, cfg.d_model
-    ratio = cfg.ratios[layer_of(site)] if 0 <= layer_of(site) < cfg.n_layers else 0
-    columns, d_row = (0, 0) if cfg.engram is None else (cfg.engram.columns, cfg.engram.d_row)
-    known: dict[tuple[int, ...], tuple[str, ...]] = {
-        (d,): (
-            *("hook_embed", "ln_final.hook_normalized", "hook_attn_out", "hook_mlp_out", "hook_resid_read"),
-            "engram.hook_mem_value",
-        ),
-        (m, d): (
-            *("hook_resid_pre", "hook_engram_out", "hook_resid_mid", "hook_resid_post"),
-            *(f"engram.hook_{s}" for s in ("mem_key", "key_normed", "query_normed", "gated_value")),
-        ),
-        (m,): (
-            *(f"engram.hook_{s}" for s in ("score", "gate_logit", "gate")),
-            *(f"hc_{part}.hook_{s}" for part in ("attn", "mlp") for s in ("pre", "post")),
-        ),
-        (m, m): ("hc_attn.hook_comb", "hc_mlp.hook_comb"),
-        (columns,): ("engram.hook_rows",),
-        (columns, d_row): ("engram.hook_memory",),
-        (width // ratio if ratio else 0,): ("attn.hook_index_selected", "attn.hook_index_candidates"),
-        (cfg.n_experts,): ("mlp.hook_router_scores",),
-        (cfg.experts_per_token,): ("mlp.hook_expert_ids", "mlp.hook_expert_weights"),
-        (cfg.d_vocab,): ("hook_logits",),
+    if kind not in _AXES:
+        raise InputError(f"A streamed capture does not know the shape of {site!r}; leave it out.")
+    layer = layer_of(site)
+    ratio = cfg.ratios[layer] if 0 <= layer < cfg.n_layers else 0
+    sizes = {
+        "d_model": cfg.d_model,
+        "stream": cfg.n_streams,
+        "entry": width // ratio if ratio else 0,
+        "choice": cfg.experts_per_token,
+        "expert": cfg.n_experts,
+        "d_vocab": cfg.d_vocab,
+        "column": 0 if cfg.engram is None else cfg.engram.columns,
+        "d_row": 0 if cfg.engram is None else cfg.engram.d_row,
     }
-    for shape, kinds in known.items():
-        if kind in kinds:
-            passed = _INTEGERS.get(kind.rpartition("hook_")[2], "float32")
-            stored = str(dtype).removeprefix("torch.") if passed == "float32" else passed
-            return SiteShape(shape=shape, dtype=stored, passed=passed)
-    raise InputError(f"A streamed capture does not know the shape of {site!r}; leave it out.")
-
-
-def layer_of(site: str) -> int:
-    """The layer a site is in: -1 for the embedding, `AFTER` for what follows the last block."""
-    if site.startswith("blocks."):
-        return int(site.split(".")[1])
-    return -1 if site == "hook_embed" else AFTER
+    passed = _INTEGERS.get(kind, "float32")
+    stored = str(dtype).removeprefix("torch.") if passed == "float32" else passed
+    return SiteShape(shape=tuple(sizes[axis] for axis in _AXES[kind]), dtype=stored, passed=passed)
 
 
 class Sink:
