@@ -17,7 +17,7 @@ from engram_interp.checkpoints.deepseek_v41.layout import Stage, Stored
 from engram_interp.checkpoints.tensor_files import DTYPES
 from engram_interp.model.deepseek_v41.config import V41Config
 
-MOST_TOKENS = 1024
+MOST_TOKENS = 512
 """Tokens that are run together, unless one prompt is longer."""
 _STAGES: tuple[Stage, ...] = ("engram", "attn", "mlp")
 _COPIES = 8
@@ -91,11 +91,11 @@ class StreamPlan:
         speed = "not measured" if self.seconds is None else f"about {self.seconds / 60:,.1f} minutes"
         return [
             f"layers   0 to {self.last_layer}, {self.tokens:,} tokens of {self.prompts:,} prompts",
-            f"read     {_gb(self.weight_bytes)} of weights, each once; at most {_gb(self.row_bytes)} of rows",
+            f"read     {_size(self.weight_bytes)} of weights, once; at most {_size(self.row_bytes)} of rows",
             f"compute  {self.flops / 1e12:,.2f} TFLOP, and {self.decoded / 1e9:,.1f} G numbers decoded",
             f"time     {speed}, at the speed measured now",
-            f"memory   {_gb(self.state_bytes)} for the prompts' state, {_gb(self.working_bytes)} besides",
-            f"disk     {_gb(self.output_bytes)} of output, {_gb(self.scratch_bytes)} besides until the end",
+            f"memory   {_size(self.state_bytes)} for the prompts' state, {_size(self.working_bytes)} besides",
+            f"disk     {_size(self.output_bytes)} of output, {_size(self.scratch_bytes)} more until the end",
         ]
 
 
@@ -192,8 +192,8 @@ def _working(cfg: V41Config, lengths: Sequence[int], last: int, *, logits: bool)
     return largest + streams + _SCORES + (2 * cfg.d_vocab * cfg.d_model if logits else 0)
 
 
-def _gb(count: int) -> str:
-    return f"{count / 1e9:,.2f} GB"
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.2f} GB" if count >= 1e7 else f"{count / 1e6:,.2f} MB"
 
 
 def _seconds(work: Callable[[], object], repeats: int = 5) -> float:

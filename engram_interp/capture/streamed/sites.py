@@ -5,6 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -109,16 +110,14 @@ def file_of(folder: Path, site: str) -> Path:
 
 
 def read_rows(folder: Path, site: str, shape: SiteShape, rows: slice) -> Tensor:
-    """Rows of a site that a `Sink` wrote."""
-    count = rows.stop - rows.start
-    out = torch.empty((count, *shape.shape), dtype=shape.torch_dtype)
-    flat = out.view(-1).view(torch.uint8).numpy().data
-    with file_of(folder, site).open("rb") as file:
-        file.seek(rows.start * shape.bytes)
-        got = file.readinto(flat) if flat else 0
-    if got != len(flat):
-        raise InputError(f"{file_of(folder, site)} is cut short; delete {folder} and capture again.")
-    return out
+    """Rows of a site that a `Sink` wrote; mapped, so that only weights count as read."""
+    path, count = file_of(folder, site), (rows.stop - rows.start) * shape.bytes
+    if path.stat().st_size < rows.stop * shape.bytes:
+        raise InputError(f"{path} is cut short; delete {folder} and capture again.")
+    if not count:
+        return torch.empty((rows.stop - rows.start, *shape.shape), dtype=shape.torch_dtype)
+    raw = np.memmap(path, np.uint8, "r", rows.start * shape.bytes, (count,)).copy()
+    return torch.from_numpy(raw).view(shape.torch_dtype).view(-1, *shape.shape)
 
 
 def within(sites: Sequence[str], layer: int) -> list[str]:

@@ -212,4 +212,6 @@ def _plain(name: str, size: tuple[int, ...], generator: np.random.Generator) -> 
     noise = torch.from_numpy(generator.standard_normal(size, dtype=np.float32))
     if name.endswith(("norm.weight", "q_weight", "k_weight", "_scale")):
         return 1 + noise / 4
+    if ".gate.bias" in name:
+        return noise / 50  # so that every expert is chosen now and then
     return noise if len(size) == 1 or name == "embed.weight" else noise * size[-1] ** -0.5
