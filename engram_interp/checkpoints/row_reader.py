@@ -34,6 +34,8 @@ def read_rows(reader: Reader, place: Place, rows: Int64[np.ndarray, " row"]) -> 
     if len(rows) and (np.diff(rows) < 1).any():
         raise InputError("read_rows wants distinct rows in rising order; give np.unique(rows).")
     width, out = place.row_bytes, np.empty((len(rows), place.row_bytes), np.uint8)
+    if not len(rows):
+        return out
     starts = place.row_starts(rows)
     firsts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
     runs = list(zip(starts[firsts].tolist(), firsts.tolist(), [*firsts[1:].tolist(), len(rows)], strict=True))

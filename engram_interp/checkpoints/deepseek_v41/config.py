@@ -60,6 +60,8 @@ _NAMES = {
     "hc_eps": "hc_eps",
 }
 """Our name: the released one, where the value is taken as it is."""
+_REAL = ("rms_eps", "rope_theta", "compress_theta", "route_scale", "expert_limit", "hc_eps")
+"""Of these, the ones that may be written as whole numbers and are not."""
 _OTHERS = (
     *("compress_ratios", "kv_source_layer_ids", "index_source_layer_ids", "candidate_source_layer_id"),
     *("rope_scaling", "gate_temp", "engram_layer_ids", "engram_num_embeddings", "engram_max_ngram_size"),
@@ -85,6 +87,7 @@ def config_of(values: Mapping[str, Any], *, where: str = "config.json") -> V41Co
     _refuse_unknown(values, text, where)
     try:
         plain = {ours: text[theirs] for ours, theirs in _NAMES.items()}
+        plain |= {name: float(plain[name]) for name in _REAL}
         first = int(text.get("candidate_source_layer_id", -1))
         return V41Config(
             **plain,

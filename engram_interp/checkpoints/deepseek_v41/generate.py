@@ -133,8 +133,9 @@ def files(cfg: V41Config, *, drafts: int = 1) -> list[Wanted]:
     shards.append(_tensors([head, norm]))
     shards += [{f"mtp.{i}.attn_norm.weight": ("BF16", (cfg.d_model,))} for i in range(drafts)]
     for layer in cfg.memory_layers:
-        shards.append(_tensors([*layout.block(cfg, layer, "engram"), layout.table(cfg, layer)]))
-    return [_ordered(shard) for shard in shards]
+        projections, *norms = layout.block(cfg, layer, "engram")
+        shards.append(_tensors([layout.table(cfg, layer), *norms, projections]))
+    return [shard if _is_memory(shard) else _ordered(shard) for shard in shards]
 
 
 def _tensors(stored: list[Stored]) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -142,9 +143,12 @@ def _tensors(stored: list[Stored]) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def _ordered(shard: Wanted) -> Wanted:
-    """By type and name; a memory's shard by name alone."""
-    alone = any(".engram." in name for name in shard)
-    return dict(sorted(shard.items(), key=lambda item: (0 if alone else _RANK.index(item[1][0]), item[0])))
+    """By type and name."""
+    return dict(sorted(shard.items(), key=lambda item: (_RANK.index(item[1][0]), item[0])))
+
+
+def _is_memory(shard: Wanted) -> bool:
+    return any(".engram." in name for name in shard)
 
 
 def write_checkpoint(folder: Path, values: Mapping[str, Any], *, tokenizer: Tokenizer, seed: int = 0) -> Path:

@@ -17,7 +17,7 @@ class Shared:
         candidates: Which entries later choices may be among.
     """
 
-    entries: Float[Tensor, "entry d_head"] | None = None
+    entries: Float[Tensor, "_entry d_head"] | None = None
     keys: Float[Tensor, "entry d_index"] | None = None
     selected: Bool[Tensor, "token entry"] | None = None
     candidates: Bool[Tensor, "token entry"] | None = None
