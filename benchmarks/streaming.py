@@ -12,16 +12,18 @@ are read from a cold disk, ours against indexing a memory map of the same file. 
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import Ratio, max_rss, paired
+from benchmarks.timing import Ratio, max_rss
 from engram_interp import pairs
 from engram_interp.capture import streamed
 from engram_interp.checkpoints import load_model
@@ -123,35 +125,42 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def rows_ratio(place: Place, *, count: int | None = None, repeats: int = 5) -> Ratio:
-    """Cold random rows by a memory map over the same by our reader; rows must be equal."""
+    """Cold random rows by a memory map over the same by our reader; rows must be equal.
+
+    The system's cache of the file is emptied before each, outside the time.
+    """
     generator = np.random.default_rng(1)
     count = count or min(20_000, place.bytes // 100_000)  # far apart, as in a table of 98 GB
-    handle = os.open(place.path, os.O_RDONLY)
-    wanted = {"rows": np.empty(0, np.int64)}
-    found: dict[str, Any] = {}
+    handle, pairs_ = os.open(place.path, os.O_RDONLY), list[tuple[float, float]]()
 
-    def forget() -> None:
+    def cold(read: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        start = time.perf_counter()
+        found = read()
+        return time.perf_counter() - start, found
 
-    def mapped() -> None:
-        forget()
-        table = np.memmap(place.path, np.uint8, "r", place.start, (place.shape[0], place.row_bytes))
-        found["mapped"] = table[wanted["rows"]]
-
-    def ours() -> None:
-        forget()
-        rows, back = np.unique(wanted["rows"], return_inverse=True)
-        found["ours"] = read_rows(Reader(), place, rows)[back]
-
-    ratios = []
-    for _ in range(repeats):
-        wanted["rows"] = generator.integers(0, place.shape[0], count)
-        ratios.append(paired(mapped, ours, repeats=1))
-        assert np.array_equal(found["mapped"], found["ours"]), "the rows differ"
+    for number in range(repeats + 1):  # the first pair is not counted
+        wanted = generator.integers(0, place.shape[0], count)
+        ways = [partial(_mapped, place, wanted), partial(_ours, place, wanted)]
+        done = {way.func: cold(way) for way in (ways if number % 2 else ways[::-1])}
+        assert np.array_equal(done[_mapped][1], done[_ours][1]), "the rows differ"
+        pairs_.append((done[_mapped][0], done[_ours][0]))
     os.close(handle)
-    each = sorted(ratio.median for ratio in ratios)
-    middle = ratios[[ratio.median for ratio in ratios].index(each[len(each) // 2])]
-    return Ratio(median=middle.median, low=each[0], high=each[-1], first=middle.first, second=middle.second)
+    ratios = sorted(first / second for first, second in pairs_[1:])
+    firsts, seconds_ = (statistics.median(each) for each in zip(*pairs_[1:], strict=True))
+    return Ratio(
+        median=statistics.median(ratios), low=ratios[0], high=ratios[-1], first=firsts, second=seconds_
+    )
+
+
+def _mapped(place: Place, wanted: np.ndarray) -> np.ndarray:
+    table = np.memmap(place.path, np.uint8, "r", place.start, (place.shape[0], place.row_bytes))
+    return np.asarray(table[wanted])
+
+
+def _ours(place: Place, wanted: np.ndarray) -> np.ndarray:
+    rows, back = np.unique(wanted, return_inverse=True)
+    return read_rows(Reader(), place, rows)[back]
 
 
 def main(weights: float, table: float) -> None:

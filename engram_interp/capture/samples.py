@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engram_interp.capture.encode import Encoded
 from engram_interp.capture.source import Source, batches, check_sites, model_of
+from engram_interp.checkpoints.subject import read_sites
 from engram_interp.errors import InputError
 
 Streams = Literal["concat", "mean", "readout"] | int
@@ -124,7 +125,7 @@ def residuals(
     """
     sites = [f"blocks.{layer}.hook_resid_post" for layer in range(source.n_layers)]
     if streams == "readout" and source.n_streams > 1:
-        sites = model_of(source).read_sites
+        sites = read_sites(model_of(source))
     check_sites(source, sites)
     parts: list[list[np.ndarray]] = [[] for _ in sites]
     row = 0

@@ -128,12 +128,6 @@ class SubjectModel:
         return torch.device("cpu") if found.type == "meta" else found
 
     @property
-    def read_sites(self) -> list[str]:
-        """Of every block the site that a lens reads: the residual after it, or its collapse."""
-        name = self.collapsed_site or "hook_resid_post"
-        return [f"blocks.{layer}.{name}" for layer in range(self.n_layers)]
-
-    @property
     def weights_dtype(self) -> str:
         """The type of the first of the module's weights, as torch names it."""
         return str(next(self.module.parameters()).dtype).removeprefix("torch.")
@@ -164,6 +158,12 @@ class SubjectModel:
         """The text of one token id as the tokenizer decodes it alone."""
         text: str = self.tokenizer.decode([token_id], skip_special_tokens=False)
         return text
+
+
+def read_sites(model: SubjectModel) -> list[str]:
+    """Of every block the site that a lens reads: the residual after it, or its collapse."""
+    name = model.collapsed_site or "hook_resid_post"
+    return [f"blocks.{layer}.{name}" for layer in range(model.n_layers)]
 
 
 def _hooked(model: SubjectModel, name: str) -> Any:

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -136,6 +137,8 @@ def test_rounding_goes_to_the_nearest_code() -> None:
         {"sliding_window": 1, "index_topk": 1, "candidate_source_layer_id": -1},
         {"hc_mult": 2, "num_experts_per_tok": 1, "engram_layer_ids": [4], "head_dim": 24,
          "index_head_dim": 20},
+        {"compress_ratios": [2, 2, 2, 2, 2], "kv_source_layer_ids": [0, 1, 3],
+         "index_source_layer_ids": [0, 3, 4], "candidate_source_layer_id": 0},
         {"compress_ratios": [0, 0, 0, 0, 0], "kv_source_layer_ids": [], "index_source_layer_ids": [],
          "candidate_source_layer_id": -1, "engram_layer_ids": []},
     ],
@@ -158,10 +161,9 @@ def test_later_tokens_and_other_prompts_do_not_reach_back(changes: dict[str, obj
 def test_hooks_can_change_what_follows() -> None:
     model, ids = backbone(config()), support.token_ids(2, 12)
     plain = model(ids)
-    shut = [("blocks.3.engram.hook_gate", lambda gate, hook: gate * 0)]
-    nothing = [("blocks.4.attn.hook_index_selected", lambda chosen, hook: chosen * 0)]
-    for hooks in (shut, nothing):
-        assert not torch.equal(model.run_with_hooks(ids, fwd_hooks=hooks), plain)
+    for site in ("blocks.3.engram.hook_gate", "blocks.4.attn.hook_index_selected"):
+        shut: list[Any] = [(site, lambda value, hook: value * 0)]
+        assert not torch.equal(model.run_with_hooks(ids, fwd_hooks=shut), plain)
     assert torch.equal(model(ids), plain)
 
 
@@ -174,9 +176,14 @@ def test_what_is_asked_wrongly() -> None:
     for change, words in (
         ({"n_streams": 1}, "at least 2 streams"),
         ({"ratios": (0, 3)}, "as many compress ratios"),
-        ({"kv_sources": (1,)}, "Layer 3 reads entries of 1 tokens"),
-        ({"index_sources": (1, 2, 4)}, r"Layers \[3\] compress without choosing"),
-        ({"candidate_source": 1}, "chooses among other entries than those whose blocks layer 1 keeps"),
+        (
+            {"kv_sources": (1,)},
+            "Layer 3 reads entries of 1 tokens and layer 1, the last that makes any, makes",
+        ),
+        ({"kv_sources": (3,)}, "Layer 1 reads entries of 3 tokens and no layer before it makes any"),
+        ({"index_sources": (1, 2, 4)}, "Layer 3 reads a choice of 1 tokens and layer 2"),
+        ({"candidate_source": 1}, "Layer 3 reads candidate blocks of 1 tokens and layer 1"),
+        ({"ratios": (0, 3, 0, 1, 1)}, "Layer 2 is a source and has compress ratio 0"),
         ({"experts_per_token": 8}, "experts_per_token wants to lie in 1 … 7"),
     ):
         with pytest.raises(InputError, match=words):

@@ -114,7 +114,7 @@ class Streaming:
         weight, scale = (self.source.shards.place(name) for name in (stored.name, stored.scale))
         with self._weights(block, layer, "engram"):
             for group in _grouped(self.batches, columns=block.engram.config.columns):
-                rows = [self._addresses(batch, layer) for batch in group]
+                rows = [_addresses(self.model, batch, layer) for batch in group]
                 every = np.concatenate([each.numpy().reshape(-1) for each in rows])
                 block.engram.register_module("table", fetch(self.source.reader, weight, scale, every))
                 for batch, each in zip(group, rows, strict=True):
@@ -122,11 +122,6 @@ class Streaming:
                     resid = block.remember(batch.padded(self.state.resid), each, batch.alive)
                     self.state.resid[batch.rows] = batch.packed(resid)
         block.engram.table = whole
-
-    def _addresses(self, batch: Batch, layer: int) -> Int64[Tensor, "batch token column"]:
-        rows = self.model.rows_of(self.model.memory_rows(batch.tokens, batch.alive), layer)
-        assert rows is not None
-        return rows
 
     def _attend(self, block: Block, layer: int, sink: Sink) -> None:
         with self._weights(block, layer, "attn"):
@@ -156,7 +151,7 @@ class Streaming:
                 for into, value in ((read, x), (chosen, ids), (gains, weights)):
                     into[batch.rows] = batch.packed(value)
             routed = torch.zeros_like(read)
-            for number, expert in self._experts(layer, chosen):
+            for number, expert in _experts(self.source, layer, chosen):
                 _add_expert(routed, expert, number, read=read, chosen=chosen, gains=gains)
             for batch, (then, post, comb) in zip(self._each(sink), mixes, strict=True):
                 fed = routed[batch.rows] + block.mlp.shared(read[batch.rows])
@@ -164,17 +159,6 @@ class Streaming:
                 resid, pre = block.finish(mid, batch.spread(fed), then, post, comb)
                 self.state.resid[batch.rows] = batch.packed(resid)
                 self.state.pre[batch.rows] = batch.packed(pre)
-
-    def _experts(self, layer: int, chosen: Int64[Tensor, "token choice"]) -> Iterator[tuple[int, Expert]]:
-        """The experts that some token chose, the next one being read while the last is used."""
-        used = torch.unique(chosen).tolist()
-        with ThreadPoolExecutor(1) as ahead:
-            pending: Future[Expert] | None = None
-            for place, number in enumerate(used):
-                expert = pending.result() if pending is not None else self.source.expert(layer, number)
-                after = used[place + 1 : place + 2]
-                pending = ahead.submit(self.source.expert, layer, after[0]) if after else None
-                yield number, expert
 
     @torch.inference_mode()
     def leave(self) -> None:
@@ -195,6 +179,26 @@ class Streaming:
                         for s in starts
                     )
                     self.model.hook_logits(unembed(normalised, parts))
+
+
+def _addresses(model: DeepSeekV41, batch: Batch, layer: int) -> Int64[Tensor, "batch token column"]:
+    rows = model.rows_of(model.memory_rows(batch.tokens, batch.alive), layer)
+    assert rows is not None
+    return rows
+
+
+def _experts(
+    source: Source, layer: int, chosen: Int64[Tensor, "token choice"]
+) -> Iterator[tuple[int, Expert]]:
+    """The experts that some token chose, the next one being read while the last is used."""
+    used = torch.unique(chosen).tolist()
+    with ThreadPoolExecutor(1) as ahead:
+        pending: Future[Expert] | None = None
+        for place, number in enumerate(used):
+            expert = source.expert(layer, number) if pending is None else pending.result()
+            after = used[place + 1 : place + 2]
+            pending = ahead.submit(source.expert, layer, after[0]) if after else None
+            yield number, expert
 
 
 def _add_expert(

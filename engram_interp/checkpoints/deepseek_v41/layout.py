@@ -154,11 +154,14 @@ def _attention(cfg: V41Config, layer: int, start: str) -> list[Stored]:
         names += [
             ("compressor.wkv.weight", "bf16", (cfg.d_head, d), "compressor.kv.weight"),
             ("compressor.norm.weight", "bf16", (cfg.d_head,), "compressor.norm.weight"),
-            ("indexer.wk.weight", "bf16", (cfg.d_index, cfg.d_head), "indexer.k.weight"),
-            ("indexer.k_norm.weight", "bf16", (cfg.d_index,), "indexer.k_norm.weight"),
         ]
         if cfg.ratios[layer] > 1:
             names.append(("compressor.wgate.weight", "bf16", (cfg.d_head, d), "compressor.gate.weight"))
+    if layer in cfg.key_sources:
+        names += [
+            ("indexer.wk.weight", "bf16", (cfg.d_index, cfg.d_head), "indexer.k.weight"),
+            ("indexer.k_norm.weight", "bf16", (cfg.d_index,), "indexer.k_norm.weight"),
+        ]
     if layer in cfg.index_sources:
         names += [
             ("indexer.wq_b.weight", "fp8", (index, cfg.q_rank), "indexer.q.weight"),

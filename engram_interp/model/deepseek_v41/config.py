@@ -140,35 +140,32 @@ class V41Config:
         self._check_sources()
 
     def _check_sources(self) -> None:
-        """Every layer that reads compressed entries has a source of its own ratio, and a choice of them."""
-        lone = [layer for layer in self.kv_sources if layer not in self.index_sources]
-        if lone:
-            raise InputError(f"Layers {lone} compress without choosing entries; we know no such model.")
+        """Every layer reads entries, a choice, keys and candidate blocks of its own ratio."""
+        limiting = (self.candidate_source,) if self.candidate_source in self.index_sources else ()
         for layer, ratio in enumerate(self.ratios):
-            sources = [s for s in self.kv_sources if s <= layer]
-            if ratio and (not sources or self.ratios[sources[-1]] != ratio):
-                raise InputError(
-                    f"Layer {layer} reads entries of {ratio} tokens and the source before it is "
-                    f"{sources[-1:] or 'missing'}; kv_source_layer_ids and compress_ratios disagree."
-                )
-            if layer in (*self.kv_sources, *self.index_sources) and not ratio:
-                raise InputError(f"Layer {layer} is a source and has compress ratio 0.")
-            if self._limited(layer) and (
-                ratio != self.ratios[self.candidate_source or 0] or self._resourced(layer)
-            ):
-                raise InputError(
-                    f"Layer {layer} chooses among other entries than those whose blocks layer "
-                    f"{self.candidate_source} keeps; we know no such model."
-                )
+            if not ratio:
+                if layer in (*self.kv_sources, *self.index_sources):
+                    raise InputError(f"Layer {layer} is a source and has compress ratio 0.")
+                continue
+            made = {"entries": self.kv_sources, "a choice": self.index_sources, "keys": self.key_sources}
+            for what, sources in (made | {"candidate blocks": limiting}).items():
+                before = [source for source in sources if source <= layer]
+                needed = what != "candidate blocks"
+                if needed and not before:
+                    raise InputError(
+                        f"Layer {layer} reads {what} of {ratio} tokens and no layer before it makes any; "
+                        "kv_source_layer_ids, index_source_layer_ids and compress_ratios disagree."
+                    )
+                if before and self.ratios[before[-1]] != ratio and (needed or layer in self.index_sources):
+                    raise InputError(
+                        f"Layer {layer} reads {what} of {ratio} tokens and layer {before[-1]}, the last that "
+                        f"makes any, makes them of {self.ratios[before[-1]]}; we know no such model."
+                    )
 
-    def _limited(self, layer: int) -> bool:
-        """Whether a layer chooses within the candidate source's blocks."""
-        first = self.candidate_source
-        return first is not None and layer in self.index_sources and layer > first
-
-    def _resourced(self, layer: int) -> bool:
-        """Whether the entries were replaced since the candidate source chose its blocks."""
-        return any((self.candidate_source or 0) < source <= layer for source in self.kv_sources)
+    @property
+    def key_sources(self) -> tuple[int, ...]:
+        """Layers that make index keys: those that compress and choose."""
+        return tuple(layer for layer in self.kv_sources if layer in self.index_sources)
 
     @cached_property
     def memory_layers(self) -> tuple[int, ...]:

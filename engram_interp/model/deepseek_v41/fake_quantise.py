@@ -23,7 +23,8 @@ def _to_e2m1(x: Float[Tensor, "*value"]) -> Float[Tensor, "*value"]:
     """The nearest of 0, .5, 1, 1.5, 2, 3, 4, 6 with x's sign, ties to the even code; |x| is at most 6."""
     size = x.abs()
     step = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0))
-    return torch.round(x / step) * step + 0.0  # no negative zeros
+    rounded: Tensor = torch.round(x / step) * step + 0.0  # no negative zeros
+    return rounded
 
 
 def fp8(x: Float[Tensor, "*row width"], *, block: int = 32) -> Float[Tensor, "*row width"]:

@@ -49,7 +49,7 @@ class Indexer(nn.Module):
         self.is_candidate_source = layer == cfg.candidate_source
         self.q = RowLinear(cfg.q_rank, cfg.n_index_heads * cfg.d_index)
         self.head_weights = RowLinear(cfg.d_model, cfg.n_index_heads)
-        if layer in cfg.kv_sources:
+        if layer in cfg.key_sources:
             self.k = RowLinear(cfg.d_head, cfg.d_index)
             self.k_norm = RMSNorm(cfg.d_index, cfg.rms_eps)
 
