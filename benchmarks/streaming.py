@@ -91,7 +91,7 @@ def bytes_read() -> int:
 def child(folder: str, out: str, resume: str) -> None:
     """Capture in this process, say every layer, and at the end what it took."""
     model, ids = load_model(folder, weights="disk"), prompts()
-    plan = streamed.planned(model, ids, sites=SITES, measure=False)
+    plan = streamed.planned(model, ids, sites=SITES)
     before, start = bytes_read(), time.monotonic()
 
     def said(step: streamed.Step) -> None:
@@ -99,7 +99,8 @@ def child(folder: str, out: str, resume: str) -> None:
 
     streamed.capture(model, ids, sites=SITES, out=out, resume=resume == "resume", progress=said)
     seconds, read = time.monotonic() - start, bytes_read() - before
-    print("end", max_rss(), read, seconds, plan.state_bytes, plan.weight_bytes + plan.row_bytes, flush=True)
+    planned = (plan.state_bytes, plan.weight_bytes + plan.row_bytes, plan.seconds)
+    print("end", max_rss(), read, seconds, *planned, flush=True)
 
 
 def captured(folder: Path, out: Path, *, resume: bool = False, kill_in: int | None = None) -> list[float]:
@@ -177,8 +178,9 @@ def main(weights: float, table: float) -> None:
         }
         weight_bytes = sum(shards.place(n).bytes for n in used)
         print(f"checkpoint: {weight_bytes / 1e9:.2f} GB of weights, {table_bytes / 1e9:.2f} GB of table")
-        peak, read, seconds, state, planned = captured(folder, Path(name) / "whole")
-        print(f"one capture of {sum(map(len, prompts())):,} tokens: {seconds:.0f} s")
+        peak, read, seconds, state, planned, expected = captured(folder, Path(name) / "whole")
+        tokens = sum(map(len, prompts()))
+        print(f"one capture of {tokens:,} tokens: {seconds:.0f} s, {expected:.0f} s expected by the plan")
         print(f"peak memory above the plan's state ({state / 1e6:.0f} MB): {(peak - state) / 1e9:.2f} GB")
         print(f"read / weights: {read / weight_bytes:.3f}; read / planned: {read / planned:.3f}")
         assert not captured(folder, Path(name) / "killed", kill_in=LAYERS // 2)

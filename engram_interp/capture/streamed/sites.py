@@ -1,5 +1,6 @@
 """What passes sites while a model is streamed: shapes known beforehand, rows kept until they are sharded."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -91,6 +92,9 @@ class Sink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for file in self.files.values():
+            if kind is None:  # on the disk before the state says that the layer was passed
+                file.flush()
+                os.fsync(file.fileno())
             file.close()
 
     def keep(self, site: str, value: Tensor) -> None:

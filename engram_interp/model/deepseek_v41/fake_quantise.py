@@ -23,8 +23,7 @@ def _to_e2m1(x: Float[Tensor, "*value"]) -> Float[Tensor, "*value"]:
     """The nearest of 0, .5, 1, 1.5, 2, 3, 4, 6 with x's sign, ties to the even code; |x| is at most 6."""
     size = x.abs()
     step = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0))
-    rounded: Tensor = torch.round(x / step) * step + 0.0  # no negative zeros
-    return rounded
+    return torch.round(x / step) * step + 0.0  # no negative zeros
 
 
 def fp8(x: Float[Tensor, "*row width"], *, block: int = 32) -> Float[Tensor, "*row width"]:
@@ -35,7 +34,8 @@ def fp8(x: Float[Tensor, "*row width"], *, block: int = 32) -> Float[Tensor, "*r
     largest = blocks.abs().amax(-1, keepdim=True).clamp_min(1e-4)
     scale = _power_above(largest * (1 / _FP8_LARGEST))
     small = (blocks / scale).clamp(-_FP8_LARGEST, _FP8_LARGEST).to(torch.float8_e4m3fn)
-    return (small.float() * scale).flatten(-2)
+    back: Tensor = (small.float() * scale).flatten(-2)
+    return back
 
 
 def fp4(x: Float[Tensor, "*row width"], *, block: int = 32) -> Float[Tensor, "*row width"]:
@@ -60,4 +60,6 @@ def fp4_e4m3(x: Float[Tensor, "*row width"], *, block: int = 16) -> Float[Tensor
 def _through_fp4(
     blocks: Float[Tensor, "*row block width"], scale: Float[Tensor, "*row block 1"]
 ) -> Float[Tensor, "*row channel"]:
-    return (_to_e2m1((blocks / scale).clamp(-_FP4_LARGEST, _FP4_LARGEST)) * scale).flatten(-2)
+    small = _to_e2m1((blocks / scale).clamp(-_FP4_LARGEST, _FP4_LARGEST))
+    back: Tensor = (small * scale).flatten(-2)
+    return back
