@@ -16,6 +16,7 @@ from engram_interp.checkpoints.deepseek_v41 import layout
 from engram_interp.checkpoints.deepseek_v41.layout import Stage, Stored
 from engram_interp.checkpoints.tensor_files import DTYPES
 from engram_interp.model.deepseek_v41.config import V41Config
+from engram_interp.model.deepseek_v41.rows import TILE
 
 MOST_TOKENS = 512
 """Tokens that are run together, unless one prompt is longer."""
@@ -164,11 +165,15 @@ def _bytes(stored: Stored) -> int:
 
 
 def _flops(cfg: V41Config, layer: int, lengths: Sequence[int]) -> int:
-    """Two a weight that a token passes, and attention over the window and the entries before it."""
+    """Two a weight that a token passes, and attention over the window and the entries before it.
+
+    An expert's tokens are filled up to whole tiles: half a tile each, on average.
+    """
     each = sum(s.numbers for stage in _STAGES for s in layout.block(cfg, layer, stage) if s.paths)
-    each += cfg.experts_per_token * sum(s.numbers for s in layout.expert(cfg, layer, 0))
+    passed = sum(lengths) * cfg.experts_per_token
+    filled = passed + min(passed, cfg.n_experts) * TILE // 2
+    total = 2 * filled * sum(s.numbers for s in layout.expert(cfg, layer, 0))
     ratio = cfg.ratios[layer]
-    total = 0
     for length in lengths:
         entries = length // ratio // 2 if ratio else 0
         keys = min(length, cfg.window) + entries

@@ -230,7 +230,7 @@ def _run(job: _Job, scratch: Path, progress: Callable[[Step], None] | None) -> N
     state = found or State.empty(job.cfg, tokens=job.part.rows, prompts=len(job.mine))
     of = job.plan.weight_bytes + job.plan.row_bytes
 
-    before = round(of * state.layer / (last + 1)) if found else 0
+    before = round(of * state.layer / max(1, last + 1)) if found else 0
     began = time.monotonic()
 
     def tell(layer: int) -> None:

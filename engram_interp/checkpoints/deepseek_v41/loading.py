@@ -14,6 +14,7 @@ from engram_interp.checkpoints.deepseek_v41 import layout
 from engram_interp.checkpoints.deepseek_v41.config import config_of, ignored_settings
 from engram_interp.checkpoints.deepseek_v41.weights import Source, fill_all, skeleton
 from engram_interp.checkpoints.files import load_tokenizer, read_json
+from engram_interp.checkpoints.native import map_digest
 from engram_interp.checkpoints.sharded import INDEX, Shards, check_against, open_shards
 from engram_interp.checkpoints.subject import SubjectModel, Unembed
 from engram_interp.checkpoints.tensor_files import Reader
@@ -25,6 +26,10 @@ from engram_interp.model.deepseek_v41.rows import RMSNorm, row_linear
 
 Weights = Literal["auto", "memory", "disk"]
 
+_PUBLISHED_MAPS = {
+    (129_280, 99_092): "26b9be2936d236a124ba318a998c417bc7032e3e92a3107fe98deee49f1dc496",
+}
+"""Digest of the released token map, by token ids and canonical ids."""
 _SHARE = 0.8
 """Of the memory that is free, what weights may take before they are left on the disk."""
 _KNOWN_BY = 1 << 20
@@ -95,6 +100,12 @@ def _checked_map(directory: Path, cfg: V41Config, tokenizer: object) -> np.ndarr
     if cfg.engram is None:
         return None
     token_map, count = hashing.token_map(tokenizer)
+    published = _PUBLISHED_MAPS.get((cfg.d_vocab, cfg.n_canonical))
+    if published is not None and map_digest(token_map) != published:
+        raise InputError(
+            f"The tokenizer in {directory} compresses {len(token_map):,} ids to {count:,} canonical ones and "
+            "not as the released model's does: every hash would be wrong. Put its own tokenizer.json there."
+        )
     if count != cfg.n_canonical or len(token_map) != cfg.d_vocab:
         raise InputError(
             f"The tokenizer in {directory} has {len(token_map):,} ids that compress to {count:,} canonical "
