@@ -93,11 +93,30 @@ def test_the_bytes_are_those_of_a_capture_from_memory(
     assert steps[-1].done <= steps[-1].of
 
 
-def test_every_site_and_the_logits(memory: SubjectModel, disk: SubjectModel, tmp_path: Path) -> None:
-    ids, sites = v41.prompts(4, 13), list(memory.sites)
-    store.capture(memory, ids, sites=sites, out=tmp_path / "m", dtype=torch.bfloat16)
-    streamed.capture(disk, ids, sites=sites, out=tmp_path / "d", dtype=torch.bfloat16)
-    assert contents(tmp_path / "d") == contents(tmp_path / "m")
+OTHERS: dict[str, dict[str, Any]] = {
+    "the usual": {},
+    "widths that are not whole blocks": {
+        **{"hidden_size": 80, "moe_intermediate_size": 48, "head_dim": 40, "num_attention_heads": 5},
+        **{"o_groups": 5, "o_lora_rank": 12, "q_lora_rank": 52, "qk_rope_head_dim": 10},
+        **{"index_head_dim": 36, "hc_mult": 2, "engram_head_dim": 48},
+    },
+    "many sources and memories": {
+        **{"num_hidden_layers": 7, "compress_ratios": [0, 4, 4, 4, 2, 2, 1, 0, 0], "hc_mult": 5},
+        **{"kv_source_layer_ids": [1, 4, 6], "index_source_layer_ids": [1, 3, 4, 5, 6]},
+        **{"candidate_source_layer_id": 6, "engram_layer_ids": [2, 4, 6], "engram_max_ngram_size": 2},
+        **{"engram_n_heads": 1, "index_topk": 7, "sliding_window": 3},
+    },
+}
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_every_site_and_the_logits_of_models_of_other_sizes(name: str, tmp_path: Path) -> None:
+    folder, ids = v41.write(tmp_path / "model", **OTHERS[name]), v41.prompts(4, 1, 13)
+    for weights, capture in (("memory", store.capture), ("disk", streamed.capture)):
+        model = load_model(folder, weights=weights)  # type: ignore[arg-type]
+        run: Any = capture
+        run(model, ids, sites=list(model.sites), out=tmp_path / weights, dtype=torch.bfloat16)
+    assert contents(tmp_path / "disk") == contents(tmp_path / "memory")
 
 
 def test_every_weight_is_read_once(
