@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from engram_interp.capture.captured import Capture
 from engram_interp.capture.encode import Encoded
 from engram_interp.capture.memories import memory_of
-from engram_interp.capture.record import Recording, record
+from engram_interp.capture.record import Recording
+from engram_interp.capture.source import Source, model_of, recorded
 from engram_interp.checkpoints.native import subject_of
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
@@ -21,7 +23,7 @@ INIT_DOCUMENTS = 8
 """Prompts on which fresh initialisations are run, the first ones: a null over many costs many runs."""
 
 
-def gate_sites(model: SubjectModel, name: str = "gate") -> list[str]:
+def gate_sites(model: Source, name: str = "gate") -> list[str]:
     """The site of that name in every memory layer.
 
     Raises:
@@ -32,7 +34,7 @@ def gate_sites(model: SubjectModel, name: str = "gate") -> list[str]:
     return [f"blocks.{layer}.engram.hook_{name}" for layer in model.memory_layers]
 
 
-def counted(model: SubjectModel, rec: Recording) -> Bool[np.ndarray, "batch token"]:
+def counted(model: Source, rec: Recording) -> Bool[np.ndarray, "batch token"]:
     """True at every token but the separator."""
     mask = rec.mask.numpy().copy()
     if model.separator_id is not None:
@@ -41,22 +43,31 @@ def counted(model: SubjectModel, rec: Recording) -> Bool[np.ndarray, "batch toke
 
 
 def gates_of(
-    model: SubjectModel, encoded: Encoded
+    model: Source, encoded: Encoded
 ) -> tuple[Float[np.ndarray, "batch token layer stream"], Bool[np.ndarray, "batch token"]]:
     """Gates, and which positions count."""
     sites = gate_sites(model)
-    rec = record(model, encoded, sites=sites, logits=False)
+    rec = recorded(model, encoded, sites)
     return torch.stack([rec[s] for s in sites], dim=2).double().numpy(), counted(model, rec)
 
 
-def recomputable(model: SubjectModel) -> str:
+def recomputable(model: Source) -> str:
     """Why the gate cannot be computed for another key or query; empty if it can."""
-    if not isinstance(memory_of(model, model.memory_layers[0]), Engram):
-        return f"the memory of {model.name} is not of a kind whose gate can be recomputed"
     names = [*gate_sites(model, "key_normed"), *gate_sites(model, "query_normed")]
+    if isinstance(model, Capture) and not all(s in model.sites for s in names):
+        return f"the capture of {model.name} lacks the sites of the normalised key and query"
+    if not isinstance(memory_of(model_of(model), model.memory_layers[0]), Engram):
+        return f"the memory of {model.name} is not of a kind whose gate can be recomputed"
     if not all(s in model.sites for s in names):
         return f"{model.name} has no sites for the normalised key and query"
     return ""
+
+
+def why_not_untrained(model: Source) -> str:
+    """Why there is no untrained copy to compare with; empty if there can be one."""
+    if isinstance(model, Capture):
+        return f"a capture of {model.name} cannot be drawn anew"
+    return "" if model.rebuild is not None else f"{model.name} came without rebuild=…"
 
 
 def untrained(model: SubjectModel) -> SubjectModel:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engram_interp.capture.encode import Encoded, encode
+from engram_interp.capture.encode import Encoded
 from engram_interp.capture.memories import engram_of
-from engram_interp.capture.record import record
+from engram_interp.capture.source import Source, encoded_of, model_of, recorded
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.gate_information import information
 from engram_interp.gate_nulls import (
@@ -23,6 +23,7 @@ from engram_interp.gate_nulls import (
     initialisations,
     recomputable,
     untrained,
+    why_not_untrained,
 )
 from engram_interp.gate_selectivity import OTHERS, selectivity
 from engram_interp.gate_usefulness import usefulness
@@ -39,22 +40,22 @@ NULLS = ("untrained", "rows permuted", "queries permuted")
 among positions of all prompts."""
 
 
-def read(model: SubjectModel, texts: Any) -> GateReading:
+def read(model: Source, texts: Any = None) -> GateReading:
     """The gate of every prompt, memory layer, stream and token.
 
     Args:
-        model: A model with a memory.
-        texts: Texts, a `PromptSet`, or token ids.
+        model: A model with a memory, or a capture of its gates.
+        texts: Texts, a `PromptSet`, or token ids; None for a capture.
 
     Returns:
         Gates in (0, 1), neutral at 0.5; NaN at padding.
     """
-    encoded = encode(model, texts)
+    encoded = encoded_of(model, texts)
     sites = gate_sites(model)
-    rec = record(model, encoded, sites=sites, logits=False)
+    rec = recorded(model, encoded, sites)
     gate = torch.stack([rec[s] for s in sites], dim=1).double()
     gate = gate.masked_fill(~rec.mask[:, None, :, None], torch.nan)
-    names = np.asarray([model.token_text(i) for i in range(model.d_vocab)], dtype=object)
+    names = np.asarray([model_of(model).token_text(i) for i in range(model.d_vocab)], dtype=object)
     tokens = rec.tokens.numpy()
     return GateReading.from_arrays(
         coords={"layer": list(model.memory_layers)},
@@ -70,8 +71,8 @@ def read(model: SubjectModel, texts: Any) -> GateReading:
 
 
 def statistics(
-    model: SubjectModel,
-    texts: Any,
+    model: Source,
+    texts: Any = None,
     *,
     n_boot: int = 1000,
     seed: int = 0,
@@ -83,8 +84,9 @@ def statistics(
     """Mean, spread and quantiles of every gate, each beside its nulls (see `NULLS`).
 
     Args:
-        model: A model with a memory.
-        texts: Texts, a `PromptSet`, or token ids; every token but the separator counts.
+        model: A model with a memory, or a capture of its gates; with the normalised keys and queries
+            captured too, the permutation nulls are there as well.
+        texts: Texts, a `PromptSet`, or token ids; None for a capture. Every token but the separator counts.
         n_boot: Bootstrap samples over documents; intervals are 95 %.
         seed: Of the permutations, the bootstrap and the initialisations.
         bins: Of the densities over (0, 1).
@@ -100,7 +102,7 @@ def statistics(
         each alone and all together. A null that cannot be made (no fresh copy of a wrapped module) is
         missing, with the reason.
     """
-    encoded = encode(model, texts)
+    encoded = encoded_of(model, texts)
     gate, mask = gates_of(model, encoded)
     nulls, missing = _null_gates(model, encoded, seed=seed)
     documents = np.broadcast_to(np.arange(len(mask))[:, None], mask.shape)[mask]
@@ -143,7 +145,7 @@ def statistics(
 
 
 def _ranked(
-    model: SubjectModel,
+    model: Source,
     few: Encoded,
     own: tuple[np.ndarray, np.ndarray],
     *,
@@ -154,9 +156,9 @@ def _ranked(
     """Every statistic among those of fresh initialisations on the same prompts, or why there are none."""
     drawn = list[np.ndarray]()
     reason = "" if n_inits else "no initialisations were asked for"
-    if model.rebuild is None:
-        reason = f"{model.name} came without rebuild=…"
+    reason = reason or why_not_untrained(model)
     if not reason:
+        assert isinstance(model, SubjectModel)
         drawn = [
             gates_of(fresh, few)[0] for fresh in initialisations(model, n_inits, seed=seed, progress=progress)
         ]
@@ -188,12 +190,13 @@ def _ranked(
     }, ""
 
 
-def _null_gates(model: SubjectModel, encoded: Encoded, *, seed: int) -> tuple[dict[str, np.ndarray], str]:
+def _null_gates(model: Source, encoded: Encoded, *, seed: int) -> tuple[dict[str, np.ndarray], str]:
     """The gates under every null that can be made, and why the others cannot."""
     nulls, missing = dict[str, np.ndarray](), list[str]()
-    if model.rebuild is None:
-        missing.append(f"untrained: {model.name} came without rebuild=…")
+    if reason := why_not_untrained(model):
+        missing.append(f"untrained: {reason}")
     else:
+        assert isinstance(model, SubjectModel)
         nulls["untrained"] = gates_of(untrained(model), encoded)[0]
     if reason := recomputable(model):
         missing.append(f"permutations: {reason}")
@@ -202,9 +205,9 @@ def _null_gates(model: SubjectModel, encoded: Encoded, *, seed: int) -> tuple[di
     return nulls, "; ".join(missing)
 
 
-def _permuted(model: SubjectModel, encoded: Encoded, *, seed: int) -> dict[str, np.ndarray]:
+def _permuted(model: Source, encoded: Encoded, *, seed: int) -> dict[str, np.ndarray]:
     keys, queries = gate_sites(model, "key_normed"), gate_sites(model, "query_normed")
-    rec = record(model, encoded, sites=[*keys, *queries], logits=False)
+    rec = recorded(model, encoded, [*keys, *queries])
     used = torch.from_numpy(counted(model, rec))
     generator = np.random.default_rng(seed)
     within = torch.arange(used.numel()).view(used.shape)
@@ -217,7 +220,7 @@ def _permuted(model: SubjectModel, encoded: Encoded, *, seed: int) -> dict[str, 
     out: dict[str, list[Tensor]] = {name: [] for name in NULLS[1:]}
     for key_site, query_site in zip(keys, queries, strict=True):
         key, query = rec[key_site], rec[query_site]
-        module = engram_of(model, int(key_site.split(".")[1]))
+        module = engram_of(model_of(model), int(key_site.split(".")[1]))
         out["rows permuted"].append(module.gate_of(query, key.flatten(0, 1)[within]))
         moved = query.flatten(0, 1)[anywhere].view_as(query)
         out["queries permuted"].append(module.gate_of(moved, key))

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from engram_interp.capture.encode import Encoded
-from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.checkpoints.subject import SubjectModel, read_sites
 from engram_interp.checkpoints.tuned_lens import TunedLens
 from engram_interp.errors import InputError
 from engram_interp.metrics import fused_lens
@@ -29,7 +29,7 @@ def sites(model: SubjectModel) -> list[str]:
             f"{model.name} has no lens head; give wrap(…, lens_head=…), the map from a residual to logits "
             "through the final norm and the unembedding, or final_norm=… and unembed=…."
         )
-    names = [f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers)]
+    names = read_sites(model)
     missing = [s for s in names if s not in model.sites]
     if missing:
         raise InputError(f"{model.name} has no {missing[0]}, which the lens reads; add it to wrap's sites.")

@@ -16,7 +16,7 @@ from torch.nn import functional
 import engram_interp
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.record import run_batches
-from engram_interp.checkpoints.subject import SubjectModel
+from engram_interp.checkpoints.subject import SubjectModel, read_sites
 from engram_interp.checkpoints.tuned_lens import TunedLens
 from engram_interp.errors import InputError
 
@@ -149,7 +149,7 @@ def _rows(
     model: SubjectModel, encoded: Encoded, batch_size: int
 ) -> Iterator[tuple[Tensor, list[Float[Tensor, "row d_model"]]]]:
     """Collapsed residuals at real tokens, of the last layer and of all layers before it."""
-    sites = [f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers)]
+    sites = read_sites(model)
     for number, (_, seen) in enumerate(run_batches(model, encoded, sites, batch_size=batch_size)):
         mask = encoded.mask[number * batch_size : (number + 1) * batch_size]
         with torch.no_grad():

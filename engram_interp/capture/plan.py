@@ -30,8 +30,11 @@ def plan(
     batch_size: int,
     shard: tuple[int, int],
     shard_bytes: int,
+    shapes: dict[str, SiteShape] | None = None,
 ) -> tuple[Part, Encoded]:
     """What a part will hold, and its prompts; the arguments are those of `store.capture`.
+
+    The shapes of the sites are found by running one prompt, unless they are given.
 
     Raises:
         InputError: A site is unknown, passed twice or not at all; or a number is out of its range.
@@ -45,7 +48,8 @@ def plan(
     names = resolve(model, sites)
     if not names:
         raise InputError('A capture wants at least one site, such as "blocks.*.hook_resid_post".')
-    shapes = _shapes(model, encoded, names, dtype)
+    if shapes is None:
+        shapes = _shapes(model, encoded, names, dtype)
     mine, width = _share(encoded, batch_size, shard), encoded.tokens.shape[1]
     batch_bytes = sum(site.bytes for site in shapes.values()) * batch_size * width
     step = max(1, shard_bytes // batch_bytes) * batch_size

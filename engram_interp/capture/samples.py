@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engram_interp.capture.encode import Encoded
 from engram_interp.capture.source import Source, batches, check_sites, model_of
+from engram_interp.checkpoints.subject import read_sites
 from engram_interp.errors import InputError
 
 Streams = Literal["concat", "mean", "readout"] | int
@@ -123,6 +124,8 @@ def residuals(
         batch_size: Prompts per forward pass.
     """
     sites = [f"blocks.{layer}.hook_resid_post" for layer in range(source.n_layers)]
+    if streams == "readout" and source.n_streams > 1:
+        sites = read_sites(model_of(source))
     check_sites(source, sites)
     parts: list[list[np.ndarray]] = [[] for _ in sites]
     row = 0
@@ -155,6 +158,8 @@ def _reduced(source: Source, x: Tensor, streams: Streams) -> Tensor:
         return x[..., streams, :]
     if streams == "readout":
         model = model_of(source)
+        if model.collapsed_site is not None:
+            return x
         if model.readout is None:
             raise InputError(
                 f"{source.name} has no collapse of its streams; take 'concat', 'mean' or one stream."

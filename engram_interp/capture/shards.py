@@ -5,6 +5,7 @@
         part.json           what is captured: model, sites, shapes, prompts; tokens.parquet is there before it
         000000.safetensors  every site at the tokens of consecutive prompts, about 32 MB
         manifest.jsonl      one line per finished shard: file, rows, bytes, xxh3, digest of part.json
+        streamed/           only while a model is streamed from the disk: its state, and rows site by site
 
 Row i of a site belongs to row i of tokens.parquet; the shards follow each other. A shard is written under
 another name, synced and renamed before the manifest lists it, so what the manifest lists is whole
@@ -31,9 +32,10 @@ from engram_interp.errors import DamagedFileError, InputError
 
 FORMAT = 1
 HEADER, TOKENS, MANIFEST = "part.json", "tokens.parquet", "manifest.jsonl"
+SCRATCH = "streamed"
 
 _PART = re.compile(r"part-(\d+)-of-(\d+)")
-_OURS = re.compile(r"(part\.json|tokens\.parquet|manifest\.jsonl|\d{6}\.safetensors)(\.tmp)?")
+_OURS = re.compile(r"(part\.json|tokens\.parquet|manifest\.jsonl|\d{6}\.safetensors)(\.tmp)?|streamed")
 
 
 @dataclass(frozen=True, kw_only=True)

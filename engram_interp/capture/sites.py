@@ -33,6 +33,7 @@ SITES: Mapping[str, Site] = {
     "blocks.{l}.hook_resid_mid": Site(axes=("stream?", "d_model"), meaning="residual after attention"),
     "blocks.{l}.hook_mlp_out": Site(axes=("d_model",), meaning="feed-forward output"),
     "blocks.{l}.hook_resid_post": Site(axes=("stream?", "d_model"), meaning="residual after the block"),
+    "blocks.{l}.hook_resid_read": Site(axes=("d_model",), meaning="the streams after the block, collapsed"),
     "blocks.{l}.engram.hook_rows": Site(axes=("column",), meaning="table addresses, int64"),
     "blocks.{l}.engram.hook_memory": Site(axes=("column", "d_row"), meaning="rows read from the table"),
     "blocks.{l}.engram.hook_mem_key": Site(axes=("stream", "d_model"), meaning="key of the memory"),
@@ -46,6 +47,10 @@ SITES: Mapping[str, Site] = {
     "blocks.{l}.engram.hook_conv_out": Site(axes=("stream", "d_model"), meaning="added by the convolution"),
 }
 """Sites with a fixed meaning in every family; others are named as the module names them."""
+
+
+AFTER = 1 << 30
+"""Stands for the layer of what follows the last block."""
 
 
 def kind_of(site: str) -> str:
@@ -77,6 +82,33 @@ def resolve(model: SubjectModel, sites: Sequence[str]) -> list[str]:
             raise InputError(f"{model.name} has no site {name!r}; {_nearest(name, model)}")
         found += [m for m in matches if m not in found]
     return found
+
+
+def layer_of(site: str) -> int:
+    """The layer a site is in: -1 for the embedding, `AFTER` for what follows the last block."""
+    found = re.match(r"^blocks\.(\d+)\.", site)
+    if found:
+        return int(found.group(1))
+    return -1 if site == "hook_embed" else AFTER
+
+
+def until(model: SubjectModel, sites: Sequence[str], layer: int | None) -> list[str]:
+    """The sites that names and patterns stand for, those of later layers left out.
+
+    Raises:
+        InputError: If a name or pattern matches none, the model has no such layer, or nothing is left.
+    """
+    names = resolve(model, sites)
+    if layer is None:
+        return names
+    if not 0 <= layer < model.n_layers:
+        raise InputError(
+            f"The last layer to run wants to lie in 0 … {model.n_layers - 1} for {model.name}, got {layer}."
+        )
+    kept = [site for site in names if layer_of(site) <= layer]
+    if names and not kept:
+        raise InputError(f"No wanted site lies in layers 0 … {layer}; the first is {names[0]}.")
+    return kept
 
 
 def _nearest(name: str, model: SubjectModel) -> str:

@@ -6,12 +6,13 @@ Both give the same prompts, the same samples and the same numbers; only a model 
 from collections.abc import Generator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from engram_interp.capture import captured
 from engram_interp.capture.captured import Capture
 from engram_interp.capture.encode import Encoded, encode
-from engram_interp.capture.record import run_batches
+from engram_interp.capture.record import Recording, record, run_batches
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 
@@ -70,6 +71,20 @@ def batches(
         yield from captured.batches(source, encoded, sites, batch_size=batch_size)
     else:
         yield from run_batches(source, encoded, sites, batch_size=batch_size)
+
+
+def recorded(source: Source, encoded: Encoded, sites: Sequence[str]) -> Recording:
+    """All prompts at some sites, in memory, without logits; see `record`."""
+    if isinstance(source, SubjectModel):
+        return record(source, encoded, sites=sites, logits=False)
+    parts = [seen for _, seen in captured.batches(source, encoded, sites, batch_size=max(1, len(encoded)))]
+    return Recording(
+        sites={site: torch.cat([seen[site].cpu() for seen in parts]) for site in sites},
+        tokens=encoded.tokens.cpu(),
+        mask=encoded.mask.cpu(),
+        encoded=encoded,
+        n_streams=source.n_streams,
+    )
 
 
 def model_of(source: Source) -> SubjectModel:

@@ -92,27 +92,37 @@ def capture(
         model, encoded, sites, dtype, batch_size=batch_size, shard=shard, shard_bytes=shard_bytes
     )
     folder = shards.folder_of(Path(out), *shard)
-    _check_room(folder, part)
+    check_room(folder, part)
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
-        done = _begun(folder, part, mine, resume=resume)
+        done = begun(folder, part, mine, resume=resume)
         if done < len(part.shards):
             _write(model, mine, part, folder, done=done, progress=progress)
     return Path(out)
 
 
-def _check_room(folder: Path, part: Part) -> None:
-    """Raise before anything is written if a new capture cannot go there."""
+def check_room(folder: Path, part: Part, *, besides: int = 0) -> None:
+    """Raise before anything is written if a new capture cannot go there.
+
+    Args:
+        folder: Of the part.
+        part: What it will hold.
+        besides: Bytes that are taken there until the end.
+
+    Raises:
+        InputError: The folder holds something else, or the disk is too small.
+    """
     shards.refuse_foreign(folder)
     free = shutil.disk_usage(next(p for p in (folder, *folder.absolute().parents) if p.exists())).free
-    if part.bytes > free and not (folder / shards.HEADER).is_file():
+    if part.bytes + besides > free and not (folder / shards.HEADER).is_file():
+        until = f" and {besides / 1e9:.1f} GB until its end" if besides else ""
         raise InputError(
-            f"The capture takes {part.bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free at {folder}; "
-            "choose fewer sites, bfloat16, or another disk. Nothing was written."
+            f"The capture takes {part.bytes / 1e9:.1f} GB{until} and {free / 1e9:.1f} GB are free at "
+            f"{folder}; choose fewer sites, bfloat16, or another disk. Nothing was written."
         )
 
 
-def _begun(folder: Path, part: Part, mine: Encoded, *, resume: bool) -> int:
+def begun(folder: Path, part: Part, mine: Encoded, *, resume: bool) -> int:
     """Prepare the folder; returns how many shards it already holds, whole."""
     there = (folder / shards.HEADER).is_file()
     if there:
@@ -121,7 +131,7 @@ def _begun(folder: Path, part: Part, mine: Encoded, *, resume: bool) -> int:
         pq.write_table(_token_table(mine), temporary)
     if not there:
         with durably(folder / shards.HEADER) as temporary:
-            temporary.write_text(json.dumps(asdict(part)), encoding="utf-8")
+            temporary.write_text(json.dumps(asdict(part), sort_keys=True), encoding="utf-8")
         return 0
     lines = shards.listed(folder, part)
     for line in lines:

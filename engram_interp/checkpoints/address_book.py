@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int64
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from engram_interp.checkpoints.deepseek_v41.config import MODEL_TYPE, PUBLISHED_MAPS
 from engram_interp.checkpoints.native import map_digest
 from engram_interp.checkpoints.repository import (
     Directory,
@@ -28,7 +29,6 @@ from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory import hashing
 from engram_interp.memory.config import EngramConfig
 
-MODEL_TYPE = "deepseek_v41"
 _FIELDS = {
     "engram_layer_ids",
     "engram_num_embeddings",
@@ -40,10 +40,6 @@ _FIELDS = {
     "engram_compressed_vocab_size",
 }
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "hc_mult")
-_PUBLISHED_MAPS = {
-    (129_280, 99_092): "26b9be2936d236a124ba318a998c417bc7032e3e92a3107fe98deee49f1dc496",
-}
-"""By token ids and canonical ids, the digest of the token map of a released checkpoint."""
 
 
 def is_v41(values: Mapping[str, Any]) -> bool:
@@ -219,7 +215,7 @@ def _canonical(text: Mapping[str, Any], tokenizer: Tokenizer, where: str) -> Int
             f"checkpoint was trained with {text['vocab_size']:,} and {wanted:,}, so every address would be "
             "wrong; put the model's own tokenizer.json there."
         )
-    published = _PUBLISHED_MAPS.get((len(token_map), count))
+    published = PUBLISHED_MAPS.get((len(token_map), count))
     if published is not None and map_digest(token_map) != published:
         raise InputError(
             f"The tokenizer of {where} has {count:,} canonical ids as DeepSeek-V4.1 does, but others, so "

@@ -53,6 +53,8 @@ class SubjectModel:
         boundary: Where n-gram windows stop.
         forward: Logits of token ids and a mask; by default `module(ids)`.
         readout: Streams to the one residual that the final norm reads; None with one stream.
+        collapsed_site: What a block's site is called that holds the collapse of its streams, where that is
+            no function of the streams alone (V4.1 reads them by a mix it computed earlier).
         lens_head: Residual to logits, through the model's own final norm and unembedding.
         final_norm: The model's own final norm; with `unembed` it is the lens head taken apart, which
             lets the lenses do without every layer's logits.
@@ -85,6 +87,7 @@ class SubjectModel:
     boundary: Boundary = "none"
     forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
     readout: Callable[[Tensor], Tensor] | None = None
+    collapsed_site: str | None = None
     lens_head: Callable[[Tensor], Tensor] | None = None
     final_norm: Callable[[Tensor], Tensor] | None = None
     unembed: Unembed | None = None
@@ -126,8 +129,9 @@ class SubjectModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the module's weights are."""
-        return next(self.module.parameters()).device
+        """Where the module's weights are; the CPU for those that were left on the disk."""
+        found = next(self.module.parameters()).device
+        return torch.device("cpu") if found.type == "meta" else found
 
     @property
     def weights_dtype(self) -> str:
@@ -160,6 +164,12 @@ class SubjectModel:
         """The text of one token id as the tokenizer decodes it alone."""
         text: str = self.tokenizer.decode([token_id], skip_special_tokens=False)
         return text
+
+
+def read_sites(model: SubjectModel) -> list[str]:
+    """Of every block the site that a lens reads: the residual after it, or its collapse."""
+    name = model.collapsed_site or "hook_resid_post"
+    return [f"blocks.{layer}.{name}" for layer in range(model.n_layers)]
 
 
 def _hooked(model: SubjectModel, name: str) -> Any:

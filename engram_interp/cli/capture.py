@@ -1,8 +1,9 @@
 """``engram-interp capture``: what passes chosen sites on a corpus, streamed to disk."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,6 +12,7 @@ from engram_interp.errors import InputError
 
 if TYPE_CHECKING:
     from engram_interp.capture.store import Capture, Progress
+    from engram_interp.capture.streamed import Step
     from engram_interp.checkpoints import SubjectModel
     from engram_interp.cli.progress import Update
     from engram_interp.data.prompts import PromptSet
@@ -19,7 +21,9 @@ EXAMPLE = """\b
 Examples:
   engram-interp capture wiki-nano --text a.txt.xz --sites "blocks.*.hook_resid_post" --out acts
   engram-interp capture runs/mine --prompts entities --sites "blocks.*.engram.hook_gate" --out gates
-  engram-interp capture wiki-nano --text a.txt.xz --sites "blocks.*.hook_resid_post" --out acts --shard 2/4"""
+  engram-interp capture wiki-nano --text a.txt.xz --sites "blocks.*.hook_resid_post" --out acts --shard 2/4
+  engram-interp capture V4.1-Flash --prompts entities --sites "blocks.*.engram.hook_gate" --out gates \
+      --stop-after-layer 1 --plan"""
 
 
 def capture(
@@ -55,6 +59,16 @@ def capture(
     batch: Annotated[int, typer.Option(metavar="N", min=1, help="Prompts per forward pass.")] = 16,
     shard: Annotated[str, typer.Option(metavar="i/n", help="Capture the i-th of n shares only.")] = "1/1",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the capture in --out.")] = False,
+    stop_after_layer: Annotated[
+        int | None, typer.Option(metavar="L", min=0, help="The last layer to run; later sites are left out.")
+    ] = None,
+    weights: Annotated[
+        Literal["auto", "memory", "disk"],
+        typer.Option(help="DeepSeek-V4.1: read into memory, or streamed layer by layer; auto: what fits."),
+    ] = "auto",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Streamed: only say what it would read, take and cost.")
+    ] = False,
 ) -> None:
     """Run a model on text and write what passes chosen sites, in files of about 32 MB.
 
@@ -67,33 +81,40 @@ def capture(
 
     Killed at any moment, --resume goes on from the last whole file and ends in the same bytes. With
     --shard, n machines each write their part of one capture.
+
+    A DeepSeek-V4.1 model that does not fit the memory is streamed: all prompts go through one layer at a
+    time, each weight is read once, and of the tables only the rows that the prompts read. What that will
+    cost is said first; --plan says it and stops. It resumes after the last whole layer.
     """
     if (text is None) == (prompts is None):
         raise typer.BadParameter("give either --text or --prompts.")
     number, _, parts = shard.partition("/")
     if not (number.isdecimal() and parts.isdecimal()):
         raise typer.BadParameter(f"--shard wants i/n, such as 2/4; got {shard!r}.")
-    from engram_interp.capture import store
+    from engram_interp.capture import store, streamed
     from engram_interp.capture.plan import DTYPES
+    from engram_interp.capture.sites import until
     from engram_interp.checkpoints import load_model
 
-    subject = load_model(model)
+    subject = load_model(model, weights="disk" if plan else weights)
     texts = _texts(text, prompts)
     if long == "split":
         texts = _windows(subject, texts)
+    wish: dict[str, Any] = {"dtype": DTYPES[dtype], "batch_size": batch, "shard": (int(number), int(parts))}
+    wish["sites"] = until(subject, sites, stop_after_layer)
+    streaming = streamed.on_disk(subject)
+    if streaming:
+        lines = "\n".join(streamed.planned(subject, texts, **wish).lines())
+        typer.echo(lines, err=not plan)
+    if plan:
+        return
     try:
         with progress(1.0, every=10) as update:
             update(0.0, f"reading {len(texts):,} prompts")
-            store.capture(
-                subject,
-                texts,
-                sites=sites,
-                out=out,
-                dtype=DTYPES[dtype],
-                batch_size=batch,
-                shard=(int(number), int(parts)),
-                resume=resume,
-                progress=_Reporter(update),
+            report = _Reporter(update)
+            run: Callable[..., Path] = streamed.capture if streaming else store.capture
+            run(
+                subject, texts, out=out, resume=resume, progress=report.layer if streaming else report, **wish
             )
     except KeyboardInterrupt as error:
         error.add_note(f"What {out} lists is whole; add --resume to go on from there.")
@@ -164,3 +185,9 @@ class _Reporter:
     def __call__(self, now: "Progress") -> None:
         text = f"{now.done:,} of {now.tokens:,} tokens, {now.bytes * now.done / now.tokens / 1e6:,.0f} MB"
         self.update(now.done / now.tokens, text)
+
+    def layer(self, now: "Step") -> None:
+        """The same after each layer of a streamed capture: what was read, and at which rate."""
+        rate = f", {now.rate / 1e6:,.0f} MB/s" if now.rate else ""
+        text = f"layer {now.layer} of {now.last_layer}, {now.done / 1e9:,.2f} of {now.of / 1e9:,.2f} GB{rate}"
+        self.update(min(1.0, now.done / now.of), text)

@@ -10,6 +10,8 @@ from engram_interp.capture.store import open_capture
 from engram_interp.checkpoints import load_model
 from engram_interp.data import prompts
 from engram_interp.data.documents import documents
+from tests.capture.corpus import contents
+from tests.checkpoints import v41
 from tests.cli.harness import one_line, run
 
 RESIDUALS = "blocks.*.hook_resid_post"
@@ -100,3 +102,38 @@ def test_bad_usage(folder: Path, tmp_path: Path) -> None:
         result = run(*base, *more)
         assert result.exit_code == 2
         assert words in result.stderr
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random DeepSeek-V4.1 checkpoint."""
+    return v41.write(tmp_path_factory.mktemp("v41") / "tiny")
+
+
+def test_a_v41_model_is_streamed_and_its_cost_said_first(
+    released: Path, folder: Path, tmp_path: Path
+) -> None:
+    base = (
+        "capture", released, "--text", folder / "one.txt", "--sites", RESIDUALS, "blocks.*.engram.hook_gate",
+        "--stop-after-layer", 3,
+    )  # fmt: skip
+    said = run(*base, "--out", tmp_path / "none", "--plan")
+    assert said.exit_code == 0, said.stderr
+    assert "layers   0 to 3, " in said.stdout
+    for word in ("of weights, once", "TFLOP", "minutes", "state", "of output"):
+        assert word in said.stdout
+    assert not (tmp_path / "none").exists()
+    for weights in ("disk", "memory"):
+        result = run(*base, "--out", tmp_path / weights, "--weights", weights)
+        assert result.exit_code == 0, result.stderr
+        assert ("layers   0 to 3, " in result.stderr) is (weights == "disk")
+        assert "6 sites of tiny at " in result.stdout
+    assert contents(tmp_path / "disk") == contents(tmp_path / "memory")
+
+
+def test_only_a_v41_model_can_be_left_on_the_disk(folder: Path, tmp_path: Path) -> None:
+    base = ("capture", folder / "engram", "--text", folder / "one.txt", "--sites", RESIDUALS)
+    one_line(run(*base, "--out", tmp_path / "c", "--plan"), "Only models of family deepseek_v41")
+    result = run(*base, "--out", tmp_path / "c", "--stop-after-layer", 2)
+    assert result.exit_code == 0, result.stderr
+    assert list(open_capture(tmp_path / "c").sites) == [f"blocks.{n}.hook_resid_post" for n in range(3)]

@@ -1,0 +1,1 @@
+"""DeepSeek-V4.1 checkpoints as they are released, whole in memory or left on the disk."""
