@@ -45,6 +45,8 @@ def table_of(model: SubjectModel, layer: int) -> Tensor | None:
 
     It is looked for where the rows are read and beside the gate; None where it is not found.
     """
+    if layer in model.memory_layers and not model.sites:
+        return None  # only its addresses are known
     places = [memory_of(model, layer)]
     site = model.sites.get(f"blocks.{layer}.engram.hook_memory")
     if site is not None:

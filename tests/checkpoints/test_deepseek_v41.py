@@ -213,6 +213,6 @@ def test_a_generated_config_is_a_released_one() -> None:
 def test_another_map_of_the_same_size_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = config_of(json.loads((folder / "config.json").read_text()))
     published = {(cfg.d_vocab, cfg.n_canonical): "of another tokenizer"}
-    monkeypatch.setattr("engram_interp.checkpoints.deepseek_v41.loading._PUBLISHED_MAPS", published)
+    monkeypatch.setattr("engram_interp.checkpoints.deepseek_v41.loading.PUBLISHED_MAPS", published)
     with pytest.raises(InputError, match="not as the released model's does: every hash would be wrong"):
         load_model(folder)
