@@ -22,7 +22,7 @@ READINGS = {"depth": "shift", "peak": "peak_shift", "path": "path_shift"}
 MEANS = ("headline", "control_shift", "soft_headline")
 """Means over layers: of the path after and before the first read, of the soft index after it."""
 
-WITHOUT_SEED = 1.2
+WITHOUT_SEED = 1.15
 """How much wider intervals are made where no other seed of the baseline stands beside the model.
 
 Documents drawn again tell nothing of what the baseline's own seed does to its path. By three laws of made-up
