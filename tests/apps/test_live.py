@@ -128,7 +128,7 @@ def test_a_stopped_run_says_so_and_can_be_run_again(tokens: AppTest) -> None:
     job.stop = True
     app = typed(tokens, text)
     assert "The run was stopped." in written(app)
-    app.button(key="run again").click().run()
+    app.button(key="run again Running tiny").click().run()
     assert "run now by tiny" in written(settle(app))
 
 

@@ -155,5 +155,5 @@ def test_a_link_holds_everything_that_is_chosen(start: Start, bundle: Path) -> N
 
 def test_saved_results_are_shown_without_a_live_model(start: Start, bundle: Path) -> None:
     start(bundle, page="tokens")
-    live = sys.modules["explorer.live"].live()
-    assert live._model is None and not live._jobs
+    live = sys.modules["explorer.live"]
+    assert live.live()._model is None and not len(live.worker())

@@ -8,7 +8,7 @@ from engram_interp.results import DepthResult, Result
 from engram_interp.views import tables
 from engram_interp.views.markup import element
 from engram_interp.views.theme import DASH
-from explorer import bar, export, headline, shelf, states, style
+from explorer import bar, export, headline, shelf, states, style, tour
 from explorer.provenance import provenance
 from explorer.scene import Scene
 
@@ -34,11 +34,13 @@ QUESTIONS = (
         "Which layers resemble each other, how far each is shifted, how early it knows the answer.",
     ),
     ("tokens", "2 · Which token?", "Where the gates open in a text, beside gates that were never trained."),
+    ("memory", "3 · Which slot?", "What was looked up at a token, who shares the rows, what they promote."),
     (
-        "tokens",
-        "3 · Which slot, and does it matter?",
-        "Type a phrase, pick a token, see what was looked up, switch it off beside two controls.",
+        "ablate",
+        "4 · Does it matter?",
+        "Switch the memory off, live, beside two controls of the same size; compare runs.",
     ),
+    ("compare", "5 · Is it the same elsewhere?", "Two bundles side by side; then take a report away."),
 )
 PER_PROMPT: Mapping[str, str] = {"lens-table": "lens tables", "slots": "slots"}
 
@@ -56,6 +58,7 @@ def page() -> None:
     with left:
         if isinstance(depth, DepthResult):
             headline.show(depth)
+        tour.invite()
         _questions()
     _loaded(scene)
 
