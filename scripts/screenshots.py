@@ -31,7 +31,7 @@ PAGES = {
     "layers": "/layers?b=wiki-nano&cell=3.4",
     "tokens": "/tokens?b=wiki-nano&prompt=napoleon&layer=1",
     "memory": "/memory?b=planted&prompt=fact-amri&layer=1&tok=4&live=on",
-    "ablate": "/ablate?b=planted&prompt=fact-amri&layer=1&tok=4&spec=rows_zero:t4&vs=gate_zero:t4",
+    "ablate": "/ablate?b=wiki-nano&prompt=napoleon&layer=1&tok=30&spec=rows_zero:t30&vs=rows_zero:t30:n3",
     "compare": "/compare?b=wiki-nano&with=planted&part=ablation",
     "report": "/report?b=wiki-nano&prompt=napoleon",
     "tour": "/tokens?b=planted&prompt=fact-amri&layer=1&tok=4&tour=2",

@@ -84,22 +84,23 @@ def _spec(setting: settings.Setting) -> Spec | None:
 
 
 def _beside(prompt: Prompt, wanted: Spec) -> Spec | None:
-    """The list of earlier runs of this text, and the one that is chosen to stand beside."""
-    runs = ablate_form.history(prompt, wanted)
-    names = {"": "nothing", **{spec.text: spec.label for spec in runs if spec != wanted}}
+    """The list of this visit's runs of the text, and the one that is chosen to stand beside."""
     given = _spec(settings.BESIDE)
-    if given is not None:
-        names.setdefault(given.text, given.label)
+    runs = ablate_form.history(prompt, [wanted, *([] if given is None else [given])])
     frame = st.container(horizontal=True, vertical_alignment="bottom", key="history")
-    earlier = {spec.text: spec.label for spec in (wanted, *(run for run in runs if run != wanted))}
-    settings.picked(frame, f"Run A, of {len(earlier)} so far", settings.SPEC, earlier)
-    settings.picked(frame, "beside run B", settings.BESIDE, names)
-    return given
+    said = {spec.text: spec.label for spec in runs}
+    settings.picked(frame, f"Run A, of {len(runs)} so far", settings.SPEC, said)
+    others = {"": "nothing", **{text: label for text, label in said.items() if text != wanted.text}}
+    settings.picked(frame, "beside run B", settings.BESIDE, others)
+    return given if given != wanted else None
 
 
 def _run(prompt: Prompt, spec: Spec, found: AblationComparison, *, title: str) -> None:
     """One run: its predictions under every condition, its effect by token, its numbers."""
-    style.html(element("h3", f"{title} · {spec.label}", class_="engram-run"), predictions.columns(found.data))
+    style.html(
+        element("h3", f"{title} · {spec.label}", class_="engram-run"),
+        predictions.columns(found.data, run=f"Run {title}"),
+    )
     states.say(found.summary())
     style.figure(found.plot(theme=style.theme()), key=f"effect by token {title}", alt=found.summary())
     with st.expander(f"Every number of run {title}"):

@@ -106,11 +106,12 @@ def _run(token: int, layers: list[int], orders: list[int], heads: list[int]) -> 
     settings.SPEC.put(spec.text)
 
 
-def history(prompt: Prompt, shown: Spec) -> list[Spec]:
-    """The ablations of a prompt run in this visit, the one that is `shown` among them, the latest first."""
+def history(prompt: Prompt, shown: Sequence[Spec]) -> list[Spec]:
+    """The ablations of a prompt run in this visit, those that are `shown` among them, the latest first."""
     every: dict[tuple[str, str], list[Spec]] = st.session_state.setdefault(_RUNS, {})
     runs = every.setdefault((live().name, prompt.name), [])
-    if shown not in runs:
-        runs.insert(0, shown)
-        del runs[_KEPT:]
+    for spec in reversed(shown):
+        if spec not in runs:
+            runs.insert(0, spec)
+    del runs[_KEPT:]
     return list(runs)

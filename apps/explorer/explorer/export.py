@@ -36,13 +36,14 @@ def tools(
         figure: draws it in light colours; by default the result's own figure.
     """
     file = part.replace(":", "-")
-    with st.container(horizontal=True, gap="small", key=f"tools {part} {call}"):
+    key = f"{'live' if bundle is None else bundle.name} {part} {call}"
+    with st.container(horizontal=True, gap="small", key=f"tools {key}"):
         st.download_button(
             "CSV",
             data=lambda: csv(result),
             file_name=f"{file}.csv",
             mime="text/csv",
-            key=f"csv {part} {call}",
+            key=f"csv {key}",
             type="tertiary",
             help="Tidy: one row a value, with its unit; the first line says where it comes from.",
         )
@@ -51,7 +52,7 @@ def tools(
             data=lambda: _html(result, part, result.plot if figure is None else figure),
             file_name=f"{file}.html",
             mime="text/html",
-            key=f"html {part} {call}",
+            key=f"html {key}",
             type="tertiary",
             help=OFFLINE,
         )

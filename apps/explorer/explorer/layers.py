@@ -37,11 +37,12 @@ def page() -> None:
     agreement.folded(scene.bundle, found)
     if isinstance(depth, DepthResult):
         _depth(scene, depth)
-    left, right = st.columns(2, gap="medium")
-    with left:
-        if isinstance(depth, DepthResult):
+        left, right = st.columns(2, gap="medium")
+        with left:
             _shift(scene, depth)
-    with right:
+        with right:
+            _lens(scene)
+    else:
         _lens(scene)
 
 

@@ -3,7 +3,9 @@
 PyTorch is imported by the first job and by nothing else.
 """
 
+import atexit
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,7 +84,7 @@ class Live:
         self.path = path
         self.worker = worker
         self._model: SubjectModel | None = None
-        self._indexes: dict[str, tuple[tempfile.TemporaryDirectory[str], SlotIndex]] = {}
+        self._indexes: dict[str, SlotIndex] = {}
 
     @property
     def missing(self) -> str:
@@ -182,10 +184,10 @@ class Live:
 
             job.next("indexing the prompts of the bundle")
             if digest not in self._indexes:
-                folder = tempfile.TemporaryDirectory(prefix="engram-explorer-")
-                made = slots.index(model, texts, out=Path(folder.name) / "index")
-                self._indexes[digest] = (folder, made)
-            index = self._indexes[digest][1]
+                folder = tempfile.mkdtemp(prefix="engram-explorer-")
+                atexit.register(shutil.rmtree, folder, ignore_errors=True)
+                self._indexes[digest] = slots.index(model, texts, out=Path(folder) / "index")
+            index = self._indexes[digest]
             job.next("looking who shares the row")
             whole = len(ids) == order
             return Neighbours(

@@ -78,9 +78,9 @@ def _one_token(scene: Scene, prompt: Prompt, present: readings.Present, *, token
             code=code,
             figure=lambda: slots.plot(layer=layer),
         )
+        attribution.parts(scene, prompt, present, token=token)
     with right:
         attribution.promotion(scene, prompt, present, token=token, layer=layer)
-    attribution.parts(scene, prompt, present, token=token)
     _row(scene, present.slots, token=token, layer=layer)
 
 

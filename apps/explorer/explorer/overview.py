@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from engram_interp.results import DepthResult, Result
+from engram_interp.results import Bundle, DepthResult, EditReport, Result
 from engram_interp.views import tables
 from engram_interp.views.markup import element
 from engram_interp.views.theme import DASH
@@ -43,6 +43,8 @@ QUESTIONS = (
     ("compare", "5 · Is it the same elsewhere?", "Two bundles side by side; then take a report away."),
 )
 PER_PROMPT: Mapping[str, str] = {"lens-table": "lens tables", "slots": "slots"}
+ON_PAGES = ("slots", "lens-table", "attribution", "promotion")
+"""Per prompt, and shown on the pages about one text."""
 
 
 def page() -> None:
@@ -102,6 +104,7 @@ def _loaded(scene: Scene) -> None:
             found = shelf.part(bundle, name, what=what)
             said = found.summary() if isinstance(found, Result) else f"{found.what} {found.why}"
             st.html(element("p", element("b", f"{what}: "), said, class_="engram-asked"))
+    _others(bundle)
     with st.expander("How this was made"):
         depth = shelf.part(bundle, "depth", what="depth map")
         style.html(provenance(bundle, depth if isinstance(depth, DepthResult) else None))
@@ -109,3 +112,23 @@ def _loaded(scene: Scene) -> None:
         if isinstance(depth, DepthResult):
             style.html(tables.depth_table(depth.data))
             export.tools(depth, bundle=bundle, part="depth", call="plot()")
+
+
+def _others(bundle: Bundle) -> None:
+    """What the bundle holds and no page is about, each drawn when it is opened."""
+    for name in bundle:
+        if name in PARTS or name == "slot-load" or bundle.kind(name) == EditReport.kind:
+            continue
+        if name.partition(":")[0] in ON_PAGES:
+            continue
+        fold = st.expander(f"Also in this bundle: {name}", key=f"other {name}", on_change="rerun")
+        if not fold.open:
+            continue
+        with fold:
+            found = shelf.part(bundle, name, what=f"part “{name}”")
+            if isinstance(found, states.State):
+                states.show(found)
+                continue
+            style.figure(found.plot(theme=style.theme()), key=f"figure other {name}", alt=found.summary())
+            states.say(found.summary())
+            export.tools(found, bundle=bundle, part=name, call="plot()")

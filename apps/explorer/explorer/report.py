@@ -22,7 +22,8 @@ def page() -> None:
     if not chapters:
         states.say("Choose at least one chapter.")
         return
-    found = assemble.results(scene, prompt, chapters)
+    shown = assemble.opened(scene, prompt, chapters, link=bar.link("report"))
+    found = shown.results
     if not found:
         states.show(
             states.State(
@@ -36,7 +37,7 @@ def page() -> None:
     with st.container(horizontal=True, key="take away"):
         st.download_button(
             "HTML report",
-            data=lambda: assemble.page(scene, prompt, chapters, note=note, link=bar.link("report")).encode(),
+            data=lambda: assemble.page(shown, note=note).encode(),
             file_name=f"{name}-explorer.html",
             mime="text/html",
             key="report html",

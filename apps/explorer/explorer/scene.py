@@ -9,6 +9,7 @@ import streamlit as st
 
 from engram_interp.errors import InputError
 from engram_interp.results import Bundle, GateReading
+from engram_interp.views.tokens import shortened
 
 TYPED = "typed-"
 _TYPED_AT_MOST = 200
@@ -41,7 +42,7 @@ class Prompt:
     def label(self) -> str:
         """How the prompt is called in a list."""
         if self.typed:
-            return f"typed: {self.text}"
+            return f"typed: {shortened(self.text, most=200)}"
         return f"{self.name} · with slots and lens" if self.whole else self.name
 
 

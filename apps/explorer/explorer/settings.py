@@ -134,6 +134,8 @@ def picked(
 ) -> str:
     """A list for a setting whose choices the page knows; one that does not exist is the first."""
     value = setting.value if setting.value in options else next(iter(options), "")
+    if value != setting.value:
+        setting.put(value)  # links say from now on what is shown
     st.session_state[setting.key] = value or None
     place.selectbox(
         label,
