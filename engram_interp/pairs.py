@@ -63,12 +63,13 @@ def load(name: str = "wiki-nano") -> Pair:
 
 
 def bundle_path(name: str = "wiki-nano") -> Path:
-    """The ready-made result bundle of a packaged pair; opening it needs no torch.
+    """The ready-made result bundle of a packaged pair, or of the planted model; opening it needs no torch.
 
     Raises:
-        InputError: If there is no such pair.
+        InputError: If there is no such pair or model.
     """
-    _folder(name)
+    if not (_assets() / "models" / name / "config.json").is_file():
+        _folder(name)
     return _assets() / "bundles" / f"{name}.engram"
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import streamlit as st
-from explorer import bar, layers, overview, style, tokens
+from explorer import ablate, bar, compare, layers, memory, overview, report, style, tokens, tour
 
 ICON = Path(__file__).resolve().parent / "icon.png"
 
@@ -15,12 +15,17 @@ def main() -> None:
         "overview": st.Page(overview.page, title="Overview", default=True),
         "layers": st.Page(layers.page, title="Layers", url_path="layers"),
         "tokens": st.Page(tokens.page, title="Tokens", url_path="tokens"),
+        "memory": st.Page(memory.page, title="Memory", url_path="memory"),
+        "ablate": st.Page(ablate.page, title="Ablate", url_path="ablate"),
+        "compare": st.Page(compare.page, title="Compare", url_path="compare"),
+        "report": st.Page(report.page, title="Report", url_path="report"),
     }
     st.session_state["pages"] = pages
     page = st.navigation(list(pages.values()), position="top")
     st.logo(str(ICON), size="small")
     style.inject()
     if bar.show(page.url_path):
+        tour.show()
         page.run()
 
 

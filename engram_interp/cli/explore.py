@@ -16,13 +16,17 @@ from engram_interp.errors import InputError
 EXAMPLE = """\b
 Examples:
   engram-interp explore
-  engram-interp explore runs/mine.engram --model runs/mine --port 8700"""
+  engram-interp explore runs/mine.engram --model runs/mine --port 8700
+  engram-interp explore runs/            (lists the bundles found there, and opens them)"""
 
 
 def explore(
     bundles: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[BUNDLE]...", help="Result bundles; by default that of the packaged pair."),
+        typer.Argument(
+            metavar="[BUNDLE|DIR]...",
+            help="Result bundles, or folders that hold some; by default those that come with the package.",
+        ),
     ] = None,
     *,
     model: Annotated[
@@ -47,10 +51,13 @@ def explore(
         raise InputError(
             "No bundle comes with this package; make one with engram-interp report, and give it."
         )
-    paths = [_checked(path) for path in bundles or ()]
+    paths = [path.resolve() for path in bundles or ()]
+    listed = _listed(bundles) if bundles else []
     folder = None if model is None else _model_folder(model)
     if port is not None:
         _check_free(port)
+    for line in listed:
+        typer.echo(line)
     _run(_launcher().command(paths, model=folder, port=port, browser=not no_browser))
 
 
@@ -69,14 +76,30 @@ def _model_folder(model: Path) -> Path:
     return known[str(model)]
 
 
-def _checked(path: Path) -> Path:
-    """The absolute path of a bundle, or of a folder that holds some; each can be opened."""
-    from engram_interp.results import open_bundle
+def _listed(places: list[Path]) -> list[str]:
+    """A line for each bundle found; of one that cannot be opened it says why.
 
-    inside = sorted(path.glob("*.engram")) if path.is_dir() else []
-    for bundle in [path] if (path / "manifest.json").is_file() or not inside else inside:
-        open_bundle(bundle)
-    return path.resolve()
+    Raises:
+        InputError: If there is no bundle, or none that can be opened.
+    """
+    from engram_interp.results import open_bundle
+    from engram_interp.results.finding import find_bundles
+
+    found = find_bundles(places)
+    if not found.bundles:
+        raise InputError(" ".join(found.notes))
+    problems: list[InputError] = []
+    lines: list[str] = []
+    for name, path in found.bundles.items():
+        try:
+            said = f"{len(open_bundle(path))} parts"
+        except InputError as problem:
+            problems.append(problem)
+            said = str(problem)
+        lines.append(f"{name}  {path}  {said}")
+    if len(problems) == len(lines):
+        raise problems[0]
+    return [*lines, *found.notes]
 
 
 def _check_free(port: int) -> None:

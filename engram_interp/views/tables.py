@@ -13,7 +13,7 @@ import xarray as xr
 from engram_interp.errors import InputError
 from engram_interp.views.markup import Html, element, join, scrolling
 from engram_interp.views.theme import DASH, number, signed
-from engram_interp.views.tokens import token_html, visible
+from engram_interp.views.tokens import shortened, token_html, visible
 
 NO_REASON = "undefined, no reason recorded"
 SLOT_NUMBERS = ("address", "row_norm", "share", "hits")
@@ -275,7 +275,7 @@ def slot_table(data: xr.Dataset, *, token: int, layer: int) -> Html:
     unused = Missing(reason="the bias is no row of the table")
     bias = measured(chosen["share_bias"], change=True)
     rows.append(["bias", unused, unused, unused, unused, bias, unused, *([unused] if counted else [])])
-    text = visible(str(chosen["token_text"].item()))
+    text = shortened(visible(str(chosen["token_text"].item())))
     caption = f"Memory read at token {token} {text}, layer {layer} (counted from 0; the paper counts from 1)."
     headers = [
         "order",

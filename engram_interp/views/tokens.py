@@ -37,6 +37,15 @@ def visible(text: str) -> str:
     return "".join(piece for piece, _ in _pieces(text))
 
 
+def shortened(text: str, *, most: int = 60) -> str:
+    """`text` as it is up to `most` characters; a longer one's beginning, and how long it is.
+
+    >>> shortened("Wales"), shortened("x" * 1200, most=4)
+    ('Wales', 'xxxx… (1,200 characters)')
+    """
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
 def token_html(text: str) -> Html:
     """`text` as escaped HTML, the marks set apart in ``<span class="mark">``."""
     parts = [element("span", piece, class_="mark") if marked else piece for piece, marked in _pieces(text)]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +21,10 @@ from streamlit.testing.v1 import AppTest
 from engram_interp.checkpoints.native import save_native
 from engram_interp.results import write_bundle
 from tests import support
+from tests.apps import awkward
 from tests.apps.helpers import EXPLORER, REPOSITORY, Start, parts, show
+
+Server = tuple[str, int, float]
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +49,9 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Start:
 
     def run(*arguments: Path | str, page: str = "", **link: str) -> AppTest:
         monkeypatch.setattr(sys, "argv", ["main.py", *map(str, arguments)])
+        return visit(page=page, **link)
+
+    def visit(*, page: str = "", **link: str) -> AppTest:
         app = AppTest.from_file(str(EXPLORER / "main.py"), default_timeout=120)
         app.query_params.update(link)
         app.run()
@@ -53,6 +61,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Start:
         assert not app.exception, app.exception
         return app
 
+    run.again = visit  # type: ignore[attr-defined]  # another visitor of the same server
     return run
 
 
@@ -67,15 +76,34 @@ def launcher() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def server(launcher: ModuleType) -> Iterator[tuple[str, int, float]]:
-    """The explorer on the packaged bundle: its address, its process, and when it was started."""
+def server(launcher: ModuleType) -> Iterator[Server]:
+    """The explorer on the packaged bundles: its address, its process, and when it was started."""
+    with serving(launcher) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def places(launcher: ModuleType, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The explorer on a folder with a bundle of awkward texts, a whole one, and one that was cut short."""
+    folder = tmp_path_factory.mktemp("places")
+    write_bundle(folder / "awkward.engram", awkward.parts(long=600))
+    shutil.copytree(bundle, folder / "whole.engram")
+    cut = shutil.copytree(bundle, folder / "cut.engram")
+    (cut / "parts" / "depth.nc").write_bytes(b"cut short")
+    with serving(launcher, folder) as found:
+        yield found
+
+
+@contextmanager
+def serving(launcher: ModuleType, *bundles: Path) -> Iterator[Server]:
+    """A server of its own process, until the block is left."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     started = time.monotonic()
     process = subprocess.Popen(
-        launcher.command(port=port, browser=False),
+        launcher.command(bundles, port=port, browser=False),
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

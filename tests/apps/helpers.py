@@ -33,6 +33,8 @@ def parts() -> dict[str, Result]:
         "second-opinions": samples.second_opinions(),
         "lens-table:0": samples.lens_table(),
         "slots:0": samples.slot_lookup(),
+        "attribution:0": memory_samples.memory_attribution(),
+        "promotion:0": memory_samples.memory_promotion(),
     }
 
 

@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from engram_interp import pairs
+from tests.apps import awkward
 
 pytestmark = pytest.mark.browser
 
@@ -53,12 +54,12 @@ def visit(server: Server, browser: Browser) -> Iterator[Callable[[str], Page]]:
         page.on("websocket", lambda websocket: hosts.add(urlsplit(websocket.url).netloc))
         page.on("console", hear)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(server[0] + path)
+        page.goto(path if path.startswith("http") else server[0] + path)
         return page
 
     yield open_path
     context.close()
-    assert hosts <= {urlsplit(server[0]).netloc, ""}, hosts
+    assert {host.partition(":")[0] for host in hosts} <= {"localhost", ""}, hosts
     assert not complaints, complaints
 
 
@@ -88,7 +89,7 @@ def test_the_map_comes_first_and_without_torch(
     assert seconds < 60
     expect(page.get_by_text("What you can ask")).to_be_visible()
     accessible(page)
-    page.get_by_role("link", name="3 · Which slot").click()
+    page.get_by_role("link", name="2 · Which token").click()
     expect(page.locator(".strip .chip").first).to_be_visible()
     if Path("/proc").is_dir():
         assert not loads_torch(server[1])
@@ -135,7 +136,8 @@ def test_a_link_restores_what_was_chosen(visit: Callable[[str], Page]) -> None:
     page.get_by_role("link", name="Tokens", exact=True).click()
     expect(page.get_by_text("Memory read at token 7")).to_be_visible()
     assert link(page) == {
-        "b": "wiki-nano", "prompt": "napoleon", "layer": "3", "stream": "all", "tok": "7", "v": "1",
+        "b": "wiki-nano", "prompt": "napoleon", "layer": "3", "stream": "all", "tok": "7",
+        "off": "on", "where": "here", "v": "1",
     }  # fmt: skip
 
 
@@ -159,3 +161,91 @@ def test_a_typed_phrase_is_looked_up_and_switched_off(visit: Callable[[str], Pag
     page.get_by_text("Every number, and the effect by token").click()
     expect(page.get_by_text("Top predictions with rows_zero")).to_be_visible()
     accessible(page)
+
+
+PAGES = {
+    "/?b=wiki-nano": "What you can ask",
+    "/layers?b=wiki-nano": "How early is the answer there?",
+    "/tokens?b=planted&prompt=fact-amri&tok=4&tour=2": "Tour 2 of 5",
+    "/memory?b=planted&prompt=fact-amri&tok=4": "How full are the tables?",
+    "/ablate?b=wiki-nano": "Over all prompts of the bundle",
+    "/compare?b=wiki-nano&with=planted&part=ablation": "No interval of the difference",
+    "/report?b=planted&prompt=fact-amri": "What goes in",
+}
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_is_accessible_in_light_and_dark(visit: Callable[[str], Page], path: str) -> None:
+    page = visit(path)
+    expect(page.get_by_text(PAGES[path]).first).to_be_visible()
+    idle(page)
+    accessible(page)
+    page.emulate_media(color_scheme="dark")
+    expect(page.locator(".stApp")).to_have_css("background-color", "rgb(20, 23, 28)")
+    page.wait_for_function(
+        "getComputedStyle(document.documentElement).getPropertyValue('--paper') == '#14171c'"
+    )
+    idle(page)
+    accessible(page)
+
+
+def idle(page: Page) -> None:
+    """Nothing runs and every figure is drawn."""
+    page.wait_for_function(
+        "() => document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'"
+        " && [...document.querySelectorAll('.stPlotlyChart')].every(one => one.querySelector('.main-svg'))"
+    )
+
+
+def test_an_ablation_is_stopped_run_again_and_opened_cold_by_its_link(visit: Callable[[str], Page]) -> None:
+    page = visit("/ablate?b=planted&prompt=fact-amri&tok=4")
+    page.get_by_role("button", name="Run at token 4").click()
+    page.get_by_role("button", name="Stop").or_(page.locator(".predictions").first).first.wait_for()
+    if page.get_by_role("button", name="Stop").count():
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_text("The run was stopped.")).to_be_visible()
+        page.get_by_role("button", name="Run it again").click()
+    answers = page.locator(".predictions .answer-share b")
+    expect(answers).to_have_text(["0.973", "0.002", "0.004", "0.784"])
+    assert link(page)["spec"] == "rows_zero:t4"
+    cold = visit("/ablate?" + urlsplit(page.url).query)
+    expect(cold.locator(".predictions .answer-share b")).to_have_text(["0.973", "0.002", "0.004", "0.784"])
+
+
+def test_a_report_is_downloaded_and_opens_without_a_network(
+    visit: Callable[[str], Page], browser: Browser, tmp_path: Path
+) -> None:
+    page = visit("/report?b=planted&prompt=fact-amri&tok=4&parts=memory")
+    with page.expect_download() as waited:
+        page.get_by_role("button", name="HTML report").click()
+    file = tmp_path / "report.html"
+    waited.value.save_as(file)
+    context = browser.new_context(offline=True)
+    offline = context.new_page()
+    asked: list[str] = []
+    offline.on("request", lambda request: asked.append(request.url))
+    offline.goto(file.as_uri())
+    expect(offline.locator(".plot .main-svg").first).to_be_visible()
+    expect(offline.locator("caption", has_text="Memory read at token 4")).to_be_visible()
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    context.close()
+
+
+def test_texts_that_try_a_page_are_shown_as_text_and_a_name_does_not_leave_the_folder(
+    places: Server, visit: Callable[[str], Page]
+) -> None:
+    page = visit(f"{places[0]}/tokens?b=awkward&prompt=awkward&tok=7")
+    expect(page.locator(".strip .chip")).to_have_count(len(awkward.WORDS))
+    idle(page)
+    for word in ('<img␣src=x␣onerror="window.hit=1">', "‹U+202E›evil‹U+202C›", "‹E2 82›"):
+        expect(page.locator(".strip .text", has_text=word)).to_be_visible()
+    assert page.evaluate("window.hit === undefined && !document.querySelector('img[src=x]')")
+    wider = page.evaluate("(m => m.scrollWidth - m.clientWidth)(document.querySelector('.stMain'))")
+    assert wider <= 0
+    accessible(page)
+    page.goto(f"{places[0]}/layers?b=..%2F..%2Fetc")
+    expect(page.get_by_text("There is no bundle “../../etc” here")).to_be_visible()
+    page.goto(f"{places[0]}/layers?b=cut")
+    expect(page.get_by_text("The depth map in this bundle cannot be read.")).to_be_visible()
+    page.get_by_role("link", name="Tokens", exact=True).click()
+    expect(page.locator(".strip .chip")).to_have_count(9)

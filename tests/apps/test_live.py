@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests import support
-from tests.apps.helpers import EXPLORER, Start, written
+from tests.apps.helpers import EXPLORER, Start, show, written
 
 
 def settle(app: AppTest) -> AppTest:
@@ -106,8 +106,53 @@ def test_other_model_than_the_bundles_is_said(start: Start, bundle: Path, tiny_m
 
 def test_what_the_bundle_says_over_all_prompts_is_not_put_down_to_the_live_model(tokens: AppTest) -> None:
     said = "All below is of with-memory; the text above was run by tiny."
-    assert said not in written(tokens)
-    assert said in written(typed(tokens, "Kalo met the ren"))
+    app = typed(tokens, "Kalo met the ren")
+    show(app, "memory")
+    app.session_state["gates"] = True
+    app.run()
+    assert said in written(app)
+
+
+def test_an_ablation_is_put_together_run_and_set_beside_another(tokens: AppTest) -> None:
+    app = typed(tokens, "Only Kalo saw the mi")
+    show(app, "ablate")
+    assert "Nothing was run yet." in written(app)
+    app.selectbox(key="ab kind").set_value("gate_zero").run()
+    app.button(key="run ablation").click().run()
+    settle(app)
+    first = app.query_params["spec"]
+    assert first.startswith("gate_zero:t") and "gate_zero" in written(app)
+    app.selectbox(key="ab kind").set_value("rows_zero").run()
+    next(group for group in app.button_group if group.key == "ab orders").set_value([3]).run()
+    app.button(key="run ablation").click().run()
+    settle(app)
+    assert app.query_params["spec"].endswith(":n3")
+    app.selectbox(key="ablation beside").set_value(first).run()
+    settle(app)
+    assert app.query_params["vs"] == first
+    assert "Two ablations of one text, each with its controls" in written(app)
+    app.number_input(key="bar token").set_value(1).run()
+    assert "as it was run. Token 1 is chosen now" in written(app)
+
+
+def test_what_the_bundle_lacks_is_computed_when_asked_for(start: Start) -> None:
+    app = settle(start(page="memory", b="planted", prompt="fact-amri", tok="3", live="on", slot="2.1"))
+    text = written(app)
+    assert "after token 3" in text and "Row 507" not in text
+    assert "holds 1 distinct n-gram" in text or "holds no n-gram" in text or "distinct n-grams" in text
+    app.number_input(key="bar token").set_value(4).run()
+    assert "“zor|vel” makes 100.000 % of its" in written(settle(app))
+
+
+def test_a_text_typed_by_another_visitor_is_not_listed_and_opens_by_its_link(
+    start: Start, bundle: Path, tiny_model: Path
+) -> None:
+    one = typed(start(bundle, "--model", tiny_model, page="tokens"), "Kalo met the ren")
+    name = one.query_params["prompt"]
+    other = start.again(page="tokens")  # type: ignore[attr-defined]
+    assert all("Kalo" not in option for option in other.selectbox(key="bar prompt").options)
+    linked = settle(start.again(page="tokens", prompt=name))  # type: ignore[attr-defined]
+    assert "run now by tiny" in written(linked)
 
 
 def test_the_planted_model_is_offered_a_phrase_it_knows_and_forgets_it_without_its_rows(
@@ -128,7 +173,7 @@ def test_a_stopped_run_says_so_and_can_be_run_again(tokens: AppTest) -> None:
     job.stop = True
     app = typed(tokens, text)
     assert "The run was stopped." in written(app)
-    app.button(key="run again").click().run()
+    app.button(key="run again Running tiny").click().run()
     assert "run now by tiny" in written(settle(app))
 
 

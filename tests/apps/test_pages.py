@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from tests.apps.helpers import Start, figures, show, written
+from engram_interp.results import open_bundle, write_bundle
+from tests.apps.helpers import Start, figures, parts, show, written
 
 
 def test_overview_leads_with_the_headline_beside_its_control(start: Start, bundle: Path) -> None:
@@ -18,7 +19,7 @@ def test_overview_draws_the_map_and_lists_the_questions(start: Start, bundle: Pa
     app = start(bundle)
     assert figures(app) == 1
     labels = [link.proto.label for link in app.get("page_link")]
-    assert labels == ["1 · Which layer?", "2 · Which token?", "3 · Which slot, and does it matter?"]
+    assert labels[:4] == ["1 · Which layer?", "2 · Which token?", "3 · Which slot?", "4 · Does it matter?"]
 
 
 def test_overview_says_how_the_bundle_was_made(start: Start, bundle: Path) -> None:
@@ -118,24 +119,95 @@ def test_tokens_names_the_nearest_memory_layer(start: Start, bundle: Path) -> No
     assert "Layer 6 reads no memory; layer 4, the nearest that does, is shown." in text
 
 
-def test_tokens_shows_the_tests_of_the_gates_and_what_is_retained_when_opened(
+def test_memory_shows_the_rows_what_they_promote_and_how_much_came_from_them(
     start: Start, bundle: Path
 ) -> None:
-    app = start(bundle, page="tokens")
+    app = start(bundle, page="memory", tok="8")
+    text = written(app)
+    assert "Memory read at token 8" in text and "What this memory promotes" in text
+    assert "How much of the prediction came from here?" in text and figures(app) == 2
+    assert app.selectbox(key="slot").options[0].startswith("order 2, head 0: row ")
+    assert "Who shares the row is not in this bundle." in text
+    app.selectbox(key="slot").set_value("3.1").run()
+    assert app.query_params["slot"] == "3.1" and app.query_params["view"] == "columns"
+    app.number_input(key="bar token").set_value(5).run()
+    assert "The bundle does not hold this for token 5." in written(app)
+
+
+def test_memory_shows_the_tests_of_the_gates_when_opened(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="memory", tok="8")
+    shown = figures(app)
+    app.session_state["gates"] = True
+    app.run()
     text = written(app)
     assert "own against collider rows 0.660 [0.63, 0.70] at layer 4 · stream 2 (untrained 0.490" in text
     assert (
         "Mean gate by how often training saw" in text and "no untrained null stands beside the strata" in text
     )
     assert "the gate as a predictor of a cost: AUC 0.620" in text
-    assert "facts 0.700 [0.67, 0.74] (chance 0.250, baseline 0.600)" in text
-    assert figures(app) == 4 and "facts, 40 probes" not in text
+    assert figures(app) == shown + 3
+
+
+def test_ablate_shows_what_is_retained_when_opened(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="ablate")
+    assert "facts 0.700 [0.67, 0.74] (chance 0.250, baseline 0.600)" in written(app)
+    assert figures(app) == 1 and "facts, 40 probes" not in written(app)
     app.session_state["retained"] = True
     app.run()
-    assert not app.exception and figures(app) == 5
+    assert not app.exception and figures(app) == 2
     assert "facts, 40 probes; chance 0.250" in written(app) and "≥ 50 times, 20 probes" in written(app)
     next(group for group in app.button_group if group.key == "probe set").set_value("reading").run()
     assert "reading, 24 probes" in written(app) and "so there is nothing to retain" in written(app)
+
+
+def test_compare_sets_two_bundles_beside_each_other(start: Start, bundle: Path, tmp_path: Path) -> None:
+    parts_without_names = {"depth": parts()["depth"], "ablation": parts()["ablation"]}
+    write_bundle(tmp_path / "other.engram", parts_without_names)
+    app = start(bundle, tmp_path, page="compare", part="ablation")
+    text = written(app)
+    assert "What each ablation costs, each beside its random control." in text
+    assert "A: made-up" in text and "B: other" in text and figures(app) == 2
+    assert "No interval of the difference is given" in text
+    assert "B has no gates for “0”." in text
+    app.selectbox(key="compared part").set_value("depth").run()
+    assert "Depth, each bundle beside its own control." in written(app)
+    assert app.query_params["with"] == "other" and app.query_params["part"] == "depth"
+
+
+def test_compare_wants_two_bundles(start: Start, bundle: Path) -> None:
+    assert "There is only one bundle here." in written(start(bundle, page="compare"))
+
+
+def test_report_takes_away_what_is_open(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="report", parts="tokens,memory")
+    text = written(app)
+    assert "<b>gates</b>" in text and "<b>slots:0</b>" in text and "<b>attribution:0</b>" in text
+    assert "<b>depth</b>" not in text
+    assemble = sys.modules["explorer.assemble"]
+    scene = sys.modules["explorer.scene"].scene_of(open_bundle(bundle))
+    shown = assemble.opened(scene, scene.prompts["0"], ["layers", "memory"], link="/x?b=1")
+    page = assemble.page(shown, note="why <b>")
+    assert "why &lt;b&gt;" in page and "Layers: depth" in page and "Memory read at token" in page
+    assert "http://" not in page.split("<script")[0] and "/x?b=1" in page
+
+
+def test_a_result_that_no_page_is_about_is_on_the_overview(start: Start, tmp_path: Path) -> None:
+    kept = {"depth": parts()["depth"], "elsewhere": parts()["stitching"]}
+    app = start(write_bundle(tmp_path / "one.engram", kept))
+    app.session_state["other elsewhere"] = True
+    app.run()
+    assert "A low loss says" in written(app) and figures(app) == 2
+
+
+def test_the_tour_walks_from_page_to_page(start: Start) -> None:
+    app = start()
+    app.button(key="tour start").click().run()
+    assert "Tour 1 of 5" in written(app) and app.query_params["prompt"] == "fact-amri"
+    app.button(key="tour next").click().run()
+    app.button(key="tour next").click().run()
+    assert "Tour 3 of 5" in written(app) and "Memory read at token 4 ␣vel" in written(app)
+    app.button(key="tour end").click().run()
+    assert "Tour" not in written(app)
 
 
 def test_the_selection_stays_from_page_to_page(start: Start, bundle: Path) -> None:
@@ -157,5 +229,5 @@ def test_a_link_holds_everything_that_is_chosen(start: Start, bundle: Path) -> N
 
 def test_saved_results_are_shown_without_a_live_model(start: Start, bundle: Path) -> None:
     start(bundle, page="tokens")
-    live = sys.modules["explorer.live"].live()
-    assert live._model is None and not live._jobs
+    live = sys.modules["explorer.live"]
+    assert live.live()._model is None and not len(live.worker())

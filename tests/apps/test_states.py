@@ -92,8 +92,8 @@ def test_views_that_are_missing_are_named_once_with_the_reason_that_was_noted(
         ("depth", "layers", "No depth map in this bundle."),
         ("lens-engram", "layers", "No lens curve of the Engram model in this bundle."),
         ("lens-baseline", "layers", "No lens curve of the baseline in this bundle."),
-        ("gate-statistics", "tokens", "No gate statistics in this bundle."),
-        ("ablation", "tokens", "No ablation effects in this bundle."),
+        ("gate-statistics", "memory", "No gate statistics in this bundle."),
+        ("ablation", "ablate", "No ablation effects in this bundle."),
         ("slots:0", "tokens", "No slots for this prompt in this bundle."),
         ("lens-table:0", "tokens", "No lens table for this prompt in this bundle."),
     ],
@@ -101,6 +101,9 @@ def test_views_that_are_missing_are_named_once_with_the_reason_that_was_noted(
 def test_a_missing_part(start: Start, tmp_path: Path, missing: str, page: str, said: str) -> None:
     kept = {name: part for name, part in parts().items() if name != missing}
     app = start(write_bundle(tmp_path / "some.engram", kept), page=page)
+    if missing == "gate-statistics":
+        app.session_state["gates"] = True
+        app.run()
     assert said in written(app)
     assert any("engram-interp report" in code.value for code in app.code)
 
@@ -110,23 +113,28 @@ def test_a_bundle_from_before_the_tests_of_the_gates_opens_and_names_them_once(
 ) -> None:
     new = {"gate-selectivity", "gate-usefulness", "retained"}
     old = {name: part for name, part in parts().items() if name not in new}
-    app = start(write_bundle(tmp_path / "old.engram", old), page="tokens")
-    said = "Not in this bundle: gate selectivity, gate usefulness and retained performance."
-    assert written(app).count(said) == 1 and figures(app) == 2
+    path = write_bundle(tmp_path / "old.engram", old)
+    app = start(path, page="memory")
+    app.session_state["gates"] = True
+    app.run()
+    assert written(app).count("Not in this bundle: gate selectivity and gate usefulness.") == 1
     noted = "The report is without retained performance: Probe 'x' has 70 tokens; shorten it."
-    some = old | {"gate-usefulness": parts()["gate-usefulness"]}
-    app = start(write_bundle(tmp_path / "some.engram", some, meta={"notes": [noted]}), page="tokens")
-    assert "Not in this bundle: gate selectivity and retained performance." in written(app)
+    app = start(write_bundle(tmp_path / "some.engram", old, meta={"notes": [noted]}), page="ablate")
+    assert "Not in this bundle: retained performance." in written(app)
     assert f"<span>{noted}</span>" in written(app).replace("&#x27;", "'").replace("&#39;", "'")
 
 
 def test_a_damaged_test_of_the_gates_says_so_and_leaves_the_others(start: Start, copy: Path) -> None:
-    for name in ("gate-selectivity", "retained"):
-        (copy / "parts" / f"{name}.nc").write_bytes(b"cut short")
-    app = start(copy, page="tokens")
+    for name in ("gate-selectivity", "attribution-0"):
+        damaged = next((copy / "parts").glob(f"{name}*.nc"))
+        damaged.write_bytes(b"cut short")
+    app = start(copy, page="memory", tok="8")
+    assert "The attribution in this bundle cannot be read." in written(app)
+    shown = figures(app)
+    app.session_state["gates"] = True
+    app.run()
     assert "The gate selectivity in this bundle cannot be read." in written(app)
-    assert "The retained performance in this bundle cannot be read." in written(app)
-    assert figures(app) == 3 and "Not in this bundle" not in written(app)
+    assert figures(app) == shown + 2 and "Not in this bundle" not in written(app)
 
 
 def test_the_overview_lists_missing_parts(start: Start, tmp_path: Path) -> None:

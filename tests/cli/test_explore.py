@@ -1,5 +1,6 @@
 """`explore`: what is checked before the server, and how it ends."""
 
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from engram_interp.checkpoints.loading import packaged
 from engram_interp.cli import explore as exploring
+from engram_interp.results import write_bundle
 from tests.cli.harness import one_line, run
+from tests.results import samples
 
 
 def test_bundles_are_checked_first(tmp_path: Path) -> None:
@@ -19,6 +22,21 @@ def test_bundles_are_checked_first(tmp_path: Path) -> None:
     (tmp_path / "x.engram" / "manifest.json").write_text("{", encoding="utf-8")
     one_line(run("explore", tmp_path / "x.engram"), "is not JSON")
     one_line(run("explore", tmp_path), "is not JSON")
+    (tmp_path / "empty").mkdir()
+    one_line(run("explore", tmp_path / "empty"), "There is no bundle at")
+
+
+def test_a_folder_is_listed_with_what_is_wrong_in_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(exploring, "_run", lambda command: None)
+    whole = write_bundle(tmp_path / "whole.engram", {"slots:0": samples.slot_lookup()})
+    (tmp_path / "deeper").mkdir()
+    shutil.copytree(whole, tmp_path / "deeper" / "cut.engram")
+    (tmp_path / "deeper" / "cut.engram" / "manifest.json").write_text("{", encoding="utf-8")
+    result = run("explore", tmp_path, "--no-browser")
+    assert result.exit_code == 0, result.stderr
+    one, other = result.stdout.splitlines()
+    assert one == f"whole  {whole}  1 parts"
+    assert other.startswith(f"cut  {tmp_path / 'deeper' / 'cut.engram'}  ") and "is not JSON" in other
 
 
 def test_the_launcher_gets_what_was_given(
@@ -33,7 +51,7 @@ def test_the_launcher_gets_what_was_given(
 
     monkeypatch.setattr(exploring, "_launcher", lambda: SimpleNamespace(command=command))
     monkeypatch.setattr(exploring, "_run", served.append)
-    monkeypatch.setattr("engram_interp.results.open_bundle", lambda path: path)
+    write_bundle(tmp_path / "one.engram", {"slots:0": samples.slot_lookup()})
     result = run("explore", tmp_path, "--model", folder / "engram", "--no-browser")
     assert result.exit_code == 0, result.stderr
     assert served == [["serve"]]
@@ -46,8 +64,8 @@ def test_the_launcher_gets_what_was_given(
     assert given["model"] == packaged()["planted"]
 
 
-def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("engram_interp.results.open_bundle", lambda path: path)
+def test_a_port_in_use(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "one.engram", {"slots:0": samples.slot_lookup()})
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

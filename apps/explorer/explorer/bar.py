@@ -4,17 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import TypeVar
+from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer import selection, shelf, states
-from explorer.live import live
-from explorer.scene import Prompt, Scene, scene_of
+from explorer import selection, settings, shelf, states
+from explorer.live import live, state_model
+from explorer.scene import TYPED, Prompt, Scene, model_of, scene_of
 
 _SCENE = "scene"
 T = TypeVar("T", str, int)
-WIDTHS = (1.5, 2.2, 1.1, 1.0, 0.9, 0.5)
+WIDTHS = (1.4, 2.2, 1.05, 1.0, 0.9, 0.75)
 
 
 def scene() -> Scene:
@@ -26,7 +27,7 @@ def scene() -> Scene:
 
 def show(page: str) -> bool:
     """Draw the bar; False where no bundle is open, and the reason stands below the bar."""
-    notes = selection.adopt_address()
+    notes = selection.adopt_address(settings.adopt)
     found = shelf.shelf()
     frame = st.container(key="bar")
     if not found.bundles:
@@ -46,12 +47,13 @@ def show(page: str) -> bool:
     if isinstance(bundle, states.State):
         states.show(bundle)
         return False
-    st.session_state[_SCENE] = scene_of(bundle)
+    state_model(model_of(bundle))
+    st.session_state[_SCENE] = scene_of(bundle, also=selection.current().prompt)
     notes = selection.settle(scene(), prompts(), notes)
     _choices(cells)
     with cells[5]:
         _link(page)
-    selection.write_address(page)
+    selection.write_address(page, settings.address(page))
     said = [*found.notes, *notes, *bundle.notes]
     if said:
         states.say(*said)
@@ -124,14 +126,18 @@ def _pick(
     )
 
 
+def link(page: str) -> str:
+    """The address that restores what is open."""
+    address = str(st.context.url or f"/{page}").split("?")[0]
+    return f"{address}?{urlencode(selection.address(page, settings.address(page)), safe=':,')}"
+
+
 def _link(page: str) -> None:
-    with st.popover("Link", help="A link to exactly what you see", width="stretch"):
-        chosen = selection.current()
-        address = str(st.context.url or f"/{page}").split("?")[0]
-        query = "&".join(f"{name}={value}" for name, value in selection.address(page).items())
+    """A button that shows the whole link, with a mark to copy it."""
+    with st.popover("Copy link", help="A link to exactly what you see", width="stretch"):
         st.caption("This address restores what you see. It names things and never carries a typed text.")
-        st.code(f"{address}?{query}", language=None, wrap_lines=True)
-        if chosen.prompt.startswith("typed-"):
+        st.code(link(page), language=None, wrap_lines=True)
+        if selection.current().prompt.startswith(TYPED):
             st.caption("The prompt was typed here: the link works as long as this explorer runs.")
 
 

@@ -2,13 +2,15 @@
 
 from typing import cast
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from engram_interp.results import ConvergenceResult, DepthResult
 from engram_interp.views import similarity, tables
-from engram_interp.views.curves import QUANTITIES, Quantity
+from engram_interp.views.curves import Quantity
 from engram_interp.views.markup import element
-from explorer import agreement, bar, cell, export, headline, picker, selection, shelf, states, style
+from engram_interp.views.theme import Theme
+from explorer import agreement, bar, cell, export, headline, picker, selection, settings, shelf, states, style
 from explorer.scene import Scene
 
 QUANTITY = {
@@ -35,11 +37,12 @@ def page() -> None:
     agreement.folded(scene.bundle, found)
     if isinstance(depth, DepthResult):
         _depth(scene, depth)
-    left, right = st.columns(2, gap="medium")
-    with left:
-        if isinstance(depth, DepthResult):
+        left, right = st.columns(2, gap="medium")
+        with left:
             _shift(scene, depth)
-    with right:
+        with right:
+            _lens(scene)
+    else:
         _lens(scene)
 
 
@@ -48,16 +51,10 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
     left, right = st.columns([0.64, 0.36], gap="medium")
     with left:
         controls = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-        alignment = controls.segmented_control(
-            "Alignment",
-            list(cell.ALIGNMENTS),
-            default="path",
-            required=True,
-            format_func=cell.ALIGNMENTS.__getitem__,
-            key="alignment",
-            persist_state="session",
+        alignment = settings.segmented(
+            controls, "Alignment", settings.ALIGNMENT, say=cell.ALIGNMENTS.__getitem__
         )
-        shown = controls.toggle("Self-reference", value=True, key="self-reference", persist_state="session")
+        shown = settings.toggled(controls, "Self-reference", settings.SELF_REFERENCE)
         chosen = selection.current()
         picker.draw(
             lambda: similarity.heat_map(
@@ -71,7 +68,13 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
             pick=lambda at: selection.choose(layer=at[0], baseline_layer=at[1]),
             alt=depth.summary(),
         )
-        export.tools(depth, bundle=scene.bundle, part="depth", call=f'plot(alignment="{alignment}")')
+        export.tools(
+            depth,
+            bundle=scene.bundle,
+            part="depth",
+            call=f'plot(alignment="{alignment}")',
+            figure=lambda: depth.plot(alignment=cast(similarity.Alignment, alignment)),
+        )
     with right:
         cell.show(scene, depth, measure=str(alignment) if alignment in cell.SHIFT else "path")
 
@@ -79,21 +82,21 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
 def _shift(scene: Scene, depth: DepthResult) -> None:
     """The shift of every layer with its interval, the control layers apart."""
     st.html(element("h2", "How far is each layer shifted?", class_="engram-title"))
-    estimate = st.segmented_control(
-        "Estimate",
-        list(cell.SHIFT),
-        default="path",
-        required=True,
-        format_func=cell.ALIGNMENTS.__getitem__,
-        key="estimate",
-        persist_state="session",
+    estimate = settings.segmented(
+        st.container(), "Estimate", settings.ESTIMATE, say=cell.ALIGNMENTS.__getitem__
     )
     drawn = depth.plot(view="shift", alignment=cast(similarity.Alignment, estimate), theme=style.theme())
     alt = "Shift of every layer against the self-reference, with intervals and control layers"
     style.figure(drawn, key="shift", alt=alt)
     with st.expander("Numbers by layer"):
         style.html(tables.depth_table(depth.data))
-    export.tools(depth, bundle=scene.bundle, part="depth", call=f'plot(view="shift", alignment="{estimate}")')
+    export.tools(
+        depth,
+        bundle=scene.bundle,
+        part="depth",
+        call=f'plot(view="shift", alignment="{estimate}")',
+        figure=lambda: depth.plot(view="shift", alignment=cast(similarity.Alignment, estimate)),
+    )
 
 
 def _lens(scene: Scene) -> None:
@@ -107,31 +110,29 @@ def _lens(scene: Scene) -> None:
     if not isinstance(engram, ConvergenceResult):
         return
     controls = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-    quantity = controls.segmented_control(
-        "Quantity",
-        list(QUANTITIES),
-        default="kl",
-        required=True,
-        format_func=QUANTITY.__getitem__,
-        key="quantity",
-        persist_state="session",
-    )
-    log = controls.toggle(
-        "Log scale", key="log scale", persist_state="session", disabled=quantity == "agreement"
-    )
-    style.figure(
-        engram.plot(
+    quantity = settings.segmented(controls, "Quantity", settings.QUANTITY, say=QUANTITY.__getitem__)
+    log = settings.toggled(controls, "Log scale", settings.LOG, disabled=quantity == "agreement")
+
+    def curves(theme: Theme) -> go.Figure:
+        return engram.plot(
             baseline=baseline if isinstance(baseline, ConvergenceResult) else None,
             quantity=cast(Quantity, quantity),
             scale="log" if log and quantity != "agreement" else "linear",
-            theme=style.theme(),
-        ),
-        key="lens curves",
-        alt=engram.summary(),
-    )
+            theme=theme,
+        )
+
+    style.figure(curves(style.theme()), key="lens curves", alt=engram.summary())
     states.say(engram.summary())
     if isinstance(baseline, states.State):
         states.show(baseline)
     elif isinstance(baseline, ConvergenceResult):
         states.say(baseline.summary())
-    export.tools(engram, bundle=scene.bundle, part="lens-engram", call=f'plot(quantity="{quantity}")')
+    other = 'baseline=bundle["lens-baseline"], ' if isinstance(baseline, ConvergenceResult) else ""
+    scale = ', scale="log"' if log and quantity != "agreement" else ""
+    export.tools(
+        engram,
+        bundle=scene.bundle,
+        part="lens-engram",
+        call=f'plot({other}quantity="{quantity}"{scale})',
+        figure=lambda: curves("light"),
+    )

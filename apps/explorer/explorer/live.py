@@ -1,40 +1,43 @@
-"""A small model run on what a reader types: one worker thread, so that hooks of two runs never meet.
+"""Small models run on what a reader types or picks: one worker for all of them (`worker`).
 
-PyTorch is imported by the first job and by nothing else. A job is remembered by what it computes, so
-that looking again costs nothing.
+PyTorch is imported by the first job and by nothing else.
 """
 
-import logging
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+import atexit
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from engram_interp import pairs
-from engram_interp.errors import InputError
-from engram_interp.results import AblationComparison, GateReading, LensTable, SlotLookup
+from engram_interp.results import (
+    AblationComparison,
+    GateReading,
+    LensTable,
+    MemoryAttribution,
+    MemoryPromotion,
+    SlotColliders,
+    SlotLoad,
+    SlotLookup,
+    SlotOccupants,
+)
 from explorer.arguments import arguments
+from explorer.spec import Spec
+from explorer.worker import Job, Worker
 
 if TYPE_CHECKING:
     from engram_interp.checkpoints import SubjectModel
+    from engram_interp.slots_index import SlotIndex
 
 PAIR = "wiki-nano"
-KINDS = {"rows_zero": "rows → 0", "gate_zero": "gate → 0", "output_off": "output off"}
-_KEPT = 64
+PLANTED = "planted"
 _SMALL = 200e6
-
-Kind = Literal["rows_zero", "gate_zero", "output_off"]
-T = TypeVar("T")
-
-
-class StoppedError(InputError):
-    """A reader stopped the job."""
+_STATED = "model of the open bundle"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,45 +59,32 @@ class Reading:
     analysed: int
 
 
-@dataclass(kw_only=True, eq=False)
-class Job(Generic[T]):
-    """One computation and how far it is; `stage` and `done_steps` are written by the worker alone."""
+@dataclass(frozen=True, kw_only=True)
+class Attributed:
+    """What the reads of one token give a prediction, and what each write promotes."""
 
-    steps: int
-    started: float = field(default_factory=time.monotonic)
-    stage: str = "waiting for the run before it"
-    done_steps: int = 0
-    stop: bool = False
-    future: "Future[T]" = field(default_factory=Future)
+    memory: MemoryAttribution
+    promotion: MemoryPromotion
 
-    def next(self, stage: str) -> None:
-        """Begin a step; a reader's wish to stop is heard here."""
-        if self.stop:
-            raise StoppedError("The run was stopped.")
-        if self.done_steps or self.stage != "waiting for the run before it":
-            self.done_steps += 1
-        self.stage = stage
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the job was asked for."""
-        return time.monotonic() - self.started
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """Who shares the rows that one token read, in a reference text."""
+
+    load: SlotLoad
+    occupants: SlotOccupants
+    colliders: SlotColliders | None
 
 
 class Live:
-    """The model, loaded once by the first job, and the jobs asked of it."""
+    """One model, loaded by its first job, and the jobs asked of it."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, name: str, path: Path | None, worker: Worker) -> None:
+        self.name = name
         self.path = path
+        self.worker = worker
         self._model: SubjectModel | None = None
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live-model")
-        self._jobs: OrderedDict[Hashable, Job[Any]] = OrderedDict()
-        self._lock = Lock()
-
-    @property
-    def name(self) -> str:
-        """What runs: the model directory's name, or the packaged pair's model."""
-        return f"{PAIR}/engram" if self.path is None else self.path.resolve().name
+        self._indexes: dict[str, SlotIndex] = {}
 
     @property
     def missing(self) -> str:
@@ -104,6 +94,11 @@ class Live:
         if self.path is None and PAIR not in pairs.available():
             return f"The packaged pair {PAIR} is not installed."
         return ""
+
+    @property
+    def source(self) -> str:
+        """What `load_model` is given for this model."""
+        return self.name.removesuffix("/engram") if self.path is None else str(self.path)
 
     def read(self, text: str) -> Job[Reading]:
         """Gates, slots and lens of a text."""
@@ -125,22 +120,15 @@ class Live:
                 analysed=found.data.sizes["token"],
             )
 
-        return self._submit(("read", text), run, steps=5)
+        return self.worker.submit((self.name, "read", text), run, steps=5)
 
     def finished(self, text: str) -> Reading | None:
         """The reading of a text if it was made already; nothing is begun."""
-        with self._lock:
-            job = self._jobs.get(("read", text))
-        if job is None or not job.future.done() or job.future.exception() is not None:
-            return None
-        reading = job.future.result()
-        return reading if isinstance(reading, Reading) else None
+        found = self.worker.finished((self.name, "read", text))
+        return found if isinstance(found, Reading) else None
 
-    def compare(
-        self, text: str, *, kind: Kind, token: int, orders: Sequence[int] | None, everywhere: bool, seed: int
-    ) -> Job[AblationComparison]:
+    def compare(self, text: str, spec: Spec) -> Job[AblationComparison]:
         """Predictions after one token, with and without its reads, and under two controls."""
-        spec = (kind, token, None if orders is None else tuple(orders), everywhere, seed)
 
         def run(job: Job[AblationComparison]) -> AblationComparison:
             model = self._loaded(job)
@@ -148,32 +136,70 @@ class Live:
 
             job.next("running with and without the memory, and both controls")
             return ablation.compare(
-                model, text, kind=kind, token=token, orders=orders, everywhere=everywhere, seed=seed
+                model,
+                text,
+                kind=spec.kind,
+                token=spec.token,
+                layers=spec.layers,
+                orders=spec.orders,
+                heads=spec.heads,
+                everywhere=spec.everywhere,
+                swap=spec.swap,
+                seed=spec.seed,
             )
 
-        return self._submit(("compare", text, *spec), run, steps=3)
+        return self.worker.submit((self.name, "compare", text, spec), run, steps=3)
 
-    def _submit(self, key: Hashable, run: Callable[[Job[T]], T], *, steps: int) -> Job[T]:
-        """The job for `key`, begun if there is none."""
-        with self._lock:
-            known = self._jobs.get(key)
-            if known is not None:
-                self._jobs.move_to_end(key)
-                return known
-            job: Job[T] = Job(steps=steps)
-            job.future = self._worker.submit(_guarded, run, job)
-            self._jobs[key] = job
-            while len(self._jobs) > _KEPT:
-                self._jobs.popitem(last=False)
-            return job
+    def compared(self, text: str, spec: Spec) -> AblationComparison | None:
+        """The comparison of an ablation if it was made already; nothing is begun."""
+        found = self.worker.finished((self.name, "compare", text, spec))
+        return found if isinstance(found, AblationComparison) else None
 
-    def drop(self, job: Job[T]) -> None:
-        """Forget a job, so that it is begun anew when it is asked for again."""
-        with self._lock:
-            for key in [key for key, kept in self._jobs.items() if kept is job]:
-                del self._jobs[key]
+    def attribute(self, text: str, *, token: int) -> Job[Attributed]:
+        """What the memory gives the prediction after one token, beside what random rows give."""
 
-    def _loaded(self, job: Job[T]) -> "SubjectModel":
+        def run(job: Job[Attributed]) -> Attributed:
+            model = self._loaded(job)
+            from engram_interp import attribution
+
+            job.next("splitting the logit into the rows read")
+            found = attribution.memory(model, text, token=token)
+            job.next("reading what each write promotes")
+            return Attributed(memory=found, promotion=attribution.promoted(model, text, token=token))
+
+        return self.worker.submit((self.name, "attribute", text, token), run, steps=4)
+
+    def neighbours(
+        self, texts: Sequence[str], slot: SlotLookup, *, token: int, layer: int, column: int
+    ) -> Job[Neighbours]:
+        """Who else lives in the row that `column` of a token read, by an index of `texts`."""
+        digest = hashlib.sha1("\0".join(texts).encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+        at = slot.data.sel(token=token, layer=layer, column=column)
+        address, order = int(at["address"]), int(at["order"])
+        ids = tuple(int(i) for i in slot.data["token_id"].values[max(token - order + 1, 0) : token + 1])
+
+        def run(job: Job[Neighbours]) -> Neighbours:
+            model = self._loaded(job)
+            from engram_interp import slots
+
+            job.next("indexing the prompts of the bundle")
+            if digest not in self._indexes:
+                folder = tempfile.mkdtemp(prefix="engram-explorer-")
+                atexit.register(shutil.rmtree, folder, ignore_errors=True)
+                self._indexes[digest] = slots.index(model, texts, out=Path(folder) / "index")
+            index = self._indexes[digest]
+            job.next("looking who shares the row")
+            whole = len(ids) == order
+            return Neighbours(
+                load=slots.load(model, index),
+                occupants=slots.occupants(model, index, layer=layer, address=address),
+                colliders=slots.colliders(model, index, ids, layer=layer) if whole else None,
+            )
+
+        key = (self.name, "neighbours", digest, ids, layer, address)
+        return self.worker.submit(key, run, steps=4)
+
+    def _loaded(self, job: Job[Any]) -> "SubjectModel":
         """The model; called in the worker alone."""
         if self._model is None:
             job.next("starting PyTorch (once, a few seconds)")
@@ -182,13 +208,12 @@ class Live:
             from engram_interp.checkpoints import load_model
 
             if self.path is None or _is_small(self.path):
-                torch.set_num_threads(
-                    1
-                )  # on layers this small, waiting for each other costs more than it gives
+                # On layers this small, waiting for each other costs more than it gives.
+                torch.set_num_threads(1)
             job.next("reading the model")
-            self._model = load_model(PAIR if self.path is None else self.path)
+            self._model = load_model(self.source)
         else:
-            job.done_steps = 1
+            job.done_steps = 2
         return self._model
 
 
@@ -196,22 +221,25 @@ def _is_small(path: Path) -> bool:
     return sum(file.stat().st_size for file in path.glob("*.safetensors")) < _SMALL
 
 
-def _guarded(run: Callable[[Job[T]], T], job: Job[T]) -> T:
-    """Run a job; what is a defect of ours goes to the log with its traceback."""
-    try:
-        return run(job)
-    except InputError:
-        raise
-    except Exception:
-        logging.getLogger(__name__).exception("A live run failed.")
-        raise
+@st.cache_resource(show_spinner=False)
+def worker() -> Worker:
+    """The one worker of this server."""
+    return Worker()
 
 
 @st.cache_resource(show_spinner=False)
-def _live(path: Path | None) -> Live:
-    return Live(path)
+def _live(name: str, path: Path | None) -> Live:
+    return Live(name, path, worker())
+
+
+def state_model(name: str) -> None:
+    """Note of which model the open bundle is; a packaged one then runs its prompts."""
+    st.session_state[_STATED] = name
 
 
 def live() -> Live:
-    """The one live model of this server."""
-    return _live(arguments().model)
+    """The model named on the command line, else the packaged one that the open bundle is of."""
+    path = arguments().model
+    if path is not None:
+        return _live(path.resolve().name, path)
+    return _live(PLANTED if st.session_state.get(_STATED) == PLANTED else f"{PAIR}/engram", None)

@@ -20,35 +20,58 @@ from explorer import export, gate_band, readings, shelf, states, style
 TESTS: Mapping[str, str] = {
     "gate-selectivity": "gate selectivity",
     "gate-usefulness": "gate usefulness",
-    "retained": "retained performance",
 }
 """By part: what the report calls it."""
+RETAINED: Mapping[str, str] = {"retained": "retained performance"}
 
 
-def show(bundle: Bundle, present: readings.Present, *, token: int) -> None:
-    """Draw gates and ablations side by side, then the tests of the gates, then what is retained."""
-    st.html(element("h2", "Over all prompts of the bundle", class_="engram-title"))
+def gates(bundle: Bundle, present: readings.Present, *, token: int) -> None:
+    """The gates beside their nulls with the chosen token among them, then the tests of the gates."""
+    st.html(element("h2", "The gates, over all prompts of the bundle", class_="engram-title"))
     statistics = shelf.part(bundle, "gate-statistics", what="gate statistics")
     other = _other_model(statistics, present)
     if other:
         states.say(f"All below is of {other}; the text above was run by {present.model}.")
+    if isinstance(statistics, GateStatistics):
+        gate = None if other or isinstance(present.gate, states.State) else present.gate.isel(token=token)
+        drawn = gate_band.with_token(statistics, gate, token=token, theme=style.theme())
+        style.figure(drawn, key="gate statistics", alt=statistics.summary())
+        states.say(statistics.summary())
+        export.tools(statistics, bundle=bundle, part="gate-statistics", call="plot()")
+    elif isinstance(statistics, states.State):
+        states.show(statistics)
+    found = _found(bundle, TESTS)
     left, right = st.columns(2, gap="medium")
     with left:
-        if isinstance(statistics, GateStatistics):
-            gate = None if other or isinstance(present.gate, states.State) else present.gate.isel(token=token)
-            drawn = gate_band.with_token(statistics, gate, token=token, theme=style.theme())
-            style.figure(drawn, key="gate statistics", alt=statistics.summary())
-            states.say(statistics.summary())
-        elif isinstance(statistics, states.State):
-            states.show(statistics)
+        _gate_test(bundle, "gate-selectivity", found)
     with right:
-        effect = shelf.part(bundle, "ablation", what="ablation effects")
-        if isinstance(effect, AblationEffect):
-            style.figure(effect.plot(theme=style.theme()), key="ablation effect", alt=effect.summary())
-            states.say(effect.summary(), *filter(None, [effect.coinciding()]))
-        elif isinstance(effect, states.State):
-            states.show(effect)
-    _tests(bundle)
+        _gate_test(bundle, "gate-usefulness", found)
+    _say_absent(bundle, TESTS)
+
+
+def ablations(bundle: Bundle) -> None:
+    """What switching the memory off costs over all prompts, and what is retained without it."""
+    st.html(element("h2", "Over all prompts of the bundle", class_="engram-title"))
+    effect = shelf.part(bundle, "ablation", what="ablation effects")
+    if isinstance(effect, AblationEffect):
+        style.figure(effect.plot(theme=style.theme()), key="ablation effect", alt=effect.summary())
+        states.say(effect.summary(), *filter(None, [effect.coinciding()]))
+        export.tools(effect, bundle=bundle, part="ablation", call="plot()")
+    elif isinstance(effect, states.State):
+        states.show(effect)
+    _retained(bundle, _found(bundle, RETAINED).get("retained"))
+    _say_absent(bundle, RETAINED)
+
+
+def _found(bundle: Bundle, parts: Mapping[str, str]) -> dict[str, Result | states.State]:
+    return {part: shelf.part(bundle, part, what=what) for part, what in parts.items() if part in bundle}
+
+
+def _say_absent(bundle: Bundle, parts: Mapping[str, str]) -> None:
+    """One note on the parts that the bundle does not hold."""
+    absent = [what for part, what in parts.items() if part not in bundle]
+    if absent:
+        states.show(shelf.absent(bundle, absent))
 
 
 def _other_model(statistics: Result | states.State, present: readings.Present) -> str:
@@ -57,20 +80,6 @@ def _other_model(statistics: Result | states.State, present: readings.Present) -
         return ""
     model = str(statistics.data.attrs.get("model", ""))
     return model if present.live and present.model != model else ""
-
-
-def _tests(bundle: Bundle) -> None:
-    """The tests that the bundle holds, and one note on those that it does not."""
-    found = {part: shelf.part(bundle, part, what=what) for part, what in TESTS.items() if part in bundle}
-    left, right = st.columns(2, gap="medium")
-    with left:
-        _gate_test(bundle, "gate-selectivity", found)
-    with right:
-        _gate_test(bundle, "gate-usefulness", found)
-    _retained(bundle, found.get("retained"))
-    absent = [what for part, what in TESTS.items() if part not in found]
-    if absent:
-        states.show(shelf.absent(bundle, absent))
 
 
 def _gate_test(bundle: Bundle, part: str, found: Mapping[str, Result | states.State]) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from engram_interp.results import DepthResult, Result
+from engram_interp.results import Bundle, DepthResult, EditReport, Result
 from engram_interp.views import tables
 from engram_interp.views.markup import element
 from engram_interp.views.theme import DASH
-from explorer import bar, export, headline, shelf, states, style
+from explorer import bar, export, headline, shelf, states, style, tour
 from explorer.provenance import provenance
 from explorer.scene import Scene
 
@@ -34,13 +34,17 @@ QUESTIONS = (
         "Which layers resemble each other, how far each is shifted, how early it knows the answer.",
     ),
     ("tokens", "2 · Which token?", "Where the gates open in a text, beside gates that were never trained."),
+    ("memory", "3 · Which slot?", "What was looked up at a token, who shares the rows, what they promote."),
     (
-        "tokens",
-        "3 · Which slot, and does it matter?",
-        "Type a phrase, pick a token, see what was looked up, switch it off beside two controls.",
+        "ablate",
+        "4 · Does it matter?",
+        "Switch the memory off, live, beside two controls of the same size; compare runs.",
     ),
+    ("compare", "5 · Is it the same elsewhere?", "Two bundles side by side; then take a report away."),
 )
 PER_PROMPT: Mapping[str, str] = {"lens-table": "lens tables", "slots": "slots"}
+ON_PAGES = ("slots", "lens-table", "attribution", "promotion")
+"""Per prompt, and shown on the pages about one text."""
 
 
 def page() -> None:
@@ -56,6 +60,7 @@ def page() -> None:
     with left:
         if isinstance(depth, DepthResult):
             headline.show(depth)
+        tour.invite()
         _questions()
     _loaded(scene)
 
@@ -99,6 +104,7 @@ def _loaded(scene: Scene) -> None:
             found = shelf.part(bundle, name, what=what)
             said = found.summary() if isinstance(found, Result) else f"{found.what} {found.why}"
             st.html(element("p", element("b", f"{what}: "), said, class_="engram-asked"))
+    _others(bundle)
     with st.expander("How this was made"):
         depth = shelf.part(bundle, "depth", what="depth map")
         style.html(provenance(bundle, depth if isinstance(depth, DepthResult) else None))
@@ -106,3 +112,23 @@ def _loaded(scene: Scene) -> None:
         if isinstance(depth, DepthResult):
             style.html(tables.depth_table(depth.data))
             export.tools(depth, bundle=bundle, part="depth", call="plot()")
+
+
+def _others(bundle: Bundle) -> None:
+    """What the bundle holds and no page is about, each drawn when it is opened."""
+    for name in bundle:
+        if name in PARTS or name == "slot-load" or bundle.kind(name) == EditReport.kind:
+            continue
+        if name.partition(":")[0] in ON_PAGES:
+            continue
+        fold = st.expander(f"Also in this bundle: {name}", key=f"other {name}", on_change="rerun")
+        if not fold.open:
+            continue
+        with fold:
+            found = shelf.part(bundle, name, what=f"part “{name}”")
+            if isinstance(found, states.State):
+                states.show(found)
+                continue
+            style.figure(found.plot(theme=style.theme()), key=f"figure other {name}", alt=found.summary())
+            states.say(found.summary())
+            export.tools(found, bundle=bundle, part=name, call="plot()")

@@ -32,11 +32,12 @@ def intact(data: xr.Dataset, *, token: int) -> Html:
     )
 
 
-def columns(data: xr.Dataset) -> Html:
+def columns(data: xr.Dataset, *, run: str = "") -> Html:
     """Every condition's top tokens on one scale, the intact answer marked wherever it stands.
 
     Args:
         data: top_id, top_token, logprob [condition, rank] and answer_logprob[condition], in nats.
+        run: what the run is called, where a page shows several.
     """
     full = math.exp(float(data["logprob"].max()))
     answer_id = int(data["top_id"].sel(condition="intact").values[0])
@@ -52,7 +53,7 @@ def columns(data: xr.Dataset) -> Html:
         ]
         own = (answer, math.exp(float(chosen["answer_logprob"])), True)
         about = str(data.attrs.get("what", "")) if name == "ablated" else ""
-        made.append(_column(name, lines[:SHOWN], answer=own, about=about, full=full))
+        made.append(_column(name, lines[:SHOWN], answer=own, about=about, full=full, run=run))
     return _grid(made, full=full)
 
 
@@ -63,7 +64,9 @@ def _grid(made: Sequence[Html], *, full: float) -> Html:
     return Html(element("div", *made, class_="predictions") + element("p", scale, class_="note"))
 
 
-def _column(name: str, lines: Sequence[Line], *, answer: Line, about: str, full: float) -> Html:
+def _column(
+    name: str, lines: Sequence[Line], *, answer: Line, about: str, full: float, run: str = ""
+) -> Html:
     title, meaning = CONDITIONS.get(name, (name, ""))
     listed = [_line(line, full=full) for line in lines]
     if not any(mark for _, _, mark in lines):
@@ -79,7 +82,7 @@ def _column(name: str, lines: Sequence[Line], *, answer: Line, about: str, full:
         ),
         element("ol", *listed),
         style=f"--tint:var({_TINTS.get(name, '--null')})",
-        aria_label=title,
+        aria_label=f"{run} · {title}" if run else title,
     )
 
 

@@ -53,6 +53,12 @@ def run_live(prompt: Prompt) -> None:
     st.session_state.setdefault(_RUN_LIVE, set()).add(prompt.name)
 
 
+def offer_live(prompt: Prompt, *, key: str) -> None:
+    """A button that runs a prompt of the bundle on the live model."""
+    if prompt.text and not live().missing:
+        st.button(f"Run it with {live().name}", key=f"run {key}", on_click=run_live, args=(prompt,))
+
+
 def _of_reading(reading: Reading) -> Present:
     data = reading.gates.data.isel(prompt=0)
     return Present(
@@ -127,3 +133,10 @@ def _none(what: str, prompt: Prompt) -> State:
         why=f"The part of the bundle that would hold its {what} is of another kind.",
         todo="Pick another prompt in the bar above.",
     )
+
+
+def heads(present: Present) -> list[int]:
+    """The hash heads of each order; none where the slots are not there."""
+    if not isinstance(present.slots, SlotLookup):
+        return []
+    return sorted({int(head) for head in present.slots.data["head"].values})

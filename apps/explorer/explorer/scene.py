@@ -9,8 +9,11 @@ import streamlit as st
 
 from engram_interp.errors import InputError
 from engram_interp.results import Bundle, GateReading
+from engram_interp.views.tokens import shortened
 
 TYPED = "typed-"
+_TYPED_AT_MOST = 200
+_MINE = "prompts this visitor typed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,7 @@ class Prompt:
     def label(self) -> str:
         """How the prompt is called in a list."""
         if self.typed:
-            return f"typed: {self.text}"
+            return f"typed: {shortened(self.text, most=200)}"
         return f"{self.name} · with slots and lens" if self.whole else self.name
 
 
@@ -55,15 +58,15 @@ class Scene:
     streams: int
 
 
-def scene_of(bundle: Bundle) -> Scene:
-    """The choices that `bundle` offers, with the prompts typed in this session."""
+def scene_of(bundle: Bundle, *, also: str = "") -> Scene:
+    """The choices that `bundle` offers, with the prompts typed in this session and the one named `also`."""
     prompts = _prompts(bundle)
     gates = _gates(bundle)
     lens = [name for name in bundle if bundle.kind(name) in {"lens_convergence", "lens_table"}]
     layers = _size(bundle, ["depth", *lens], "layer")
     return Scene(
         bundle=bundle,
-        prompts={**{prompt.name: prompt for prompt in typed_prompts()}, **prompts},
+        prompts={**{prompt.name: prompt for prompt in typed_prompts(also=also)}, **prompts},
         layers=layers,
         baseline_layers=_size(bundle, ["depth", "lens-baseline"], ("baseline_layer", "layer")),
         memory_layers=() if gates is None else tuple(int(v) for v in gates.data["layer"].values),
@@ -111,6 +114,13 @@ def _prompts(bundle: Bundle) -> dict[str, Prompt]:
     return dict(sorted(found.items(), key=lambda item: not item[1].whole))
 
 
+def model_of(bundle: Bundle) -> str:
+    """The name of the model with memory that the bundle is of; empty where it does not say."""
+    models = bundle.meta.get("models")
+    one = models.get("engram") if isinstance(models, dict) else None
+    return str(one.get("name", "")) if isinstance(one, dict) else ""
+
+
 def _starts(bundle: Bundle) -> dict[str, int]:
     """The token to look at first, by prompt, as the bundle's maker noted it."""
     noted = bundle.meta.get("examples")
@@ -120,10 +130,11 @@ def _starts(bundle: Bundle) -> dict[str, int]:
     }
 
 
-def typed_prompts() -> list[Prompt]:
-    """What readers typed since the server started, the latest first."""
-    prompts = _typed()
-    return [prompts[name] for name in reversed(prompts)]
+def typed_prompts(*, also: str = "") -> list[Prompt]:
+    """What this visitor typed, the latest first; another's text only where a link names it (`also`)."""
+    typed = _typed()
+    mine = [name for name in reversed(st.session_state.get(_MINE, [])) if name in typed]
+    return [typed[name] for name in dict.fromkeys([*mine, *([also] if also in typed else [])])]
 
 
 def remember(text: str) -> Prompt:
@@ -132,13 +143,16 @@ def remember(text: str) -> Prompt:
     prompts = _typed()
     prompts.pop(name, None)
     prompts[name] = Prompt(name=name, text=text, typed=True)
-    while len(prompts) > 50:
-        del prompts[next(iter(prompts))]
-    return prompts[name]
+    mine: list[str] = st.session_state.setdefault(_MINE, [])
+    mine[:] = [*(one for one in mine if one != name), name]
+    while len(prompts) > _TYPED_AT_MOST:
+        prompts.pop(next(iter(prompts)), None)
+    return Prompt(name=name, text=text, typed=True)
 
 
 @st.cache_resource(show_spinner=False)
 def _typed() -> dict[str, Prompt]:
+    """Every text typed since the server started, by name."""
     return {}
 
 

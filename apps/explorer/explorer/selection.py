@@ -4,8 +4,8 @@ The address is the one place a selection can be wrong in (a link to another bund
 What does not exist is replaced by the nearest that does, and one line says so.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,13 +15,15 @@ from explorer.scene import TYPED, Prompt, Scene, first_token
 
 STREAMS = ("all", "max", "mean")
 _KEY = "selection"
+_OF_PROMPT = ("spec", "vs", "slot")
+"""Settings that speak of one prompt."""
 _WRITTEN = "selection written to the address"
 _NOTES = "selection notes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What is chosen; −1 and an empty text stand for “not chosen yet”."""
+    """What is chosen; −1 and an empty text stand for “not chosen yet”. `settings` are the pages' own."""
 
     bundle: str = ""
     prompt: str = ""
@@ -29,6 +31,7 @@ class Selection:
     baseline_layer: int = -1
     stream: str = "all"
     token: int = -1
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def current() -> Selection:
@@ -41,42 +44,53 @@ def choose(**changes: Any) -> None:
     """Change what is chosen; another prompt starts at a token of its own."""
     before = current()
     if "prompt" in changes and changes["prompt"] != before.prompt:
-        changes = {"token": -1, **changes}
+        kept = {name: value for name, value in before.settings.items() if name not in _OF_PROMPT}
+        changes = {"token": -1, "settings": kept, **changes}
     st.session_state[_KEY] = replace(before, **changes)
     st.session_state[_NOTES] = []
 
 
-def adopt_address() -> list[str]:
-    """Take over what the address says if it is not what this session wrote; what cannot be read is said."""
+def set_to(**settings: str) -> None:
+    """Change settings of pages; what is chosen stays."""
+    before = current()
+    st.session_state[_KEY] = replace(before, settings={**before.settings, **settings})
+
+
+def adopt_address(more: Callable[[Mapping[str, str]], list[str]]) -> list[str]:
+    """Take over what the address says if it is not what this session wrote; what cannot be read is said.
+
+    Args:
+        more: takes over the settings of pages, and says which it could not.
+    """
     params = {name: value for name, value in st.query_params.items() if value}
     if not params or params == st.session_state.get(_WRITTEN):
         return []
     changes, notes = _read(params)
     choose(**changes)
-    return notes
+    return [*notes, *more(params)]
 
 
 def _read(params: Mapping[str, str]) -> tuple[dict[str, str | int], list[str]]:
     changes: dict[str, str | int] = {}
     notes: list[str] = []
     names = {"b": "bundle", "prompt": "prompt", "stream": "stream"}
-    changes |= {field: params[name] for name, field in names.items() if name in params}
+    changes |= {chosen: params[name] for name, chosen in names.items() if name in params}
     layer, _, baseline_layer = params.get("cell", "").partition(".")
     numbers = {
         "layer": layer or params.get("layer", ""),
         "baseline_layer": baseline_layer,
         "token": params.get("tok", ""),
     }
-    for field, text in numbers.items():
+    for what, text in numbers.items():
         if text.isascii() and text.lstrip("-").isdigit() and len(text) < 10:
-            changes[field] = int(text)
+            changes[what] = int(text)
         elif text:
-            notes.append(f"The link names the {field.replace('_', ' ')} “{text}”, which is no number.")
+            notes.append(f"The link names the {what.replace('_', ' ')} “{text}”, which is no number.")
     return changes, notes
 
 
-def address(page: str) -> dict[str, str]:
-    """Everything that is chosen, defaults too, as the parameters of a link."""
+def address(page: str, more: Mapping[str, str]) -> dict[str, str]:
+    """Everything that is chosen, defaults too, and the page's settings, as the parameters of a link."""
     chosen = current()
     params = {"b": chosen.bundle, "prompt": chosen.prompt}
     if page == "layers":
@@ -84,14 +98,13 @@ def address(page: str) -> dict[str, str]:
     else:
         params["layer"] = str(chosen.layer)
     params |= {"stream": chosen.stream, "tok": str(chosen.token)}
-    return {name: value for name, value in params.items() if value and "-1" not in value.split(".")} | {
-        "v": "1"
-    }
+    chosen_here = {n: value for n, value in params.items() if value and "-1" not in value.split(".")}
+    return {**chosen_here, **more, "v": "1"}
 
 
-def write_address(page: str) -> None:
+def write_address(page: str, more: Mapping[str, str]) -> None:
     """Write the selection to the address bar, so that what stands there is a complete link."""
-    written = address(page)
+    written = address(page, more)
     if dict(st.query_params) != written:
         st.query_params.from_dict(written)
     st.session_state[_WRITTEN] = written
@@ -127,18 +140,18 @@ def _prompt(chosen: Selection, prompts: Mapping[str, Prompt]) -> tuple[Selection
 def _layers(chosen: Selection, scene: Scene) -> tuple[Selection, list[str]]:
     notes: list[str] = []
     first = scene.memory_layers[0] if scene.memory_layers else 0
-    for field, count, what in (
+    for name, count, what in (
         ("layer", scene.layers, "layer"),
         ("baseline_layer", scene.baseline_layers, "baseline layer"),
     ):
-        value = getattr(chosen, field)
+        value = getattr(chosen, name)
         if count and not 0 <= value < count:
             nearest = min(max(value, 0), count - 1)
             if value == -1:
-                nearest = min(first if field == "layer" else chosen.layer, count - 1)
+                nearest = min(first if name == "layer" else chosen.layer, count - 1)
             else:
                 notes.append(f"There is no {what} {value} among the {count}; layer {nearest} is shown.")
-            chosen = replace(chosen, **{field: nearest})
+            chosen = replace(chosen, **{name: nearest})
     return chosen, notes
 
 

@@ -4,8 +4,7 @@ A link carries a bundle's name, never a path. The name is looked up here and now
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -13,50 +12,20 @@ import streamlit as st
 from engram_interp import pairs
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.results import Bundle, Result, manifest, open_bundle, wording
+from engram_interp.results.finding import Found, find_bundles
 from explorer.arguments import arguments
 from explorer.states import MAKE_BUNDLE, State
 
-SUFFIX = ".engram"
+_PLANTED = "planted"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shelf:
-    """Bundles by name, and why a place that was named holds none."""
-
-    bundles: Mapping[str, Path]
-    notes: tuple[str, ...] = ()
-
-
-def shelf() -> Shelf:
+def shelf() -> Found:
     """What can be opened now; folders are looked through again on every call."""
     given = arguments().bundles
-    found: dict[str, Path] = {}
-    notes: list[str] = []
-    for place in given:
-        inside = [place] if _is_bundle(place) else sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else []
-        if not inside:
-            notes.append(f"There is no bundle at {place}; give a folder NAME{SUFFIX} or one that holds some.")
-        for path in inside:
-            _add(found, path)
-    if not given:
-        for name in pairs.available():
-            path = pairs.bundle_path(name)
-            if path.is_dir():
-                _add(found, path)
-    return Shelf(bundles=found, notes=tuple(notes))
-
-
-def _is_bundle(place: Path) -> bool:
-    return place.is_dir() and (place.name.endswith(SUFFIX) or (place / manifest.NAME).exists())
-
-
-def _add(found: dict[str, Path], path: Path) -> None:
-    """Give `path` its folder's name, with a number where two folders share it."""
-    name = plain = path.resolve().name.removesuffix(SUFFIX)
-    number = 2
-    while name in found and found[name].resolve() != path.resolve():
-        name, number = f"{plain}-{number}", number + 1
-    found[name] = path
+    if given:
+        return find_bundles(given)
+    packaged = [path for name in (*pairs.available(), _PLANTED) if (path := pairs.bundle_path(name)).is_dir()]
+    return find_bundles(packaged)
 
 
 def opened(path: Path) -> Bundle | State:

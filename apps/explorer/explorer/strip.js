@@ -8,12 +8,20 @@ const make = (tag, name, text) => {
   return made;
 };
 
+// Long tokens are whole in the strip; what is read aloud and shown on hover is not longer than a line or two.
+const note = (data, index) => {
+  const text = data.tokens[index];
+  const shown = text.length > 200 ? `${text.slice(0, 200)}… (${text.length} characters)` : text;
+  const gates = data.rows.map((row) => `${row.name} ${row.values[index]?.toFixed(3) ?? "—"}`);
+  return `token ${index} ${shown}: gate ${gates.join(", ")}`;
+};
+
 const chip = (data, index) => {
   const made = make("span", "chip");
   made.dataset.index = index;
   made.setAttribute("role", "option");
-  made.title = data.notes[index];
-  made.setAttribute("aria-label", data.notes[index]);
+  made.title = note(data, index);
+  made.setAttribute("aria-label", made.title);
   const lines = make("span", "lines");
   for (const order of data.orders) lines.append(make("i", `order-${order}`));
   const text = make("span", "text");
@@ -24,11 +32,11 @@ const chip = (data, index) => {
   for (const row of data.rows) {
     const bar = make("span", "bar");
     const fill = make("i", "");
-    fill.style.width = `${100 * row.values[index]}%`;
+    fill.style.width = `${100 * (row.values[index] ?? 0)}%`;
     bar.append(fill);
     bars.append(bar);
   }
-  const share = data.rows[data.ground].values[index];
+  const share = data.rows[data.ground].values[index] ?? 0;
   text.style.setProperty("--share", `${100 * share}%`);
   text.style.color = data.inks[index];
   made.append(lines, text, bars);

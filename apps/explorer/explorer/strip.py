@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import streamlit as st
 import xarray as xr
 
-from engram_interp.views.theme import mix, number, palette, text_on
+from engram_interp.views.theme import mix, palette, text_on
 from engram_interp.views.tokens import visible
 from explorer.style import theme
 
@@ -71,12 +72,13 @@ def show(
         pick: called with the position a reader picks.
     """
     colours = palette(theme())
-    inks = [text_on(mix(colours.paper, colours.gate, _share(value))) for value in gates[ground].values]
+    inks = [
+        _ink(colours.paper, colours.gate, round(_share(value) or 0.0, 2)) for value in gates[ground].values
+    ]
     key = "token strip"
     data: dict[str, Any] = {
         "tokens": [visible(str(text)) for text in tokens],
         "rows": [{"name": row.name, "values": [_share(v) for v in row.values]} for row in gates],
-        "notes": [_note(index, tokens, gates) for index in range(len(tokens))],
         "ground": ground,
         "inks": inks,
         "picked": token,
@@ -99,10 +101,11 @@ def show(
     )
 
 
-def _share(value: float) -> float:
-    return 0.0 if np.isnan(value) else round(min(max(float(value), 0.0), 1.0), 3)
+def _share(value: float) -> float | None:
+    """The gate as a share of the bar, to three decimals; None where it is undefined."""
+    return None if np.isnan(value) else round(min(max(float(value), 0.0), 1.0), 3)
 
 
-def _note(index: int, tokens: Sequence[str], gates: Sequence[Row]) -> str:
-    values = ", ".join(f"{row.name} {number(float(row.values[index]))}" for row in gates)
-    return f"token {index} {visible(str(tokens[index]))}: gate {values}"
+@cache
+def _ink(paper: str, gate: str, share: float) -> str:
+    return text_on(mix(paper, gate, share))

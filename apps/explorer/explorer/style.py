@@ -8,6 +8,20 @@ import streamlit as st
 from engram_interp.views.markup import Html, element, style_sheet
 from engram_interp.views.theme import PLOTLY_CONFIG, Theme
 
+# Streamlit recolours itself when the reader's system turns dark, and does not run the page again.
+_WATCH = """
+export default function ({ data, setTriggerValue }) {
+  const app = document.querySelector(".stApp");
+  const look = () => {
+    const shown = getComputedStyle(app).colorScheme === "dark" ? "dark" : "light";
+    if (shown !== data.drawn) setTriggerValue("theme", shown);
+  };
+  const observer = new MutationObserver(look);
+  observer.observe(app, { attributes: true, attributeFilter: ["class"] });
+  look();
+  return () => observer.disconnect();
+}
+"""
 FONT = '"Source Sans", system-ui, sans-serif'
 _SHEET = Path(__file__).with_name("style.css")
 
@@ -21,6 +35,9 @@ def inject() -> None:
     """Put the style sheets into the page, once a run."""
     own = _SHEET.read_text(encoding="utf-8")
     st.html(element("style", Html(f"{style_sheet(theme=theme(), scope=':root')}:root{{--sans:{FONT}}}{own}")))
+    with st.container(key="theme-watcher"):
+        watch = st.components.v2.component("engram_theme_watcher", js=_WATCH)
+        watch(key="theme watcher", data={"drawn": theme()}, on_theme_change=lambda: None)
 
 
 def html(*children: str) -> None:

@@ -1,53 +1,32 @@
 """Switching the memory off at one token, beside two controls, and watching the predictions move."""
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from engram_interp.results import AblationComparison
 from engram_interp.views import tables
 from engram_interp.views.markup import element
-from explorer import export, predictions, readings, states, style
-from explorer.live import KINDS, Kind, live
+from explorer import export, predictions, readings, settings, states, style
+from explorer.live import live
 from explorer.scene import Prompt
+from explorer.spec import BY_ROWS, KINDS, Spec, parse
 from explorer.waiting import result_of
 
-CHOICES = {"on": "on", **KINDS}
+CHOICES: Mapping[str, str] = {"on": "on"} | {str(kind): said for kind, said in KINDS.items()}
 _DRAW = "draw of the controls"
 
 
 def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[int]) -> None:
     """The switches, and what they do to the prediction after `token`."""
     st.html(element("h2", "Switch the memory off", class_="engram-title"))
-    if live().missing or not prompt.text:
-        states.show(
-            states.State(
-                what="Nothing can be switched off here.",
-                why=live().missing or "The bundle does not hold the text of this prompt.",
-                todo="Pick a prompt whose text is known, or type one above.",
-            )
-        )
+    if not possible(prompt, present):
         return
-    if present.model not in {"", live().name}:
-        states.say(f"These results are of {present.model}; the switches run {live().name}.")
     switches = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="switches")
-    kind = switches.segmented_control(
-        "Memory",
-        list(CHOICES),
-        default="on",
-        required=True,
-        format_func=CHOICES.__getitem__,
-        key="switch",
-        persist_state="session",
-    )
-    everywhere = switches.segmented_control(
-        "Where",
-        ["here", "everywhere"],
-        default="here",
-        required=True,
-        format_func=_where(token).__getitem__,
-        key="where",
-        persist_state="session",
-    )
-    by_order = kind == "rows_zero" and len(orders) > 1
+    kind = settings.segmented(switches, "Memory", settings.MEMORY, say=CHOICES.__getitem__)
+    where = {"here": f"at token {token}", "everywhere": "at every token"}
+    everywhere = settings.segmented(switches, "Where", settings.WHERE, say=where.__getitem__) == "everywhere"
+    by_order = kind in BY_ROWS and len(orders) > 1
     chosen = orders
     if by_order:
         chosen = switches.pills(
@@ -69,26 +48,30 @@ def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[
     if by_order and not chosen:
         states.say("No n-grams are switched off; choose at least one order.")
         return
-    job = live().compare(
-        prompt.text,
-        kind=_kind(str(kind)),
-        token=token,
-        orders=sorted(chosen) if by_order and set(chosen) != set(orders) else None,
-        everywhere=everywhere == "everywhere",
-        seed=int(st.session_state.get(_DRAW, 0)),
-    )
-    found = result_of(job, what="Switching off")
+    spec = parse(f"{kind}:t{token}")
+    assert spec is not None
+    limited = tuple(sorted(chosen)) if by_order and set(chosen) != set(orders) else None
+    seed = int(st.session_state.get(_DRAW, 0))
+    spec = Spec(kind=spec.kind, token=token, everywhere=everywhere, orders=limited, seed=seed)
+    found = result_of(live().compare(prompt.text, spec), what="Switching off")
     if found is not None:
-        _compared(found)
+        _compared(found, prompt, spec)
 
 
-def _where(token: int) -> dict[str, str]:
-    return {"here": f"at token {token}", "everywhere": "at every token"}
-
-
-def _kind(name: str) -> Kind:
-    found: dict[str, Kind] = {"rows_zero": "rows_zero", "gate_zero": "gate_zero", "output_off": "output_off"}
-    return found[name]
+def possible(prompt: Prompt, present: readings.Present) -> bool:
+    """Whether `prompt` can be run here; says why not, or that another model would run it."""
+    if live().missing or not prompt.text:
+        states.show(
+            states.State(
+                what="Nothing can be switched off here.",
+                why=live().missing or "The bundle does not hold the text of this prompt.",
+                todo="Pick a prompt whose text is known, or type one on the Tokens page.",
+            )
+        )
+        return False
+    if present.model not in {"", live().name}:
+        states.say(f"These results are of {present.model}; the switches run {live().name}.")
+    return True
 
 
 def _before(present: readings.Present, token: int) -> None:
@@ -98,13 +81,28 @@ def _before(present: readings.Present, token: int) -> None:
     style.html(predictions.intact(present.lens.data, token=token))
 
 
-def _compared(found: AblationComparison) -> None:
+def code(text: str, spec: Spec) -> str:
+    """The lines that run an ablation again."""
+    given = {
+        "layers": spec.layers,
+        "orders": spec.orders,
+        "heads": spec.heads,
+        "swap": spec.swap,
+        "everywhere": spec.everywhere or None,
+        "seed": spec.seed or None,
+    }
+    more = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
+    call = f"compare(model, {text!r}, kind={spec.kind!r}, token={spec.token}{more})"
+    return export.ran(live().source, "ablation", call)
+
+
+def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:
     style.html(predictions.columns(found.data))
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Draw the controls again", type="tertiary", key="redraw"):
             st.session_state[_DRAW] = int(st.session_state.get(_DRAW, 0)) + 1
             st.rerun()
-        export.tools(found, bundle=None, part="switch-off", call="plot()")
+        export.tools(found, bundle=None, part="switch-off", call="plot()", code=code(prompt.text, spec))
     with st.expander("Every number, and the effect by token"):
         style.html(tables.prediction_table(found.data))
         style.figure(found.plot(theme=style.theme()), key="effect by token", alt=found.summary())

@@ -79,7 +79,7 @@ def _phrases() -> list[dict[str, Any]]:
 
 
 def _examples(prompt: Prompt | None) -> None:
-    if live().path is not None or live().missing:
+    if live().name != f"{PAIR}/engram" or live().path is not None or live().missing:
         return
     found = {str(example["text"]): example for example in _phrases()[:EXAMPLES]}
     if not found:

@@ -2,22 +2,26 @@
 
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as NotYetError
-from typing import TypeVar
+from typing import Any, TypeVar
+from uuid import uuid4
 
 import streamlit as st
 
 from engram_interp.errors import InputError
 from explorer import states
-from explorer.live import Job, StoppedError, live
+from explorer.live import worker
 from explorer.states import State
+from explorer.worker import Job, StoppedError
 
 T = TypeVar("T")
 QUICK = 0.4
 POLL = 0.3
+_VISITOR = "visitor"
+_LEFT = "runs this visitor stopped"
 
 _STOPPED = State(
     what="The run was stopped.",
-    why="You stopped it before it was done; nothing of it was kept.",
+    why="It was stopped before it was done; nothing of it was kept.",
     todo="Run it again, or choose something else.",
 )
 _NO_MEMORY = State(
@@ -30,19 +34,22 @@ _NO_MEMORY = State(
 
 def result_of(job: Job[T], *, what: str) -> T | None:
     """The result of `job`; None where its progress, or why it failed, is shown instead."""
+    if job in _left() and not job.future.done():
+        _failed(job, _STOPPED, key=what)
+        return None
     try:
         return job.future.result(timeout=QUICK)
     except NotYetError:
         _progress(job, what)
     except (StoppedError, CancelledError):
-        _failed(job, _STOPPED)
+        _failed(job, _STOPPED, key=what)
     except InputError as error:
-        todo = "Change the text and press Enter."
+        todo = "Change the text or what is switched off, and run it again."
         states.show(State(what="This cannot be run.", why=str(error), todo=todo, tone="error"))
     except MemoryError:
-        _failed(job, _NO_MEMORY)
+        _failed(job, _NO_MEMORY, key=what)
     except Exception as error:
-        _failed(job, _defect(error))
+        _failed(job, _defect(error), key=what)
     return None
 
 
@@ -55,26 +62,46 @@ def _defect(error: Exception) -> State:
     )
 
 
-def _failed(job: Job[T], state: State) -> None:
+def _left() -> set[Job[Any]]:
+    found: set[Job[Any]] = st.session_state.setdefault(_LEFT, set())
+    return found
+
+
+def _failed(job: Job[T], state: State, *, key: str) -> None:
     states.show(state)
-    st.button("Run it again", key="run again", on_click=live().drop, args=(job,))
+    st.button("Run it again", key=f"run again {key}", on_click=_again, args=(job,))
+
+
+def _again(job: Job[T]) -> None:
+    """Take a job up again: the one others wait for, or a new one."""
+    _left().discard(job)
+    if job.stop or job.future.done():
+        worker().drop(job)
 
 
 def _progress(job: Job[T], what: str) -> None:
-    """Steps, time and Stop; draws the whole page again when the job is done."""
+    """Place in the queue or step, time and Stop; draws the whole page again when the job is done."""
+    visitor = st.session_state.setdefault(_VISITOR, uuid4().hex)
 
     @st.fragment(run_every=POLL)
     def poll() -> None:
         if job.future.done():
             st.rerun(scope="app")
-        with st.container(key="progress", horizontal=True, vertical_alignment="center"):
-            done = min(job.done_steps / job.steps, 1.0)
-            stage = "stopping after this step" if job.stop else job.stage
-            said = f"{what}: {stage} · step {job.done_steps + 1} of {job.steps} · {job.elapsed:.1f} s"
-            st.progress(done, text=said)
-            if st.button("Stop", key="stop live", disabled=job.stop):
-                job.stop = True
-                job.future.cancel()
+        job.watch(visitor)
+        with st.container(key=f"progress {what}", horizontal=True, vertical_alignment="center"):
+            st.progress(min(job.done_steps / job.steps, 1.0), text=f"{what}: {_said(job)}")
+            if st.button("Stop", key=f"stop {what}"):
+                job.leave(visitor)
+                _left().add(job)
                 st.rerun(scope="app")
 
     poll()
+
+
+def _said(job: Job[T]) -> str:
+    before = worker().ahead(job)
+    if not job.stage and before:
+        runs = "1 run is" if before == 1 else f"{before} runs are"
+        return f"queued, {runs} before it · {job.elapsed:.1f} s"
+    stage = job.stage or "about to begin"
+    return f"{stage} · step {job.done_steps + 1} of {job.steps} · {job.elapsed:.1f} s"

@@ -1,0 +1,109 @@
+"""Ablate: what changes when part of the memory is switched off, always beside random controls."""
+
+import streamlit as st
+
+from engram_interp.results import AblationComparison
+from engram_interp.views import comparing, tables
+from engram_interp.views.markup import element
+from explorer import (
+    ablate_form,
+    bar,
+    export,
+    opening,
+    over_all,
+    predictions,
+    readings,
+    selection,
+    settings,
+    states,
+    strip_panel,
+    style,
+    switch_off,
+)
+from explorer.live import live
+from explorer.scene import Prompt
+from explorer.spec import Spec, parse
+from explorer.waiting import result_of
+
+
+def page() -> None:
+    """Draw the page."""
+    scene = bar.scene()
+    found = opening.opened()
+    if found is not None:
+        _one_prompt(*found)
+    over_all.ablations(scene.bundle)
+
+
+def _one_prompt(prompt: Prompt, present: readings.Present) -> None:
+    st.html(element("h2", "Switch the memory off in this text", class_="engram-title"))
+    if not switch_off.possible(prompt, present):
+        return
+    token = selection.current().token
+    wanted = _spec(settings.SPEC)
+    ablate_form.show(
+        wanted,
+        token=token,
+        tokens=len(present.tokens),
+        layers=list(bar.scene().memory_layers),
+        orders=strip_panel.orders(present),
+        heads=readings.heads(present),
+    )
+    if wanted is None:
+        states.say(
+            "Nothing was run yet. Choose what is switched off and press Run: the prediction after the token "
+            "is shown as it is, without the memory, and under two controls of the same size."
+        )
+        return
+    if wanted.token != token:
+        states.say(
+            f"Shown: token {wanted.token}, as it was run. Token {token} is chosen now; Run switches it off."
+        )
+    beside = _beside(prompt, wanted)
+    runs = {"A": wanted} if beside is None else {"A": wanted, "B": beside}
+    done = {
+        title: found
+        for title, spec in runs.items()
+        if (found := result_of(live().compare(prompt.text, spec), what=f"Run {title}, {spec.label}"))
+    }
+    if len(done) > 1:
+        labels = {f"{title}: {runs[title].label}": found.data for title, found in done.items()}
+        style.html(comparing.runs_table(labels))
+        drawn = comparing.runs_by_token(labels, theme=style.theme())
+        style.figure(drawn, key="both runs by token", alt="KL to the intact prediction by token, run A and B")
+    for title, found in done.items():
+        _run(prompt, runs[title], found, title=title)
+
+
+def _spec(setting: settings.Setting) -> Spec | None:
+    """The ablation that a setting names; a name that is none is said."""
+    found = parse(setting.value) if setting.value else None
+    if setting.value and found is None:
+        states.say(f"The link names the ablation “{setting.value}”, which is none; nothing was run for it.")
+    return found
+
+
+def _beside(prompt: Prompt, wanted: Spec) -> Spec | None:
+    """The list of this visit's runs of the text, and the one that is chosen to stand beside."""
+    given = _spec(settings.BESIDE)
+    runs = ablate_form.history(prompt, [wanted, *([] if given is None else [given])])
+    frame = st.container(horizontal=True, vertical_alignment="bottom", key="history")
+    said = {spec.text: spec.label for spec in runs}
+    settings.picked(frame, f"Run A, of {len(runs)} so far", settings.SPEC, said)
+    others = {"": "nothing", **{text: label for text, label in said.items() if text != wanted.text}}
+    settings.picked(frame, "beside run B", settings.BESIDE, others)
+    return given if given != wanted else None
+
+
+def _run(prompt: Prompt, spec: Spec, found: AblationComparison, *, title: str) -> None:
+    """One run: its predictions under every condition, its effect by token, its numbers."""
+    style.html(
+        element("h3", f"{title} · {spec.label}", class_="engram-run"),
+        predictions.columns(found.data, run=f"Run {title}"),
+    )
+    states.say(found.summary())
+    style.figure(found.plot(theme=style.theme()), key=f"effect by token {title}", alt=found.summary())
+    with st.expander(f"Every number of run {title}"):
+        style.html(tables.prediction_table(found.data))
+    code = switch_off.code(prompt.text, spec)
+    export.tools(found, bundle=None, part=f"ablation-{title}", call="plot()", code=code)

@@ -1,0 +1,130 @@
+"""Memory: which rows a token read, who shares them, what they promote, and what edits of them do."""
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from engram_interp.results import EditReport, Result, SlotLoad, SlotLookup
+from engram_interp.views import tables
+from engram_interp.views.edits import Show
+from engram_interp.views.markup import element
+from explorer import (
+    attribution,
+    bar,
+    export,
+    neighbours,
+    opening,
+    over_all,
+    readings,
+    selection,
+    settings,
+    shelf,
+    states,
+    style,
+)
+from explorer.live import live
+from explorer.scene import Prompt, Scene
+
+EDITS: Mapping[Show, str] = {"success": "what the edits achieve", "collateral": "what they do elsewhere"}
+
+
+def page() -> None:
+    """Draw the page."""
+    scene = bar.scene()
+    found = opening.opened()
+    if found is not None:
+        prompt, present = found
+        _one_token(scene, prompt, present, token=selection.current().token)
+    _load(scene)
+    if found is not None:
+        fold = st.expander("The gates over all prompts: nulls, tests, strata", key="gates", on_change="rerun")
+        if fold.open:
+            with fold:
+                over_all.gates(scene.bundle, found[1], token=selection.current().token)
+    _edits(scene)
+
+
+def _one_token(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int) -> None:
+    """The rows that one token read at one layer, then what they do and who shares the chosen one."""
+    if isinstance(present.slots, states.State):
+        states.show(present.slots)
+        readings.offer_live(prompt, key="memory")
+        return
+    layers = [int(layer) for layer in present.slots.data["layer"].values]
+    wanted = selection.current().layer
+    layer = min(layers, key=lambda one: abs(one - wanted))
+    if layer != wanted:
+        states.say(f"Layer {wanted} reads no memory; layer {layer}, the nearest that does, is shown.")
+    if not live().missing and prompt.text:
+        settings.toggled(st.container(), f"Compute what is missing with {live().name}", settings.LIVE)
+        if present.model not in {"", live().name}:
+            states.say(f"The results above are of {present.model}; what is computed is of {live().name}.")
+    left, right = st.columns([0.52, 0.48], gap="medium")
+    with left:
+        st.html(element("h2", "What was looked up", class_="engram-title"))
+        style.html(tables.slot_table(present.slots.data, token=token, layer=layer))
+        states.say(
+            "A share is the exact part of the value vector that a row gives, not of what it changes in the "
+            "prediction: that stands at the right. The canonical n-gram is what is hashed."
+        )
+        code = export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})")
+        bundle = None if present.live else scene.bundle
+        slots = present.slots
+        export.tools(
+            slots,
+            bundle=bundle,
+            part=f"slots:{prompt.name}",
+            call=f"plot(layer={layer})",
+            code=code,
+            figure=lambda: slots.plot(layer=layer),
+        )
+        attribution.parts(scene, prompt, present, token=token)
+    with right:
+        attribution.promotion(scene, prompt, present, token=token, layer=layer)
+    _row(scene, present.slots, token=token, layer=layer)
+
+
+def _row(scene: Scene, slots: SlotLookup, *, token: int, layer: int) -> None:
+    """One of the rows that were read, and who else lives there."""
+    data = slots.data.sel(token=token, layer=layer)
+    columns = {
+        f"{order}.{head}": f"order {order}, head {head}: row {int(address):,}"
+        for order, head, address in zip(
+            data["order"].values, data["head"].values, data["address"].values, strict=True
+        )
+    }
+    st.html(element("h2", "Who else lives in one of these rows", class_="engram-title"))
+    chosen = settings.picked(st.container(width=420), "Row", settings.SLOT, columns)
+    neighbours.show(scene, slots, token=token, layer=layer, column=list(columns).index(chosen))
+
+
+def _load(scene: Scene) -> None:
+    """How full the tables are, where the bundle holds that."""
+    if "slot-load" not in scene.bundle:
+        return
+    st.html(element("h2", "How full are the tables?", class_="engram-title"))
+    load = shelf.part(scene.bundle, "slot-load", what="load of the tables")
+    if isinstance(load, states.State):
+        states.show(load)
+    elif isinstance(load, SlotLoad):
+        neighbours.load(load, layer=selection.current().layer, key="bundle")
+        export.tools(load, bundle=scene.bundle, part="slot-load", call="plot()")
+
+
+def _edits(scene: Scene) -> None:
+    """Edits of the memory that the bundle holds, each beside a random change of the same rows."""
+    names = [name for name in scene.bundle if scene.bundle.kind(name) == EditReport.kind]
+    if not names:
+        return
+    st.html(element("h2", "Edits of the memory", class_="engram-title"))
+    for name in names:
+        found: Result | states.State = shelf.part(scene.bundle, name, what=f"edits “{name}”")
+        if isinstance(found, states.State):
+            states.show(found)
+        elif isinstance(found, EditReport):
+            states.say(found.summary())
+            for cell, (show, said) in zip(st.columns(2, gap="medium"), EDITS.items(), strict=True):
+                drawn = found.plot(theme=style.theme(), show=show)
+                with cell:
+                    style.figure(drawn, key=f"edits {name} {show}", alt=f"Edits “{name}”: {said}")
+            export.tools(found, bundle=scene.bundle, part=name, call="plot()")

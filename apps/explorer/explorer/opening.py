@@ -1,0 +1,35 @@
+"""What the pages about one text begin with: the field to type in, the tokens under their gates."""
+
+import streamlit as st
+
+from explorer import bar, readings, selection, states, strip_panel, typed
+from explorer.scene import Prompt
+
+
+def opened() -> tuple[Prompt, readings.Present] | None:
+    """Draw the field and the strip; None where there is no text to show, and the page says why."""
+    scene = bar.scene()
+    prompt = bar.prompts().get(selection.current().prompt)
+    typed.ask(prompt)
+    if prompt is None:
+        states.show(
+            states.State(
+                what="No prompts in this bundle.",
+                why=f"The bundle “{scene.bundle.name}” holds neither gates nor slots nor lens tables.",
+                todo="Type a phrase above, or make a bundle that has them:",
+                command=states.MAKE_BUNDLE,
+            )
+        )
+        return None
+    present = readings.present(prompt)
+    if present is None:
+        return None
+    if isinstance(present, states.State):
+        states.show(present)
+        return None
+    if prompt.tokens != len(present.tokens) and prompt.typed:
+        st.rerun()  # the bar above was drawn before the tokens were counted
+    if present.cut is not None:
+        states.show(present.cut)
+    strip_panel.show(present)
+    return prompt, present

@@ -1,0 +1,80 @@
+"""Report: what is open, as one HTML file that opens offline, or as tables in one zip file."""
+
+import streamlit as st
+
+from engram_interp.views.markup import element
+from explorer import assemble, bar, export, selection, settings, states
+
+
+def page() -> None:
+    """Draw the page."""
+    scene = bar.scene()
+    prompt = bar.prompts().get(selection.current().prompt)
+    st.html(element("h2", "Take away what is open", class_="engram-title"))
+    states.say(
+        "One HTML file with the figures, strips and tables of the bundle and of the prompt in the bar, in "
+        "light and dark; it opens without a network and without this tool."
+    )
+    chapters = _chapters()
+    note = st.text_area(
+        "Note", key="report note", placeholder="Why you looked, what you make of it", max_chars=5000
+    )
+    if not chapters:
+        states.say("Choose at least one chapter.")
+        return
+    shown = assemble.opened(scene, prompt, chapters, link=bar.link("report"))
+    found = shown.results
+    if not found:
+        states.show(
+            states.State(
+                what="There is nothing to take away.",
+                why=f"The bundle “{scene.bundle.name}” holds none of the parts of these chapters.",
+                todo="Choose more chapters, or open another bundle in the bar.",
+            )
+        )
+        return
+    name = scene.bundle.name
+    with st.container(horizontal=True, key="take away"):
+        st.download_button(
+            "HTML report",
+            data=lambda: assemble.page(shown, note=note).encode(),
+            file_name=f"{name}-explorer.html",
+            mime="text/html",
+            key="report html",
+            type="primary",
+            help=export.OFFLINE,
+        )
+        st.download_button(
+            "Tables (CSV, zip)",
+            data=lambda: export.zipped(found),
+            file_name=f"{name}-tables.zip",
+            mime="application/zip",
+            key="report zip",
+        )
+    st.html(element("h2", "What goes in", class_="engram-title"))
+    st.html(
+        element(
+            "ul",
+            *(
+                element("li", element("b", part), element("span", f" {result.summary()}"))
+                for part, result in found.items()
+            ),
+            class_="engram-list",
+        )
+    )
+
+
+def _chapters() -> list[str]:
+    """The chapters that are chosen, in their order."""
+    wanted = settings.PARTS.value.split(",")
+    key = settings.PARTS.key
+    st.session_state[key] = [name for name in assemble.CHAPTERS if name in wanted]
+    st.pills(
+        "Chapters",
+        list(assemble.CHAPTERS),
+        selection_mode="multi",
+        format_func=lambda name: assemble.CHAPTERS[name][0],
+        key=key,
+        on_change=lambda: settings.PARTS.put(",".join(st.session_state[key]) or "none"),
+    )
+    return list(st.session_state[key])

@@ -1,0 +1,150 @@
+"""What is set on a page beside the selection, bound to the address like it.
+
+Every setting is declared here once: its name in links, what it may be, and where it starts. A link that
+says something else is set right, and one line says so.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from engram_interp.views.curves import QUANTITIES
+from explorer import selection
+from explorer.spec import KINDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting.
+
+    Attributes:
+        param: its name in links.
+        options: what it may be; empty where the page says what fits.
+        start: what it is until somebody sets it.
+        key: its widget's key.
+    """
+
+    param: str
+    options: tuple[str, ...] = ()
+    start: str = ""
+    key: str
+
+    @property
+    def value(self) -> str:
+        """What it is now."""
+        found = selection.current().settings.get(self.param, self.start)
+        return found if not self.options or found in self.options else self.start
+
+    def put(self, value: str) -> None:
+        """Set it."""
+        selection.set_to(**{self.param: value})
+
+
+_SHIFTS = ("path", "peak", "soft")
+_SWITCH = ("on", "off")
+ALIGNMENT = Setting(param="align", options=(*_SHIFTS, "none"), start="path", key="alignment")
+SELF_REFERENCE = Setting(param="self", options=_SWITCH, start="on", key="self-reference")
+ESTIMATE = Setting(param="shift", options=_SHIFTS, start="path", key="estimate")
+QUANTITY = Setting(param="q", options=tuple(QUANTITIES), start="kl", key="quantity")
+LOG = Setting(param="log", options=_SWITCH, start="off", key="log scale")
+MEMORY = Setting(param="off", options=("on", *list(KINDS)[:3]), start="on", key="switch")
+WHERE = Setting(param="where", options=("here", "everywhere"), start="here", key="where")
+SLOT = Setting(param="slot", key="slot")
+VIEW = Setting(param="view", options=("columns", "sources", "parts"), start="columns", key="attribution view")
+LIVE = Setting(param="live", options=_SWITCH, start="off", key="live panels")
+SPEC = Setting(param="spec", key="ablation")
+BESIDE = Setting(param="vs", key="ablation beside")
+OTHER = Setting(param="with", key="other bundle")
+SHOWN = Setting(param="part", key="compared part")
+PARTS = Setting(param="parts", start="layers,tokens,memory,ablate", key="report parts")
+TOUR = Setting(param="tour", options=("", *"12345"), key="tour")
+
+OF_PAGE: Mapping[str, Sequence[Setting]] = {
+    "layers": (ALIGNMENT, SELF_REFERENCE, ESTIMATE, QUANTITY, LOG),
+    "tokens": (MEMORY, WHERE),
+    "memory": (SLOT, VIEW, LIVE),
+    "ablate": (SPEC, BESIDE),
+    "compare": (OTHER, SHOWN),
+    "report": (PARTS,),
+}
+
+
+def address(page: str) -> dict[str, str]:
+    """The settings of a page as parameters of a link; those that are empty are left out."""
+    return {s.param: s.value for s in (*OF_PAGE.get(page, ()), TOUR) if s.value}
+
+
+def adopt(params: Mapping[str, str]) -> list[str]:
+    """Take over what a link sets; returns a line for each value that does not exist."""
+    known = {s.param: s for s in (*(s for page in OF_PAGE.values() for s in page), TOUR)}
+    found = {name: value for name, value in params.items() if name in known}
+    wrong = {
+        name for name, value in found.items() if known[name].options and value not in known[name].options
+    }
+    selection.set_to(**{name: value for name, value in found.items() if name not in wrong})
+    return [
+        f"The link sets {known[name].key} to “{found[name]}”, which is none of "
+        f"{', '.join(filter(None, known[name].options))}; “{known[name].value}” is shown."
+        for name in sorted(wrong)
+    ]
+
+
+def segmented(
+    place: DeltaGenerator,
+    label: str,
+    setting: Setting,
+    *,
+    say: Callable[[str], str] = str,
+    options: Sequence[str] | None = None,
+) -> str:
+    """A row of choices for a setting; returns what is chosen."""
+    st.session_state[setting.key] = setting.value
+    place.segmented_control(
+        label,
+        setting.options if options is None else options,
+        key=setting.key,
+        required=True,
+        format_func=say,
+        on_change=lambda: setting.put(str(st.session_state[setting.key])),
+    )
+    return setting.value
+
+
+def toggled(place: DeltaGenerator, label: str, setting: Setting, *, disabled: bool = False) -> bool:
+    """A switch for a setting; returns whether it is on."""
+    st.session_state[setting.key] = setting.value == "on"
+    place.toggle(
+        label,
+        key=setting.key,
+        disabled=disabled,
+        on_change=lambda: setting.put("on" if st.session_state[setting.key] else "off"),
+    )
+    return setting.value == "on"
+
+
+def picked(
+    place: DeltaGenerator,
+    label: str,
+    setting: Setting,
+    options: Mapping[str, str],
+    *,
+    about: str | None = None,
+) -> str:
+    """A list for a setting whose choices the page knows; one that does not exist is the first."""
+    value = setting.value if setting.value in options else next(iter(options), "")
+    if value != setting.value:
+        setting.put(value)  # links say from now on what is shown
+    st.session_state[setting.key] = value or None
+    place.selectbox(
+        label,
+        list(options),
+        key=setting.key,
+        format_func=lambda name: options[name],
+        on_change=lambda: setting.put(str(st.session_state[setting.key] or "")),
+        placeholder="none here",
+        disabled=not options,
+        help=about,
+    )
+    return value

@@ -1,0 +1,58 @@
+"""The text of a prompt under its gates, and in words what stands at the chosen token."""
+
+from engram_interp.results import SlotLookup
+from engram_interp.views.markup import Html, element, join
+from engram_interp.views.theme import number
+from engram_interp.views.tokens import token_html
+from explorer import readings, selection, states, strip, style
+
+
+def orders(present: readings.Present) -> list[int]:
+    """Lengths of the n-grams that were looked up; none where the slots are not there."""
+    if isinstance(present.slots, SlotLookup):
+        return [int(order) for order in present.slots.data["order_index"].values]
+    return []
+
+
+def show(present: readings.Present) -> None:
+    """The text under its gates, and in words what stands at the chosen token."""
+    if isinstance(present.gate, states.State):
+        states.show(present.gate)
+        return
+    chosen = selection.current()
+    rows = strip.rows(present.gate, stream=chosen.stream)
+    ground = next((i for i, row in enumerate(rows) if row.layer == chosen.layer), 0)
+    strip.show(
+        present.tokens,
+        rows,
+        ground=ground,
+        token=chosen.token,
+        orders=orders(present),
+        pick=lambda token: selection.choose(token=token),
+    )
+    names = "; ".join(row.name for row in rows)
+    legend = [
+        element(
+            "span", "gate 0 ", element("span", class_="scale"), " 1, fixed scale; the tick is 0.5, neutral"
+        ),
+        element("span", f"ground: {rows[ground].name}; bars from the top: {names}"),
+        element("span", f"{len(present.tokens)} tokens, {present.origin}"),
+    ]
+    gates = ", ".join(f"{row.name} {number(float(row.values[chosen.token]))}" for row in rows)
+    token = element("code", token_html(present.tokens[chosen.token]))
+    said = element("p", f"Token {chosen.token} ", token, f" · gate: {gates}", _grams(present, chosen.token))
+    style.html(element("div", said, class_="readout"), element("div", *legend, class_="legend"))
+
+
+def _grams(present: readings.Present, token: int) -> Html:
+    """The canonical n-grams that end at the token, longest last."""
+    if not isinstance(present.slots, SlotLookup):
+        return Html("")
+    grams = present.slots.data["ngram"].sel(token=token)
+    said: list[str] = [" · looked up:"]
+    for order in grams["order_index"].values:
+        said += [
+            f" {int(order)}-gram ",
+            element("code", token_html(str(grams.sel(order_index=order).item()))),
+        ]
+    return join(said)

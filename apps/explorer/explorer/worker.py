@@ -1,0 +1,121 @@
+"""One thread for everything that runs live, so that hooks of two runs never meet; who waits is told so.
+
+A job is remembered by what it computes: looking again costs nothing, and two visitors who ask the same
+share one run.
+"""
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+from engram_interp.errors import InputError
+
+_KEPT = 128
+_WATCHED = 2.0  # seconds since a visitor's page last asked
+T = TypeVar("T")
+
+
+class StoppedError(InputError):
+    """A reader stopped the job."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Job(Generic[T]):
+    """One computation and how far it is; `stage` and `done_steps` are written by the worker alone."""
+
+    steps: int
+    asked: float = field(default_factory=time.monotonic)
+    stage: str = ""
+    done_steps: int = 0
+    stop: bool = False
+    future: "Future[T]" = field(default_factory=Future)
+    watched: dict[str, float] = field(default_factory=dict)
+
+    def next(self, stage: str) -> None:
+        """Begin a step; a reader's wish to stop is heard here."""
+        if self.stop:
+            raise StoppedError("The run was stopped.")
+        self.done_steps += bool(self.stage)
+        self.stage = stage
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the job was asked for."""
+        return time.monotonic() - self.asked
+
+    def watch(self, visitor: str) -> None:
+        """Note that a visitor's page waits for this job."""
+        self.watched[visitor] = time.monotonic()
+
+    def leave(self, visitor: str) -> None:
+        """A visitor wants it stopped: it is, unless somebody else waits for it too."""
+        self.watched.pop(visitor, None)
+        if not any(time.monotonic() - at < _WATCHED for at in list(self.watched.values())):
+            self.stop = True
+            self.future.cancel()
+
+
+class Worker:
+    """The thread and the jobs asked of it."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live-model")
+        self._jobs: OrderedDict[Hashable, Job[Any]] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def submit(self, key: Hashable, run: Callable[[Job[T]], T], *, steps: int) -> Job[T]:
+        """The job for `key`, begun if there is none."""
+        with self._lock:
+            known = self._jobs.get(key)
+            if known is not None:
+                self._jobs.move_to_end(key)
+                return known
+            job: Job[T] = Job(steps=steps)
+            self._jobs[key] = job
+            job.future = self._thread.submit(_guarded, run, job)
+            self._forget_old()
+            return job
+
+    def _forget_old(self) -> None:
+        """Drop finished jobs that nobody asked for lately; a job under way is never dropped."""
+        done = [key for key, job in self._jobs.items() if job.future.done()]
+        for key in done[: max(len(self._jobs) - _KEPT, 0)]:
+            del self._jobs[key]
+
+    def finished(self, key: Hashable) -> object:
+        """The result for `key` if it was computed; None otherwise, and nothing is begun."""
+        with self._lock:
+            job = self._jobs.get(key)
+        if job is None or not job.future.done() or job.future.cancelled() or job.future.exception():
+            return None
+        return job.future.result()
+
+    def ahead(self, job: Job[T]) -> int:
+        """How many runs were asked for before this one and are not done."""
+        with self._lock:
+            return sum(not other.future.done() and other.asked < job.asked for other in self._jobs.values())
+
+    def drop(self, job: Job[T]) -> None:
+        """Forget a job, so that it is begun anew when it is asked for again."""
+        with self._lock:
+            for key in [key for key, kept in self._jobs.items() if kept is job]:
+                del self._jobs[key]
+
+
+def _guarded(run: Callable[[Job[T]], T], job: Job[T]) -> T:
+    """Run a job; what is a defect of ours goes to the log with its traceback."""
+    try:
+        return run(job)
+    except InputError:
+        raise
+    except Exception:
+        logging.getLogger(__name__).exception("A live run failed.")
+        raise
