@@ -132,6 +132,8 @@ def from_activations(
         InputError: If sample counts differ, there are fewer than 4, a layer does not vary, or holds NaN or
             infinity (names layer and sample).
     """
+    if first_memory_layer < 0 or seed < 0:
+        raise InputError(f"first_memory_layer and seed count from 0, got {first_memory_layer} and {seed}.")
     counts = {len(layer) for part in (xs, ys, reference or []) for layer in part} | {len(documents)}
     if len(counts) > 1:
         raise InputError(
@@ -201,7 +203,7 @@ def resample(result: DepthResult, *, n_boot: int = 1000, seed: int = 0) -> Depth
     fresh = data.copy()
     for name, values in found.items():
         fresh[name] = (fresh[name].dims, values, fresh[name].attrs)
-    fresh.attrs |= {"n_boot": n_boot, "seed": seed}
+    fresh.attrs |= {"n_boot": n_boot, "seed": seed, "interval": shifts.interval_name(itself=itself)}
     return DepthResult(data=fresh)
 
 

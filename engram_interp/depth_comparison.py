@@ -75,8 +75,7 @@ class Comparison:
             "reported_layer": np.arange(max(len(xs), len(ys))),
         }
         facts = facts | self._facts() | {"n_boot": n_boot, "trimmed_share": 1 - len(kept) / len(self.samples)}
-        widened = f", {shifts.WITHOUT_SEED} times as wide for want of another seed" if other is None else ""
-        facts["interval"] = f"expanded percentiles over groups of documents{widened}"
+        facts["interval"] = shifts.interval_name(itself=other is None)
         reasons = self._missing(variables)
         return DepthResult.from_arrays(
             coords=coords,

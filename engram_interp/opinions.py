@@ -19,7 +19,16 @@ from engram_interp.capture.finite import check_finite, check_varies
 from engram_interp.capture.samples import Samples, Streams, choose, document_groups, residuals
 from engram_interp.capture.source import Source, encoded_of
 from engram_interp.errors import InputError
-from engram_interp.metrics import alignment, bootstrap, cka, hsic, neighbours, predictivity, procrustes
+from engram_interp.metrics import (
+    alignment,
+    bootstrap,
+    cka,
+    hsic,
+    neighbours,
+    predictivity,
+    procrustes,
+    shifts,
+)
 from engram_interp.provenance import describe
 from engram_interp.results.opinions import SecondOpinions
 
@@ -101,6 +110,7 @@ def compare(
     )
     variables = _variables(xs, ys, rs, seen, n_boot)
     facts = _facts(models, encodings[0], samples, reference)
+    facts["interval"] = shifts.interval_name(itself=reference is None)
     facts |= {"k": k, "streams": str(streams), "n_boot": n_boot, "seed": seed, "folds": _FOLDS}
     return SecondOpinions.from_arrays(
         coords={
@@ -153,6 +163,7 @@ def _variables(
             low, high = (np.full_like(found[name], np.nan),) * 2
             if weights is not None:
                 low, high = bootstrap.interval(drawn[name], n_groups=n_units)
+                low, high = shifts.widened(low, high, itself=seen.itself)
             found |= {f"{name}_low": low, f"{name}_high": high}
         for name, array in found.items():
             rows.setdefault(name, []).append(array)

@@ -95,15 +95,18 @@ class SlotIndex:
     names: Mapping[int, str]
     facts: Mapping[str, Any]
 
+    def check(self, model: SubjectModel) -> None:
+        """Refuse a model with other addresses (InputError), and a folder that was built again since."""
+        refuse_anothers(self.facts, model, self.ngrams.folder)
+        if _manifest(self.ngrams.folder) != self.facts:
+            raise InputError(f"{self.ngrams.folder} was built again since it was opened; open it again.")
+
     def named(self, order: int, numbers: np.ndarray) -> list[str]:
         """N-grams as they are shown."""
         return [name_of(ids, self.names) for ids in self.ngrams.ids(order, numbers).tolist()]
 
     def counts(self) -> NgramCounts:
-        """How often the text has each n-gram: ``replace(model, counts=index.counts())`` makes strata of it.
-
-        Strata then go by this text's n-grams wherever a result sorts by how often training saw them.
-        """
+        """How often the text has each n-gram; ``replace(model, counts=…)`` sorts by it."""
         return NgramCounts(
             of=self.ngrams.occurrences,
             tokens=int(self.facts["tokens"]),

@@ -12,7 +12,7 @@ from engram_interp.errors import InputError
 from engram_interp.memory import collisions
 from engram_interp.memory.index import NgramIndex, column_rows
 from engram_interp.results import SlotColliders, SlotLoad, SlotOccupants
-from engram_interp.slots_index import SlotIndex, name_of, refuse_anothers
+from engram_interp.slots_index import SlotIndex, name_of
 
 __all__ = ["colliders", "load", "occupants"]
 
@@ -22,7 +22,7 @@ _EDGES = (1, 5, 50)
 
 
 def _place(model: SubjectModel, index: SlotIndex, layer: int) -> int:
-    refuse_anothers(index.facts, model, index.ngrams.folder)
+    index.check(model)
     layers = index.ngrams.layout.layer_ids
     if layer not in layers:
         raise InputError(
@@ -148,7 +148,7 @@ def load(model: SubjectModel, index: SlotIndex) -> SlotLoad:
     Raises:
         InputError: If the index is of other addresses than the model's.
     """
-    refuse_anothers(index.facts, model, index.ngrams.folder)
+    index.check(model)
     ngrams, layout = index.ngrams, index.ngrams.layout
     orders = np.arange(2, layout.max_order + 1)
     columns = [(int(order), head) for order in orders for head in range(layout.heads)]

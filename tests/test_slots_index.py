@@ -152,6 +152,15 @@ def test_an_index_of_another_model_is_refused_wherever_it_is_used(index: SlotInd
             use()
 
 
+def test_an_index_that_was_built_again_is_not_read_as_the_old_one(
+    model: SubjectModel, corpus: list[str], tmp_path: Path
+) -> None:
+    opened = slots.index(model, iter(corpus), out=tmp_path / "index")
+    slots.index(model, iter(corpus[:4]), out=tmp_path / "index")
+    with pytest.raises(InputError, match="was built again since it was opened; open it again"):
+        slots.occupants(model, opened, layer=1, address=0)
+
+
 def test_effective_rank_of_rows_with_known_singular_values() -> None:
     turned, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))
     rows = np.zeros((9, 5))

@@ -153,7 +153,12 @@ def single_token(model: SubjectModel, given: str | int, name: str) -> int:
     if isinstance(given, bool):
         raise InputError(f"{name} wants a token's text or its id, got {given}.")
     if not isinstance(given, str):
-        number = operator.index(given)
+        try:
+            number = operator.index(given)
+        except TypeError as cause:
+            raise InputError(
+                f"{name} wants a token's text or its id, a whole number, got {given!r}."
+            ) from cause
         if not 0 <= number < model.d_vocab:
             raise InputError(f"{name} wants an id in 0 … {model.d_vocab - 1}, got {number}.")
         return number
@@ -201,7 +206,7 @@ def _is_ids(value: Any) -> bool:
         return isinstance(value, Tensor) or value.dtype.kind in "iuf"
     first = value[0] if isinstance(value, Sequence) and not isinstance(value, str) and len(value) else None
     rows = isinstance(first, Sequence | Tensor | np.ndarray) and not isinstance(first, str)
-    return rows or isinstance(first, int | np.integer)
+    return rows or (isinstance(first, int | np.integer) and not isinstance(first, bool))
 
 
 def _sequences(ids: Any) -> list[list[int]]:

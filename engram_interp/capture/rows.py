@@ -73,7 +73,7 @@ class _Written:
         """Drop what lies below rows that no open change touches."""
         held = {row for made in self.open for row in made.rows.tolist()}
         for row in set(rows.tolist()) - held:
-            del self.below[row]
+            self.below.pop(row, None)
 
 
 _TABLES: WeakKeyDictionary[nn.Module, _Written] = WeakKeyDictionary()
@@ -86,30 +86,46 @@ def _written(model: SubjectModel, layer: int, change: RowChange) -> Iterator[Non
     if not len(rows):
         yield
         return
+    _refuse_wrong(table, change, layer)
+    state = _TABLES.setdefault(table, _Written())
+    touched = torch.tensor([row for row in rows.tolist() if row in state.below], dtype=torch.int64)
+    _refuse_changed(table, state, touched, layer)
+    found = table.weight.detach()[rows.to(table.weight.device)].cpu()
+    ours = replace(change)  # the same change may be written twice: each block ends its own
+    written = False
+    try:  # an interruption may come between any two of these lines
+        for row, bits in zip(rows.tolist(), found, strict=True):
+            state.below.setdefault(row, bits.clone())
+        state.open.append(ours)
+        _write(table, rows, state.values(rows))
+        written = True
+        yield
+    finally:
+        try:
+            if written:
+                _refuse_changed(table, state, rows, layer)
+        finally:
+            state.open = [made for made in state.open if made is not ours]
+            known = torch.tensor([row for row in rows.tolist() if row in state.below], dtype=torch.int64)
+            left = state.values(known) if len(known) else found[:0]
+            state.forget(rows)
+        _write(table, known, left)
+
+
+def _refuse_wrong(table: nn.Embedding, change: RowChange, layer: int) -> None:
+    rows, wanted = change.rows.cpu(), (len(change.rows), table.weight.shape[1])
     if not 0 <= int(rows.min()) <= int(rows.max()) < len(table.weight):
         raise InputError(
             f"An edit of layer {layer} names rows {int(rows.min())} … {int(rows.max())} and the table has "
             f"{len(table.weight):,}; it was made for another model."
         )
-    state = _TABLES.setdefault(table, _Written())
-    touched = torch.tensor([row for row in rows.tolist() if row in state.below], dtype=torch.int64)
-    _refuse_changed(table, state, touched, layer)
-    found = table.weight.detach()[rows.to(table.weight.device)].cpu()
-    for row, bits in zip(rows.tolist(), found, strict=True):
-        state.below.setdefault(row, bits.clone())
-    ours = replace(change)  # the same change may be written twice: each block ends its own
-    state.open.append(ours)
-    _write(table, rows, state.values(rows))
-    try:
-        yield
-    finally:
-        try:
-            _refuse_changed(table, state, rows, layer)
-        finally:
-            state.open = [made for made in state.open if made is not ours]
-            left = state.values(rows)
-            state.forget(rows)
-        _write(table, rows, left)
+    if tuple(change.change.shape) != wanted or not bool(change.change.isfinite().all()):
+        raise InputError(
+            f"An edit of {wanted[0]} rows of layer {layer} wants finite numbers {list(wanted)} to add, got "
+            f"shape {list(change.change.shape)}{'' if change.change.isfinite().all() else ' with others'}."
+        )
+    if len(rows.unique()) < len(rows):
+        raise InputError(f"An edit of layer {layer} names a row twice; add the changes of each row first.")
 
 
 def _write(table: nn.Embedding, rows: Tensor, values: Tensor) -> None:

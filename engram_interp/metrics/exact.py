@@ -193,9 +193,11 @@ def _is_sound(way: Form, layers: Sequence[NearMean], squares: Floats, diagonal: 
     dtype = layers[0].rows.dtype
     for layer, sums, square in zip(layers, _row_sums(layers, diagonal), squares, strict=True):
         trace = float(layer.norms.sum())
+        if not layer.is_safe:
+            return False
         if trace == 0:
             continue
-        if not layer.is_safe or square <= (_NOTHING_LEFT * trace) ** 2:
+        if square <= (_NOTHING_LEFT * trace) ** 2:
             return False
         lost = float(layer.norms.square().sum())
         if way == "tiled":

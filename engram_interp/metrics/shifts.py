@@ -157,12 +157,23 @@ def estimates(
     wider = WITHOUT_SEED if itself else 1.0
     for name in bounded:
         low, high = bootstrap.interval(draws[name], n_groups=n_groups)
-        found[f"{name}_low"] = found[name] - wider * (found[name] - low)
-        found[f"{name}_high"] = found[name] + wider * (high - found[name])
+        found[f"{name}_low"], found[f"{name}_high"] = widened(low, high, itself=itself)
     needed = wider * bootstrap.reach(0.95, n_groups) + POWER
     found["detectable"] = np.asarray(needed * np.std(draws["headline"]))
     _drop_plateaus(found, alignment.plateau(similarity), alignment.plateau(reference), place)
     return found
+
+
+def widened(low: Floats, high: Floats, *, itself: bool) -> tuple[Floats, Floats]:
+    """Bounds of a shift, `WITHOUT_SEED` further apart where the baseline itself is the reference."""
+    more = (WITHOUT_SEED - 1) / 2 * (high - low) if itself else 0.0
+    return np.asarray(low - more), np.asarray(high + more)
+
+
+def interval_name(*, itself: bool) -> str:
+    """What intervals of shifts are, for the provenance."""
+    wider = f", {WITHOUT_SEED} times as wide for want of another seed" if itself else ""
+    return f"expanded percentiles over groups of documents{wider}"
 
 
 def unbounded(found: dict[str, Floats]) -> dict[str, Floats]:

@@ -5,9 +5,10 @@ With centred rows x_i, y_i and a_i = |x_i|², b_i = |y_i|², both HSIC of all sa
     biased ∝ ‖XᵀY‖²_F,   HSIC₁ ∝ ‖XᵀY‖²_F − n/(n−2)·Σa_i b_i + Σa·Σb/((n−1)(n−2)).
 
 The true means are known only at the end. Rows are therefore taken relative to the mean of the first
-batch, and the few sums that a later change of origin needs are kept beside:
-XᵀY, Σx, Σa, Σab, Σax, Σay, Σbx, Σby and the Grams XᵀX, YᵀY. All of it is float64, so an offset common
-to all samples costs nothing and a drift of the means between batches costs digits only in second order.
+batch (of all so far, if that one turns out to lie apart), and the few sums that a later change of origin
+needs are kept beside: XᵀY, Σx, Σa, Σab, Σax, Σay, Σbx, Σby and the Grams XᵀX, YᵀY. All of it is float64,
+so an offset common to all samples costs nothing and a drift of the means between batches costs digits only
+in second order.
 """
 
 from collections.abc import Sequence
@@ -105,6 +106,16 @@ class Sums:
             self.mixed[a, b] += float(norms[a] @ norms[b])
         for a, b in self.weighted:
             self.weighted[a, b] += norms[a] @ rows[b]
+        if self._strayed():
+            vars(self).update(vars(self.moved(self._means())))
+
+    def _means(self) -> list[Floats]:
+        return [origin + row / self.n for origin, row in zip(self.origin, self.row, strict=True)]
+
+    def _strayed(self) -> bool:
+        """Whether an origin lies so far from the mean, after an odd first batch, that digits are lost."""
+        away = [float(row @ row) / self.n for row in self.row]
+        return any(far > 0.5 * norm for far, norm in zip(away, self.norm, strict=True))
 
     def _check_widths(self, widths: list[int]) -> None:
         wanted = [len(middle) for middle in self.origin]
@@ -154,9 +165,15 @@ class Sums:
         )
 
     def plus(self, other: "Sums") -> "Sums":
-        """Both sets of samples, relative to this one's origin."""
+        """Both sets of samples, relative to their common mean."""
         self._check_widths([len(middle) for middle in other.origin])
-        other = other.moved(self.origin)
+        share = other.n / (self.n + other.n)
+        means = zip(self._means(), other._means(), strict=True)
+        middle = [mine + share * (theirs - mine) for mine, theirs in means]
+        return self.moved(middle)._added(other.moved(middle))
+
+    def _added(self, other: "Sums") -> "Sums":
+        """Both sets of samples, of one origin."""
         return Sums(
             n_x=self.n_x,
             n=self.n + other.n,
@@ -173,7 +190,7 @@ class Sums:
 
         A layer whose own term is nothing but rounding has 0.
         """
-        means = [origin + row / self.n for origin, row in zip(self.origin, self.row, strict=True)]
+        means = self._means()
         about = self.moved(means)
         n, n_all = self.n, len(self.origin)
         found = {}

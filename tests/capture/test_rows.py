@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engram_interp.capture import rows
 from engram_interp.capture.memories import engram_of
 from engram_interp.capture.rows import RowChange, rows_written
 from engram_interp.checkpoints import SubjectModel
+from engram_interp.errors import InputError
 from tests import support
 
 IDS = support.token_ids(2, 13)
@@ -108,3 +110,51 @@ def test_one_change_written_twice_counts_twice() -> None:
             assert torch.equal(tables(model)[0][4], before[4] + 1 + 1)
         assert torch.equal(tables(model)[0][4], before[4] + 1)
     assert torch.equal(tables(model)[0], before)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_edit_interrupted_while_it_writes_is_undone(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, before, logits = intact(1)
+    original, calls = rows._write, []
+
+    def interrupted(table: torch.nn.Embedding, at: torch.Tensor, values: torch.Tensor) -> None:
+        calls.append(at)
+        if len(calls) == 1 and moment == "before":
+            raise KeyboardInterrupt
+        original(table, at, values)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    change = {1: RowChange(rows=torch.tensor([3, 8]), change=torch.ones(2, 5))}
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "_write", interrupted)
+        with pytest.raises(KeyboardInterrupt), rows_written(model, change):
+            raise AssertionError("the block was entered")
+    assert torch.equal(tables(model)[0], before[0])
+    with rows_written(model, change):
+        assert not torch.equal(model.logits(IDS), logits)
+    assert torch.equal(model.logits(IDS), logits)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (torch.zeros(2, 3), r"wants finite numbers \[2, 5\] to add, got shape \[2, 3\]"),
+        (torch.full((2, 5), torch.nan), "got shape .* with others"),
+    ],
+)
+def test_a_change_of_another_shape_leaves_nothing_behind(change: torch.Tensor, message: str) -> None:
+    model, before, _ = intact(1)
+    with (
+        pytest.raises(InputError, match=message),
+        rows_written(model, {1: RowChange(rows=torch.tensor([3, 8]), change=change)}),
+    ):
+        raise AssertionError("the block was entered")
+    with (
+        pytest.raises(InputError, match="names a row twice"),
+        rows_written(model, {1: RowChange(rows=torch.tensor([3, 3]), change=torch.ones(2, 5))}),
+    ):
+        raise AssertionError("the block was entered")
+    with rows_written(model, {1: RowChange(rows=torch.tensor([3, 8]), change=torch.ones(2, 5))}):
+        assert not torch.equal(tables(model)[0], before[0])
+    assert torch.equal(tables(model)[0], before[0])

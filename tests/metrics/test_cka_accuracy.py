@@ -91,3 +91,17 @@ def test_few_samples_with_long_rows_and_more_features_than_samples(
     wanted = textbook_cka(xs, ys, estimator=estimator, batch_size=batch_size)
     found = cka.matrix(xs, ys, estimator, batch_size=batch_size)
     assert np.max(np.abs(found - wanted) / np.maximum(np.abs(wanted), 0.1)) <= 1e-6
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-24, 1e-8, 1e8, 1e30])
+def test_cka_does_not_feel_a_layers_scale(
+    textbook_cka: Callable[..., Floats], estimator: cka.Estimator, scale: float
+) -> None:
+    x = np.random.default_rng(1).normal(size=(300, 8)).astype(np.float32)
+    y = (x[:, :5] + np.random.default_rng(2).normal(size=(300, 5))).astype(np.float32)
+    small = x * np.float32(scale)
+    exact = [small.astype(np.float64) / scale], [y.astype(np.float64)]
+    wanted = textbook_cka(*exact, estimator=estimator, batch_size=100)
+    found = cka.matrix([small], [y], estimator, batch_size=100)
+    assert found == pytest.approx(wanted, abs=1e-6)

@@ -78,3 +78,24 @@ def test_bad_input_is_an_error(estimator: cka.Estimator) -> None:
 def test_the_estimator_may_stand_third() -> None:
     x = np.random.default_rng(0).normal(size=(30, 3))
     np.testing.assert_array_equal(cka.matrix([x], [x], "biased"), cka.matrix([x], [x], estimator="biased"))
+
+
+@pytest.mark.parametrize(("far", "within"), [(1e3, 1e-9), (1e5, 1e-6)])
+def test_an_odd_first_batch_costs_few_digits(far: float, within: float) -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(200, 6))
+    y = x[:, :4] + rng.normal(size=(200, 4))
+    x[0] += far
+    cuts = [0, 1, 2, 40, 90, 200]
+    wanted = cka.matrix([x], [y], "unbiased")
+    parts = []
+    for start, stop in pairwise(cuts):
+        parts.append(cka.Accumulator(1, 1, estimator="unbiased"))
+        parts[-1].update([x[start:stop]], [y[start:stop]])
+    for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1]):
+        merged, fed = (cka.Accumulator(1, 1, estimator="unbiased") for _ in range(2))
+        for number in order:
+            merged.merge(parts[number])
+            fed.update([x[cuts[number] : cuts[number + 1]]], [y[cuts[number] : cuts[number + 1]]])
+        np.testing.assert_allclose(merged.matrix(), wanted, atol=within)
+        np.testing.assert_allclose(fed.matrix(), wanted, atol=within)
