@@ -19,6 +19,8 @@ OPTIONS: Mapping[str, str] = {
     "browser.gatherUsageStats": "false",
     "server.fileWatcherType": "none",
     "server.runOnSave": "false",
+    # A full collection after every run, of each look at a run's progress too, takes longer than the run.
+    "runner.postScriptGC": "false",
     "server.maxUploadSize": "1",
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "none",

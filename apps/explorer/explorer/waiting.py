@@ -15,7 +15,9 @@ from explorer.worker import Job, StoppedError
 
 T = TypeVar("T")
 QUICK = 0.4
-POLL = 0.3
+POLL = 0.5
+QUEUED = 0.8
+"""Seconds more between two looks for each run before it: pages that wait must not slow the one that runs."""
 _VISITOR = "visitor"
 _LEFT = "runs this visitor stopped"
 
@@ -83,7 +85,7 @@ def _progress(job: Job[T], what: str) -> None:
     """Place in the queue or step, time and Stop; draws the whole page again when the job is done."""
     visitor = st.session_state.setdefault(_VISITOR, uuid4().hex)
 
-    @st.fragment(run_every=POLL)
+    @st.fragment(run_every=POLL + QUEUED * worker().ahead(job))
     def poll() -> None:
         if job.future.done():
             st.rerun(scope="app")

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from engram_interp.errors import InputError
 
 _KEPT = 128
-_WATCHED = 2.0  # seconds since a visitor's page last asked
+_WATCHED = 15.0  # seconds since a visitor's page last asked
 T = TypeVar("T")
 
 
