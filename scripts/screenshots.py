@@ -36,8 +36,8 @@ PAGES = {
     "report": "/report?b=wiki-nano&prompt=napoleon",
     "tour": "/tokens?b=planted&prompt=fact-amri&layer=1&tok=4&tour=2",
 }
-WIDTH, MOST = 1360, 1800
-"""Pixels; what lies below the second is cut."""
+WIDTH, MOST, SHOWN = 1360, 1700, 1080
+"""Pixels: width of the window, height below which a page is cut, width of the picture."""
 
 
 def launcher() -> ModuleType:
@@ -100,7 +100,7 @@ def photograph(browser: Browser, address: str, path: str, *, theme: str) -> Imag
     settle(page)
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     context.close()
-    return shot
+    return shot.resize((SHOWN, round(shot.height * SHOWN / shot.width)), Image.Resampling.LANCZOS)
 
 
 def main() -> None:
@@ -117,7 +117,7 @@ def main() -> None:
         for name in args.only:
             for theme in ("light", "dark"):
                 target = args.out / f"explorer-{name}-{theme}.webp"
-                photograph(browser, address, PAGES[name], theme=theme).save(target, quality=58, method=6)
+                photograph(browser, address, PAGES[name], theme=theme).save(target, quality=52, method=6)
                 size += target.stat().st_size
                 print(f"{target}: {target.stat().st_size / 1e3:.0f} kB")
         browser.close()

@@ -14,6 +14,7 @@ from engram_interp.views.token_maps import TOKEN_AXIS
 from engram_interp.views.tokens import plain_label, plotly_text
 
 _CONTROLS = ("random rows", "random direction")
+_MARKED = 60  # tokens; on more, markers hide the lines
 
 
 def runs_table(runs: Mapping[str, xr.Dataset]) -> Html:
@@ -62,7 +63,7 @@ def runs_by_token(runs: Mapping[str, xr.Dataset], *, theme: Theme = "light") -> 
                 go.Scatter(
                     x=data["token"].values,
                     y=data["kl"].sel(condition=condition).values,
-                    mode="lines+markers" if condition == "ablated" else "lines",
+                    mode="lines+markers" if condition == "ablated" and len(tokens) <= _MARKED else "lines",
                     name=plain_label(name),
                     showlegend=condition == "ablated",
                     opacity=opacity,
