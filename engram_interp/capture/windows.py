@@ -37,6 +37,7 @@ def lagged(
     canonical = torch.from_numpy(model.token_map)[ids]
     if mask is not None:
         canonical = canonical.masked_fill(~mask.cpu(), hashing.DEAD)
+    canonical = canonical.masked_fill(torch.isin(ids, torch.tensor(model.dead_ids).long()), hashing.DEAD)
     segments = hashing.segments(ids, separator_id=model.separator_id, boundary=model.boundary)
     return torch.stack(
         [hashing.lagged_ids(canonical, lag, pad_id=NOTHING, segment_ids=segments) for lag in range(count)]

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from engram_interp.checkpoints.deepseek_v41.config import MODEL_TYPE, PUBLISHED_MAPS
+from engram_interp.checkpoints.deepseek_v41.config import MODEL_TYPE, PUBLISHED_MAPS, token_named
 from engram_interp.checkpoints.native import map_digest
 from engram_interp.checkpoints.repository import (
     Directory,
@@ -118,7 +118,8 @@ def open_addresses(place: str | Path, *, name: str | None = None) -> AddressBook
             "every address would be wrong."
         )
     folder = repository.path.resolve() if isinstance(repository, Directory) else None
-    image = values.get("image_token_id")
+    image = token_named(values, "image_token_id")
+    dead_ids = () if image is None else (int(image),)
     return AddressBook(
         model=SubjectModel(
             module=_NoWeights(),
@@ -131,7 +132,8 @@ def open_addresses(place: str | Path, *, name: str | None = None) -> AddressBook
             d_vocab=text["vocab_size"],
             n_streams=text["hc_mult"],
             memory_layers=config.layer_ids,
-            separator_id=values.get("bos_token_id"),
+            separator_id=token_named(values, "bos_token_id"),
+            dead_ids=dead_ids,
             layout=layout,
             token_map=token_map,
             folder=folder,
@@ -139,7 +141,7 @@ def open_addresses(place: str | Path, *, name: str | None = None) -> AddressBook
         ),
         repository=repository,
         pad_id=int(token_map[config.pad_token]),
-        dead_ids=() if image is None else (int(image),),
+        dead_ids=dead_ids,
         d_row=config.d_row,
     )
 

@@ -48,6 +48,7 @@ class SubjectModel:
         d_vocab: Token ids.
         memory_layers: Layers with a memory.
         separator_id: Token id put first.
+        dead_ids: Token ids that the memory does not see (images): windows stop there and gates are shut.
         layout: Hash layout of the memory.
         token_map: Canonical id of every token id.
         boundary: Where n-gram windows stop.
@@ -82,6 +83,7 @@ class SubjectModel:
     n_ctx: int | None = None
     memory_layers: tuple[int, ...] = ()
     separator_id: int | None = None
+    dead_ids: tuple[int, ...] = ()
     layout: Layout | None = None
     token_map: Int64[np.ndarray, " d_vocab"] | None = None
     boundary: Boundary = "none"

@@ -108,6 +108,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "hc_mult": 2,
         "engram_head_dim": 48,
     },
+    "images": {"image_token_id": 7},
     "many sources and memories": {
         "num_hidden_layers": 7,
         "compress_ratios": [0, 4, 4, 4, 2, 2, 1, 0, 0],
@@ -127,6 +128,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", list(OTHERS))
 def test_every_site_and_the_logits_of_models_of_other_sizes(name: str, tmp_path: Path) -> None:
     folder, ids = v41.write(tmp_path / "model", **OTHERS[name]), v41.prompts(4, 1, 13)
+    ids[2][5] = ids[0][1] = 7  # an image, to one of them
     for weights, capture in (("memory", store.capture), ("disk", streamed.capture)):
         model = load_model(folder, weights=weights)  # type: ignore[arg-type]
         run: Any = capture

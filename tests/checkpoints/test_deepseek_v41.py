@@ -13,6 +13,7 @@ import torch
 from engram_interp import gates, lens, slots
 from engram_interp.capture import record
 from engram_interp.checkpoints import load_model
+from engram_interp.checkpoints.address_book import open_addresses
 from engram_interp.checkpoints.deepseek_v41 import layout
 from engram_interp.checkpoints.deepseek_v41.config import config_of
 from engram_interp.checkpoints.deepseek_v41.generate import files, released_config
@@ -85,6 +86,33 @@ def test_analyses_run(folder: Path) -> None:
     assert torch.allclose(torch.from_numpy(shares.values), torch.ones_like(torch.from_numpy(shares.values)))
     said = lens.convergence(model, texts, n_boot=5)
     assert float(said.data["kl"][-1]) < 1e-6 < float(said.data["kl"][0])
+
+
+@pytest.mark.parametrize("top", [True, False])
+def test_the_memory_does_not_see_images(top: bool, folder: Path, tmp_path: Path) -> None:
+    """Addresses are the book's, the gate is shut there and only there, and attention does see the image."""
+    shutil.copytree(folder, tmp_path / "seeing")
+    _config(lambda v: (v if top else v["text_config"]).update(image_token_id=7))(tmp_path / "seeing")
+    model, book = load_model(tmp_path / "seeing"), open_addresses(tmp_path / "seeing")
+    ids = [0, 40, 7, 41, 42, 43]
+    looked, wanted = slots.lookup(model, ids).data, slots.addresses(book, ids).data
+    assert looked["address"].equals(wanted["address"])
+    assert looked["ngram"].equals(wanted["ngram"])
+    shut = (looked["gate"] == 0).all("stream")
+    assert shut.values.tolist() == [[place == 2] * 2 for place in range(len(ids))]
+    others = [0, 40, 7, 41, 42, 44], [0, 40, 6, 41, 42, 43]
+    logits = [model.logits(torch.tensor([each]))[0] for each in (ids, *others)]
+    assert torch.equal(logits[0][:5], logits[1][:5])
+    assert not torch.allclose(logits[0][5], logits[2][5])
+
+
+@pytest.mark.parametrize("top", [True, False])
+def test_the_opening_token_is_the_books(top: bool, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "other")
+    _config(lambda v: v.pop("bos_token_id"))(tmp_path / "other")
+    _config(lambda v: (v if top else v["text_config"]).update(bos_token_id=3))(tmp_path / "other")
+    assert load_model(tmp_path / "other", weights="disk").separator_id == 3
+    assert open_addresses(tmp_path / "other").model.separator_id == 3
 
 
 def _config(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:

@@ -99,6 +99,26 @@ def test_candidate_blocks_by_the_definition() -> None:
         assert kept[token].tolist() == [entry // 3 in blocks for entry in range(17)]
 
 
+def test_of_equal_blocks_the_first_win() -> None:
+    scores = torch.zeros(1, 400)
+    for width in (30, 60, 400):
+        kept = candidate_blocks(scores[:, :width], torch.tensor([30]), blocks=3, size=3)
+        assert kept[0].nonzero()[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 27, 28, 29]
+
+
+def test_equal_scores_do_not_let_later_tokens_reach_back() -> None:
+    """With one index head, ReLU makes about half of the scores exactly zero.
+
+    Attention sums another number of keys, so last bits differ; another choice of entries changes logits by
+    hundredths and more.
+    """
+    model, ids = backbone(config(index_n_heads=1)), support.token_ids(1, 150, seed=4)
+    with torch.inference_mode():
+        whole = model(ids)[0]
+        for length in (20, 47, 90):
+            assert torch.allclose(model(ids[:, :length])[0], whole[:length], atol=1e-4, rtol=0)
+
+
 def test_rotation_turns_pairs_and_back() -> None:
     x, frequency = torch.randn(2, 4, 10), torch.tensor([0.3, 0.07])
     positions = torch.tensor([0, 1, 5, 11])

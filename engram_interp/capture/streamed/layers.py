@@ -119,7 +119,8 @@ class Streaming:
                 block.engram.register_module("table", fetch(self.source.reader, weight, scale, every))
                 for batch, each in zip(group, rows, strict=True):
                     sink.batch = batch
-                    resid = block.remember(batch.padded(self.state.resid), each, batch.alive)
+                    seen = self.model.remembered(batch.tokens, batch.alive)
+                    resid = block.remember(batch.padded(self.state.resid), each, seen)
                     self.state.resid[batch.rows] = batch.packed(resid)
         block.engram.table = whole
 
@@ -182,7 +183,7 @@ class Streaming:
 
 
 def _addresses(model: DeepSeekV41, batch: Batch, layer: int) -> Int64[Tensor, "batch token column"]:
-    rows = model.rows_of(model.memory_rows(batch.tokens, batch.alive), layer)
+    rows = model.rows_of(model.memory_rows(batch.tokens, model.remembered(batch.tokens, batch.alive)), layer)
     assert rows is not None
     return rows
 

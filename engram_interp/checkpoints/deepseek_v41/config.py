@@ -71,6 +71,7 @@ _OTHERS = (
     *("rope_scaling", "gate_temp", "engram_layer_ids", "engram_num_embeddings", "engram_max_ngram_size"),
     *("engram_vocab_size", "engram_n_heads", "engram_head_dim", "engram_pad_token_id"),
     *("engram_compressed_vocab_size", "attention_dropout"),
+    *("bos_token_id", "image_token_id"),
 )
 
 
@@ -101,7 +102,8 @@ def config_of(values: Mapping[str, Any], *, where: str = "config.json") -> V41Co
             candidate_source=first if first >= 0 else None,
             route_temperature=float(text.get("gate_temp", 1.0)),
             yarn=_yarn(text.get("rope_scaling")),
-            separator_id=values.get("bos_token_id", text.get("bos_token_id")),
+            separator_id=token_named(values, "bos_token_id"),
+            image_id=token_named(values, "image_token_id"),
             engram=_engram(text),
             table_rows=tuple(text.get("engram_num_embeddings", ())) if text.get("engram_layer_ids") else (),
             n_canonical=text.get("engram_compressed_vocab_size", 0),
@@ -112,6 +114,13 @@ def config_of(values: Mapping[str, Any], *, where: str = "config.json") -> V41Co
         raise DamagedFileError(
             f"{where} does not describe a V4.1 backbone ({type(cause).__name__}: {cause}); fetch it again."
         ) from cause
+
+
+def token_named(values: Mapping[str, Any], key: str) -> int | None:
+    """A special token's id: what the top of config.json says, else its text part; None where neither does."""
+    top = values.get(key)
+    found: int | None = values.get("text_config", {}).get(key) if top is None else top
+    return found
 
 
 def ignored_settings(values: Mapping[str, Any]) -> tuple[str, ...]:

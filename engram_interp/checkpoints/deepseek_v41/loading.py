@@ -169,6 +169,7 @@ def _subject(
         n_ctx=cfg.n_ctx,
         memory_layers=cfg.memory_layers,
         separator_id=cfg.separator_id,
+        dead_ids=() if cfg.image_id is None else (cfg.image_id,),
         layout=cfg.layout,
         token_map=model.token_map,
         boundary="none",

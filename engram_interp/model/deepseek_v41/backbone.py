@@ -69,14 +69,25 @@ class DeepSeekV41(HookedRootModule):
         self.hook_logits = HookPoint()
         self.setup()  # type: ignore[no-untyped-call]  # TransformerLens's
 
-    def memory_rows(
+    def remembered(
         self, tokens: Int64[Tensor, "batch token"], alive: Bool[Tensor, "batch token"]
+    ) -> Bool[Tensor, "batch token"]:
+        """Which tokens the memory sees: all but padding and images, which attention does see."""
+        return alive if self.cfg.image_id is None else alive & (tokens != self.cfg.image_id)
+
+    def memory_rows(
+        self, tokens: Int64[Tensor, "batch token"], seen: Bool[Tensor, "batch token"]
     ) -> Int64[Tensor, "batch token layer column"] | None:
-        """Table addresses of every token, memory layer and column; None without a memory."""
+        """Table addresses of every token, memory layer and column; None without a memory.
+
+        Args:
+            tokens: Ids.
+            seen: Which of them the memory sees (`remembered`).
+        """
         layout, engram = self.cfg.layout, self.cfg.engram
         if layout is None or engram is None or self.token_map is None:
             return None
-        canonical = torch.from_numpy(self.token_map)[tokens].masked_fill(~alive, hashing.DEAD)
+        canonical = torch.from_numpy(self.token_map)[tokens].masked_fill(~seen, hashing.DEAD)
         return hashing.addresses(canonical, layout, pad_id=int(self.token_map[engram.pad_token]))
 
     def enter(
@@ -111,12 +122,13 @@ class DeepSeekV41(HookedRootModule):
         ids = self.checked_tokens(tokens)
         alive = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
         lengths = checked_lengths(alive)
-        rows = self.memory_rows(ids, alive)
+        seen = self.remembered(ids, alive)
+        rows = self.memory_rows(ids, seen)
         resid, pre = self.enter(ids)
         shared = [Shared() for _ in lengths]
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            resid = block.remember(resid, self.rows_of(rows, layer), alive)
+            resid = block.remember(resid, self.rows_of(rows, layer), seen)
             mid, pre, shared = block.attend(resid, pre, lengths, shared)
             resid, pre = block.feed(mid, pre, alive)
         return self.leave(resid, pre)

@@ -57,13 +57,13 @@ class Block(nn.Module):
         self,
         resid: Float[Tensor, "batch token stream d_model"],
         rows: Int64[Tensor, "batch token column"] | None,
-        alive: Bool[Tensor, "batch token"],
+        seen: Bool[Tensor, "batch token"],
     ) -> Float[Tensor, "batch token stream d_model"]:
-        """The residual after what the memory writes."""
+        """The residual after what the memory writes: nothing at tokens that it does not see."""
         resid = self.hook_resid_pre(resid)
         if self.engram is None or rows is None:
             return resid
-        written: Tensor = self.hook_engram_out(self.engram(resid, rows, torch.logical_not(alive)))
+        written: Tensor = self.hook_engram_out(self.engram(resid, rows, torch.logical_not(seen)))
         return resid + written
 
     def attend(

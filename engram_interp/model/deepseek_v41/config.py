@@ -68,6 +68,7 @@ class V41Config:
         compress_theta: Base where there are.
         yarn: Stretches the latter; None for none.
         separator_id: Token id that opens a text; None for none.
+        image_id: Token id that stands for an image and that the memory does not see; None for none.
         engram: The memory; None without one.
         table_rows: Rows of each memory layer's table.
         n_canonical: Canonical token ids.
@@ -109,6 +110,7 @@ class V41Config:
     yarn: Yarn | None
     separator_id: int | None
     engram: EngramConfig | None
+    image_id: int | None = None
     table_rows: tuple[int, ...] = ()
     n_canonical: int = 0
 

@@ -32,9 +32,18 @@ def candidate_blocks(
     best = functional.pad(scores, (0, -width % size), value=-torch.inf).unflatten(1, (-1, size)).amax(-1)
     newest = torch.arange(best.shape[1], device=scores.device) == ((visible - 1) // size)[:, None]
     best = best.masked_fill(newest, torch.inf)
-    top = best.topk(min(blocks, best.shape[1]), dim=-1)
-    kept = torch.zeros_like(best, dtype=torch.bool).scatter_(1, top.indices, top.values > -torch.inf)
-    return kept.repeat_interleave(size, dim=1)[:, :width]
+    return _highest(best, blocks).repeat_interleave(size, dim=1)[:, :width]
+
+
+def _highest(scores: Float[Tensor, "token place"], count: int) -> Bool[Tensor, "token place"]:
+    """The best places of each token, at most `count` and none of −∞.
+
+    Of equal scores (ReLU makes many zeros) the first wins: `topk` breaks ties by the width it is given, which
+    grows with the tokens that come later.
+    """
+    order = scores.sort(dim=-1, descending=True, stable=True)
+    best, places = order.values[:, :count], order.indices[:, :count]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, places, best > -torch.inf)
 
 
 class Indexer(nn.Module):
@@ -96,8 +105,7 @@ class Indexer(nn.Module):
                 )
             elif limits is not None:
                 scores = scores.masked_fill(~limits[start:stop, :seen], -torch.inf)
-            top = scores.topk(min(self.cfg.index_top_k, seen), dim=-1)
-            selected[start:stop, :seen].scatter_(1, top.indices, top.values > -torch.inf)
+            selected[start:stop, :seen] = _highest(scores, self.cfg.index_top_k)
         return replace(shared, keys=keys, selected=selected, candidates=limits if kept is None else kept)
 
     def _scores(
