@@ -210,6 +210,40 @@ def test_killed_in_a_layer_it_ends_in_the_same_bytes(
     assert contents(out) == contents(whole)
 
 
+def _stopped(disk: SubjectModel, out: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """A capture that ends in layer 2."""
+    feed = layers.Streaming._feed
+
+    def failing(self: Any, block: Any, now: int, sink: Any) -> None:
+        if now == 2:
+            raise error
+        feed(self, block, now, sink)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layers.Streaming, "_feed", failing)
+        streamed.capture(disk, v41.prompts(3, 5), sites=["blocks.*.hook_resid_post"], out=out)
+
+
+def _resumed(disk: SubjectModel, out: Path) -> None:
+    streamed.capture(disk, v41.prompts(3, 5), sites=["blocks.*.hook_resid_post"], out=out, resume=True)
+
+
+def test_weights_that_changed_meanwhile_are_noticed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    disk, out = load_model(tmp_path / "model", weights="disk"), tmp_path / "c"
+    with pytest.raises(Dead):
+        _stopped(disk, out, monkeypatch, Dead())
+    place = open_shards(tmp_path / "model").place("layers.4.attn.wkv.weight")
+    content = bytearray(place.path.read_bytes())
+    content[place.start] ^= 1
+    place.path.write_bytes(content)
+    os.utime(place.path, ns=(1, 1))  # whatever the resolution of the file system's clock
+    with pytest.raises(InputError, match=rf"^{place.path.name} changed since .* delete .*streamed and"):
+        _resumed(disk, out)
+
+
 def open_part(out: Path) -> str:
     from engram_interp.capture.shards import Part
 

@@ -141,7 +141,7 @@ def _other_tokenizer(folder: Path) -> None:
         (_text(rope_scaling={"rope_type": "linear"}), InputError, "by yarn or not at all, got 'linear'"),
         (_text(engram_num_embeddings=[1, 2]), DamagedFileError, r"another table rows than the config gives"),
         (_text(engram_num_embeddings=[1149]), InputError, r"a table of at least 1 row each, .*\[1149\]"),
-        (_config(lambda v: v["text_config"].pop("engram_num_embeddings")), DamagedFileError, "num_embeddings"),
+        (_config(lambda v: v["text_config"].pop("engram_num_embeddings")), DamagedFileError, "m_embeddings"),
         (_text(hidden_size="96"), DamagedFileError, "hidden_size='96', which wants to be a whole number"),
         (_text(hc_eps="x"), DamagedFileError, "hc_eps='x', which wants to be a number"),
         (_text(compress_ratios=[0, "3"]), DamagedFileError, "wants to be a list of whole numbers"),

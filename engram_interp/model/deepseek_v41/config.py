@@ -10,7 +10,6 @@ from engram_interp.errors import InputError
 from engram_interp.memory.config import EngramConfig
 from engram_interp.memory.hashing import Layout
 
-
 _SIZES = (
     *("d_model", "n_ctx", "n_heads", "d_head", "q_rank", "o_rank", "o_groups", "n_index_heads", "d_index"),
     *("n_experts", "d_expert", "sinkhorn_steps"),
@@ -153,7 +152,8 @@ class V41Config:
                 raise InputError(f"A V4.1 backbone wants {name} of at least 1, got {getattr(self, name)}.")
         if self.separator_id is not None and not 0 <= self.separator_id < self.d_vocab:
             raise InputError(
-                f"The token that opens a text wants to lie in 0 … {self.d_vocab - 1}, got {self.separator_id}."
+                f"The token that opens a text wants to lie in 0 … {self.d_vocab - 1}, got "
+                f"{self.separator_id}."
             )
 
     def _check_candidates(self) -> None:
