@@ -11,7 +11,7 @@ import torch
 
 from engram_interp.capture import plan as plans
 from engram_interp.capture import shards, store
-from engram_interp.capture.durable import alone
+from engram_interp.capture.durable import alone, roomy
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.shards import Part
 from engram_interp.capture.sites import AFTER, layer_of, until
@@ -139,7 +139,8 @@ def capture(
 
     Raises:
         InputError: A site is unknown, a shard that is needed is missing (it and its tensors are named),
-            `out` holds something else, the disk is too small, or with `resume` the weights have changed.
+            `out` holds something else, the disk is too small or full, or with `resume` the weights
+            have changed.
         DamagedFileError: A file is cut short, or with `resume` not what was written.
     """
     job = _job(
@@ -157,7 +158,7 @@ def capture(
     scratch = folder / shards.SCRATCH
     store.check_room(folder, job.part, besides=job.plan.scratch_bytes)
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
+    with alone(folder), roomy(folder):
         done = store.begun(folder, job.part, job.mine, resume=resume)
         if done < len(job.part.shards):
             scratch.mkdir(exist_ok=True)

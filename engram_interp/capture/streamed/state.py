@@ -140,16 +140,19 @@ class State:
         path = folder / FILE
         if not path.is_file():
             return None
-        places = read_header(path)
-        with Reader() as reader:
-            found = {name: reader.tensor(place) for name, place in places.items()}
+        try:
+            places = read_header(path)
+            with Reader() as reader:
+                found = {name: reader.tensor(place) for name, place in places.items()}
+            marks = json.loads(bytes(found["marks"].numpy()))
+        except (InputError, KeyError, ValueError) as cause:
+            raise DamagedFileError(f"{path} is damaged; delete {folder} and capture again.") from cause
         if bytes(found["digest"].numpy()).decode() != digest:
             raise DamagedFileError(f"{path} belongs to another capture; delete {folder} and capture again.")
         shapes = {name.removesuffix(".shape"): v.tolist() for name, v in found.items() if "." in name}
         split = {name: _split(found[name], shape) for name, shape in shapes.items()}
         layer, count = found["passed"].tolist()
         shared = [Shared(**{name: parts[i] for name, parts in split.items()}) for i in range(count)]
-        marks = json.loads(bytes(found["marks"].numpy()))
         return cls(layer=layer, resid=found["resid"], pre=found["pre"], shared=shared, marks=marks)
 
     def refuse_changed(self, marks: Mapping[str, str], *, folder: Path) -> None:
