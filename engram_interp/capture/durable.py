@@ -1,12 +1,15 @@
 """Files that are whole on the disk once they have their name, by one writer at a time."""
 
+import errno
 import mmap
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
+from safetensors import SafetensorError
 
 from engram_interp.checkpoints.files import replacing
 from engram_interp.errors import InputError
@@ -15,6 +18,17 @@ try:
     import fcntl
 except ImportError:  # no such lock on Windows
     fcntl = None  # type: ignore[assignment]
+
+
+_FULL = {
+    number: what
+    for name, what in (
+        ("ENOSPC", "the disk is full"),
+        ("EDQUOT", "the quota is used up"),
+        ("EFBIG", "a file may not be so large there"),
+    )
+    if (number := getattr(errno, name, None)) is not None  # not every system has quotas
+}
 
 
 @contextmanager
@@ -47,6 +61,26 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def roomy(folder: Path) -> Iterator[None]:
+    """Say what to do where a capture's folder has no room left.
+
+    Raises:
+        InputError: In the place of the system's error, or safetensors' account of it.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as cause:
+        told = re.search(r"os error (\d+)", str(cause))
+        number = cause.errno if isinstance(cause, OSError) else int(told[1]) if told else None
+        if number not in _FULL:
+            raise
+        raise InputError(
+            f"{folder} could not be written to: {_FULL[number]}. Make room there and go on with --resume "
+            "(resume=True); what is whole is kept."
+        ) from cause
 
 
 def _sync(path: Path) -> None:

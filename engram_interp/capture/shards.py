@@ -214,6 +214,13 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
+def shown_bytes(count: int) -> str:
+    """``"840 bytes"``, ``"0.03 MB"``, ``"101.40 GB"``; an MB is a million bytes."""
+    if count < 1e4:
+        return f"{count:,} bytes"
+    return f"{count / 1e9:,.2f} GB" if count >= 1e7 else f"{count / 1e6:,.2f} MB"
+
+
 def write_shard(folder: Path, number: int, sites: Mapping[str, Tensor], *, part_digest: str) -> None:
     """Write a shard, and list it once it is whole."""
     path = file_of(folder, number)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from engram_interp.capture import shards
 from engram_interp.capture.captured import Capture, open_capture
-from engram_interp.capture.durable import alone, durably
+from engram_interp.capture.durable import alone, durably, roomy
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.plan import plan
 from engram_interp.capture.record import evaluating, watching
@@ -84,7 +84,7 @@ def capture(
 
     Raises:
         InputError: A site is unknown, `out` holds something else or another capture, the disk is too
-            small, or there is nothing to capture.
+            small or full, or there is nothing to capture.
         DamagedFileError: With `resume`, a file is not what was written.
     """
     encoded = encode(model, texts)
@@ -94,7 +94,7 @@ def capture(
     folder = shards.folder_of(Path(out), *shard)
     check_room(folder, part)
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
+    with alone(folder), roomy(folder):
         done = begun(folder, part, mine, resume=resume)
         if done < len(part.shards):
             _write(model, mine, part, folder, done=done, progress=progress)
@@ -115,10 +115,10 @@ def check_room(folder: Path, part: Part, *, besides: int = 0) -> None:
     shards.refuse_foreign(folder)
     free = shutil.disk_usage(next(p for p in (folder, *folder.absolute().parents) if p.exists())).free
     if part.bytes + besides > free and not (folder / shards.HEADER).is_file():
-        until = f" and {besides / 1e9:.1f} GB until its end" if besides else ""
+        until = f" and {shards.shown_bytes(besides)} until its end" if besides else ""
         raise InputError(
-            f"The capture takes {part.bytes / 1e9:.1f} GB{until} and {free / 1e9:.1f} GB are free at "
-            f"{folder}; choose fewer sites, bfloat16, or another disk. Nothing was written."
+            f"The capture takes {shards.shown_bytes(part.bytes)}{until}, and {shards.shown_bytes(free)} are "
+            f"free at {folder}; choose fewer sites, bfloat16, or another disk. Nothing was written."
         )
 
 

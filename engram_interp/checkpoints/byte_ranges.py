@@ -29,8 +29,8 @@ class Ranges(Protocol):
     def name(self) -> str:
         """What errors call it."""
 
-    def size(self) -> int:
-        """Bytes of the whole file."""
+    def size(self) -> int | None:
+        """Bytes of the whole file; None where that is not told."""
 
     def read(self, spans: Sequence[Span]) -> list[bytes]:
         """The bytes of every span, in this order."""
@@ -63,7 +63,7 @@ class LocalFile:
         """
         handle = os.open(self.path, os.O_RDONLY)
         try:
-            found = [os.pread(handle, stop - start, start) for start, stop in spans]
+            found = [_read(handle, start, stop) for start, stop in spans]
         finally:
             os.close(handle)
         for (start, stop), piece in zip(spans, found, strict=True):
@@ -89,8 +89,8 @@ class RemoteFile:
         """What errors call it."""
         return self.url
 
-    def size(self) -> int:
-        """Bytes of the whole file, as the server says when it is asked for the first one.
+    def size(self) -> int | None:
+        """Bytes of the whole file, as the server says (if it does) when it is asked for the first one.
 
         Raises:
             InputError: If it cannot be read by ranges.
@@ -112,8 +112,8 @@ class RemoteFile:
             with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
                 return [piece for piece, _ in pool.map(lambda span: self._fetch(session, span), spans)]
 
-    def _fetch(self, session: requests.Session, span: Span) -> tuple[bytes, int]:
-        """The bytes of one span, and the size of the whole file."""
+    def _fetch(self, session: requests.Session, span: Span) -> tuple[bytes, int | None]:
+        """The bytes of one span, and the size of the whole file, which a server may leave out ("*")."""
         start, stop = span
         asked = {**self.headers, "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         with _answer(session, self.url, asked) as response:
@@ -124,8 +124,10 @@ class RemoteFile:
                 )
             if response.status_code == _TOO_FAR:
                 raise DamagedFileError(_short(self.url, start, stop, None))
-            sent, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-            if response.status_code != _PARTIAL or sent != f"{start}-{stop - 1}" or not total.isdigit():
+            unit, _, rest = response.headers.get("Content-Range", "").strip().partition(" ")
+            sent, _, total = rest.strip().partition("/") if unit.lower() == "bytes" else ("", "", "")
+            known = total.isdigit() or total == "*"
+            if response.status_code != _PARTIAL or sent != f"{start}-{stop - 1}" or not known:
                 if total.isdigit() and int(total) < stop:
                     raise DamagedFileError(_short(self.url, start, stop, int(total)))
                 raise InputError(
@@ -135,7 +137,15 @@ class RemoteFile:
                 )
             if len(response.content) != stop - start:
                 raise DamagedFileError(_short(self.url, start, stop, start + len(response.content)))
-            return response.content, int(total)
+            return response.content, int(total) if total.isdigit() else None
+
+
+def _read(handle: int, start: int, stop: int) -> bytes:
+    """Bytes of a file, fewer only where it ends: one `pread` may give less than was asked for."""
+    found = os.pread(handle, stop - start, start)
+    while more := os.pread(handle, stop - start - len(found), start + len(found)):
+        found += more
+    return found
 
 
 def download(url: str, headers: Mapping[str, str]) -> bytes:

@@ -215,7 +215,7 @@ def _files(repository: Repository, names: Sequence[str]) -> dict[str, str]:
 
 
 def _placed(ranges: Ranges, names: Sequence[str], filename: str) -> dict[str, Matrix]:
-    """Where tensors lie in one file, after checking that it is as long as its header says."""
+    """Where tensors lie in one file, after checking that it is (as far as is told) long enough."""
     path = Path(filename)  # for errors: an address is no path
     length = header_length(ranges.read([(0, 8)])[0], path)
     places, size = parse_header(ranges.read([(8, 8 + length)])[0], path), ranges.size()
@@ -225,7 +225,7 @@ def _placed(ranges: Ranges, names: Sequence[str], filename: str) -> dict[str, Ma
                 f"{ranges.name} does not hold {name}, as the index says; fetch both again."
             )
         stop = places[name].start + places[name].bytes
-        if stop > size:
+        if size is not None and stop > size:
             raise DamagedFileError(
                 f"{ranges.name} is cut short: {name} ends at byte {stop:,} and the file at {size:,}; "
                 "download it again."

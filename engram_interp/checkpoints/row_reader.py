@@ -48,11 +48,14 @@ def read_rows(reader: Reader, place: Place, rows: Int64[np.ndarray, " row"]) -> 
                 _announce(
                     handle, runs[number if number == 0 else number + _AHEAD : number + 2 * _AHEAD], width
                 )
-            want = buffer[first * width : last * width]
-            if os.preadv(handle, [want], start) != len(want):
-                raise DamagedFileError(
-                    f"{place.path} ended within rows of {place.name}; was it changed? Fetch it again."
-                )
+            want, got = buffer[first * width : last * width], 0
+            while got < len(want):
+                count = os.preadv(handle, [want[got:]], start + got)
+                if not count:
+                    raise DamagedFileError(
+                        f"{place.path} ended within rows of {place.name}; was it changed? Fetch it again."
+                    )
+                got += count
     finally:
         os.close(handle)
     reader.done += len(buffer)

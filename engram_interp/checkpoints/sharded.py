@@ -4,12 +4,13 @@ Nobody needs all of a 510 GB checkpoint for a question about its first layers: a
 only where one of its tensors is asked for, and then it is named.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engram_interp.checkpoints.files import read_json
-from engram_interp.checkpoints.tensor_files import Place, read_header
+from engram_interp.checkpoints.tensor_files import Place, header_length, read_header
 from engram_interp.errors import DamagedFileError, InputError
 
 INDEX = "model.safetensors.index.json"
@@ -107,6 +108,29 @@ def open_shards(folder: Path) -> Shards:
             )
         places |= found
     return Shards(folder=folder, files=files, places=places)
+
+
+def marks(shards: Shards, names: Iterable[str]) -> dict[str, str]:
+    """What tells whether the files of these tensors were changed, without reading them whole.
+
+    Args:
+        shards: The checkpoint.
+        names: The tensors.
+
+    Returns:
+        By file, its header's digest, its size in bytes and when it was last written, in nanoseconds.
+
+    Raises:
+        InputError: If one is not there.
+        DamagedFileError: If one is no safetensors file.
+    """
+    found = dict[str, str]()
+    for path in sorted({shards.place(name).path for name in names}):
+        status = path.stat()
+        with path.open("rb") as file:
+            header = file.read(header_length(file.read(8), path))
+        found[path.name] = f"{hashlib.sha256(header).hexdigest()} {status.st_size} {status.st_mtime_ns}"
+    return found
 
 
 def check_against(shards: Shards, wanted: Wanted, *, ignored: Sequence[str]) -> tuple[str, ...]:

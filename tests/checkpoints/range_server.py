@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 
-Manner = Literal["ranges", "whole", "cut", "cut once", "busy", "forbidden", "other range"]
+Manner = Literal["ranges", "whole", "cut", "cut once", "busy", "forbidden", "other range", "no size"]
 
 
 @dataclass
@@ -65,7 +65,9 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
             shown = start + 1 if served.manner == "other range" else start
             cut = served.manner == "cut" or (served.manner == "cut once" and not served.failed)
             served.failed = True
-            self._send(206, content[start:stop], f"bytes {shown}-{stop - 1}/{len(content)}", cut=cut)
+            told = f"bytes {shown}-{stop - 1}/{len(content)}"
+            told = f"Bytes {shown}-{stop - 1}/*" if served.manner == "no size" else told
+            self._send(206, content[start:stop], told, cut=cut)
             served.sent.append((path.name, start, stop))
 
         def _send(self, status: int, body: bytes, shown: str = "", *, cut: bool = False) -> None:

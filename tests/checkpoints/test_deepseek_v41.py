@@ -168,6 +168,19 @@ def _other_tokenizer(folder: Path) -> None:
         (_text(kv_source_layer_ids=[3]), InputError, "Layer 1 reads entries of 3 tokens and no layer"),
         (_text(rope_scaling={"rope_type": "linear"}), InputError, "by yarn or not at all, got 'linear'"),
         (_text(engram_num_embeddings=[1, 2]), DamagedFileError, r"another table rows than the config gives"),
+        (_text(engram_num_embeddings=[1149]), InputError, r"a table of at least 1 row each, .*\[1149\]"),
+        (_config(lambda v: v["text_config"].pop("engram_num_embeddings")), DamagedFileError, "m_embeddings"),
+        (_text(hidden_size="96"), DamagedFileError, "hidden_size='96', which wants to be a whole number"),
+        (_text(hc_eps="x"), DamagedFileError, "hc_eps='x', which wants to be a number"),
+        (_text(compress_ratios=[0, "3"]), DamagedFileError, "wants to be a list of whole numbers"),
+        (_text(norm_topk_prob=1), DamagedFileError, "norm_topk_prob=1, which wants to be true or false"),
+        (_text(rope_scaling=[1]), DamagedFileError, "does not describe a V4.1 backbone"),
+        (_text(num_attention_heads=0), InputError, "n_heads of at least 1, got 0"),
+        (_text(engram_pad_token_id=99_999), InputError, "padding token wants to lie in 0 … .* got 99999"),
+        (_config(lambda v: v.update(bos_token_id=-4)), InputError, "opens a text wants .* got -4"),
+        (_text(candidate_block_size=0), InputError, "at least 1 block of at least 1 entry, got 2 of 0"),
+        (_text(candidate_topk_blocks=0), InputError, "at least 1 block of at least 1 entry, got 0 of 3"),
+        (_text(candidate_source_layer_id=99), InputError, r"\[1, 2, 3, 4\], or -1 for none, got 99"),
         (_rows_cut, DamagedFileError, r"layers.3.engram.embed.weight .* another table rows .*\[1169, 32\]"),
         (_other_tokenizer, InputError, "canonical ones, and the model wants 331 and"),
         (_index(lambda m: m.update({"layers.0.novelty": m["embed.weight"]})), DamagedFileError, "novelty"),
@@ -183,6 +196,12 @@ def test_what_is_wrong_is_named(
     change(broken)
     with pytest.raises(kind, match=words):
         load_model(broken)
+
+
+def test_null_is_none() -> None:
+    made = released_config(support.tokenizer(), candidate_source_layer_id=None, swiglu_limit=None)
+    cfg = config_of(made)
+    assert (cfg.candidate_source, cfg.expert_limit) == (None, 0.0)
 
 
 def test_a_missing_shard_is_named_with_its_tensors(folder: Path, tmp_path: Path) -> None:

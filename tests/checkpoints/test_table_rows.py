@@ -1,6 +1,7 @@
 """Rows read one by one, from the disk and over HTTP, and every way in which that can fail."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,16 @@ def test_rows_from_the_disk(tmp_path: Path) -> None:
         InputError, match=r"layers.3.engram.embed.weight has \d+ rows, and rows 2 … 99,999 were"
     ):
         opened.read(3, np.array([2, 99_999]))
+
+
+def test_a_read_may_give_less_than_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, pread = tmp_path / "file", os.pread
+    path.write_bytes(bytes(range(100)))
+    monkeypatch.setattr(os, "pread", lambda handle, count, start: pread(handle, min(count, 7), start))
+    file = byte_ranges.LocalFile(path=path)
+    assert file.read([(3, 90), (5, 6), (60, 100)]) == [bytes(range(3, 90)), b"\5", bytes(range(60, 100))]
+    with pytest.raises(DamagedFileError, match="bytes 90 to 101 are wanted and the file ends at 100"):
+        file.read([(90, 101)])
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -92,6 +103,12 @@ def test_servers_that_misbehave(server: Served, manner: Manner, message: str) ->
     server.manner = manner
     with pytest.raises(InputError, match=message):
         open_tables(book)
+
+
+def test_a_server_may_leave_the_size_out(tmp_path: Path, server: Served) -> None:
+    tables = v41_files.write(tmp_path)
+    server.manner = "no size"
+    assert open_tables(open_addresses(server.address)).read(1, ROWS).equal(tables[1][ROWS])
 
 
 def test_nothing_there(tmp_path: Path, server: Served) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from engram_interp.capture.shards import shown_bytes as _size
 from engram_interp.capture.sites import AFTER
 from engram_interp.capture.streamed.state import state_bytes
 from engram_interp.checkpoints import decoding
@@ -195,10 +196,6 @@ def _working(cfg: V41Config, lengths: Sequence[int], last: int, *, logits: bool)
     batch = max(MOST_TOKENS, max(lengths, default=0))
     streams = 4 * batch * cfg.n_streams * cfg.d_model * _COPIES
     return largest + streams + _SCORES + (2 * cfg.d_vocab * cfg.d_model if logits else 0)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:,.2f} GB" if count >= 1e7 else f"{count / 1e6:,.2f} MB"
 
 
 def _seconds(work: Callable[[], object], repeats: int = 5) -> float:

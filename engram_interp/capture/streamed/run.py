@@ -11,7 +11,7 @@ import torch
 
 from engram_interp.capture import plan as plans
 from engram_interp.capture import shards, store
-from engram_interp.capture.durable import alone
+from engram_interp.capture.durable import alone, roomy
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.shards import Part
 from engram_interp.capture.sites import AFTER, layer_of, until
@@ -22,7 +22,7 @@ from engram_interp.capture.streamed.state import State, batches
 from engram_interp.checkpoints.deepseek_v41 import layout
 from engram_interp.checkpoints.deepseek_v41.loading import on_disk
 from engram_interp.checkpoints.deepseek_v41.weights import Source
-from engram_interp.checkpoints.sharded import Shards, open_shards
+from engram_interp.checkpoints.sharded import Shards, marks, open_shards
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.checkpoints.tensor_files import Reader
 from engram_interp.errors import InputError
@@ -139,7 +139,8 @@ def capture(
 
     Raises:
         InputError: A site is unknown, a shard that is needed is missing (it and its tensors are named),
-            `out` holds something else, or the disk is too small.
+            `out` holds something else, the disk is too small or full, or with `resume` the weights
+            have changed.
         DamagedFileError: A file is cut short, or with `resume` not what was written.
     """
     job = _job(
@@ -157,7 +158,7 @@ def capture(
     scratch = folder / shards.SCRATCH
     store.check_room(folder, job.part, besides=job.plan.scratch_bytes)
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
+    with alone(folder), roomy(folder):
         done = store.begun(folder, job.part, job.mine, resume=resume)
         if done < len(job.part.shards):
             scratch.mkdir(exist_ok=True)
@@ -227,7 +228,11 @@ def _run(job: _Job, scratch: Path, progress: Callable[[Step], None] | None) -> N
     digest, last = job.part.digest, min(job.last_layer, job.cfg.n_layers - 1)
     found = State.load(scratch, digest=digest)
     mine = batches(job.mine, most_prompts=job.part.batch_size, most_tokens=MOST_TOKENS)
-    state = found or State.empty(job.cfg, tokens=job.part.rows, prompts=len(job.mine))
+    logits = "hook_logits" in job.part.sites
+    now = marks(job.shards, _needed(job.cfg, job.last_layer, logits=logits))
+    if found is not None:
+        found.refuse_changed(now, folder=scratch)
+    state = found or State.empty(job.cfg, tokens=job.part.rows, prompts=len(job.mine), marks=now)
     of = job.plan.weight_bytes + job.plan.row_bytes
 
     before = round(of * state.layer / max(1, last + 1)) if found else 0

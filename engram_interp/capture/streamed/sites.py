@@ -14,7 +14,7 @@ from torch.nn import functional
 from engram_interp.capture.shards import SiteShape
 from engram_interp.capture.sites import kind_of, layer_of
 from engram_interp.capture.streamed.state import Batch
-from engram_interp.errors import InputError
+from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.model.deepseek_v41.config import V41Config
 
 _INTEGERS = {
@@ -116,8 +116,9 @@ def file_of(folder: Path, site: str) -> Path:
 def read_rows(folder: Path, site: str, shape: SiteShape, rows: slice) -> Tensor:
     """Rows of a site that a `Sink` wrote; mapped, so that only weights count as read."""
     path, count = file_of(folder, site), (rows.stop - rows.start) * shape.bytes
-    if path.stat().st_size < rows.stop * shape.bytes:
-        raise InputError(f"{path} is cut short; delete {folder} and capture again.")
+    if not path.is_file() or path.stat().st_size < rows.stop * shape.bytes:
+        what = "cut short" if path.is_file() else "missing"
+        raise DamagedFileError(f"{path} is {what}; delete {folder} and capture again.")
     if not count:
         return torch.empty((rows.stop - rows.start, *shape.shape), dtype=shape.torch_dtype)
     raw = np.memmap(path, np.uint8, "r", rows.start * shape.bytes, (count,)).copy()

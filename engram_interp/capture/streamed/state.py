@@ -1,7 +1,8 @@
 """What is carried from layer to layer for every prompt, in memory and on the disk at layer boundaries."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from engram_interp.capture.durable import durably
 from engram_interp.capture.encode import Encoded
 from engram_interp.checkpoints.tensor_files import Reader, read_header, write_tensors
-from engram_interp.errors import DamagedFileError
+from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.model.deepseek_v41.config import V41Config
 from engram_interp.model.deepseek_v41.shared import Shared
 
@@ -93,28 +94,34 @@ class State:
         resid: Residual streams.
         pre: The mix by which the next sublayer reads them.
         shared: Of each prompt, what attention hands on.
+        marks: By shard, what tells whether its weights are still those that were used.
     """
 
     layer: int
     resid: Float[Tensor, "token stream d_model"]
     pre: Float[Tensor, "token stream"]
     shared: list[Shared]
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, cfg: V41Config, *, tokens: int, prompts: int) -> "State":
+    def empty(
+        cls, cfg: V41Config, *, tokens: int, prompts: int, marks: Mapping[str, str] | None = None
+    ) -> "State":
         """Room for so many tokens."""
         return cls(
             layer=0,
             resid=torch.zeros(tokens, cfg.n_streams, cfg.d_model),
             pre=torch.zeros(tokens, cfg.n_streams),
             shared=[Shared() for _ in range(prompts)],
+            marks=marks or {},
         )
 
     def save(self, folder: Path, *, digest: str) -> None:
         """Write it in place of an earlier one: at any moment the one or the other is there, whole."""
         tensors = {"resid": self.resid, "pre": self.pre}
         tensors["passed"] = torch.tensor([self.layer, len(self.shared)])
-        tensors["digest"] = torch.frombuffer(bytearray(digest.encode()), dtype=torch.uint8)
+        for name, text in (("digest", digest), ("marks", json.dumps(self.marks))):
+            tensors[name] = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
         for name in (f.name for f in fields(Shared)):
             parts = [getattr(shared, name) for shared in self.shared]
             if parts and parts[0] is not None:
@@ -133,16 +140,37 @@ class State:
         path = folder / FILE
         if not path.is_file():
             return None
-        places = read_header(path)
-        with Reader() as reader:
-            found = {name: reader.tensor(place) for name, place in places.items()}
+        try:
+            places = read_header(path)
+            with Reader() as reader:
+                found = {name: reader.tensor(place) for name, place in places.items()}
+            marks = json.loads(bytes(found["marks"].numpy()))
+        except (InputError, KeyError, ValueError) as cause:
+            raise DamagedFileError(f"{path} is damaged; delete {folder} and capture again.") from cause
         if bytes(found["digest"].numpy()).decode() != digest:
             raise DamagedFileError(f"{path} belongs to another capture; delete {folder} and capture again.")
         shapes = {name.removesuffix(".shape"): v.tolist() for name, v in found.items() if "." in name}
         split = {name: _split(found[name], shape) for name, shape in shapes.items()}
         layer, count = found["passed"].tolist()
         shared = [Shared(**{name: parts[i] for name, parts in split.items()}) for i in range(count)]
-        return cls(layer=layer, resid=found["resid"], pre=found["pre"], shared=shared)
+        return cls(layer=layer, resid=found["resid"], pre=found["pre"], shared=shared, marks=marks)
+
+    def refuse_changed(self, marks: Mapping[str, str], *, folder: Path) -> None:
+        """Raise if the weights are no longer those that the first layers were computed with.
+
+        Args:
+            marks: Of the weights now.
+            folder: Where the state is kept.
+
+        Raises:
+            InputError: Names the shards.
+        """
+        changed = sorted(file for file in {*marks, *self.marks} if marks.get(file) != self.marks.get(file))
+        if changed:
+            raise InputError(
+                f"{', '.join(changed[:3])} changed since this capture was begun (header, size or time of the "
+                f"last writing); put back what was there, or delete {folder} and capture again."
+            )
 
 
 def _split(flat: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:

@@ -66,6 +66,14 @@ _NAMES = {
 """Our name: the released one, where the value is taken as it is."""
 _REAL = ("rms_eps", "rope_theta", "compress_theta", "route_scale", "expert_limit", "hc_eps")
 """Of these, the ones that may be written as whole numbers and are not."""
+_LISTS = ("compress_ratios", "kv_source_layer_ids", "index_source_layer_ids")
+_ENGRAM = (
+    *("engram_max_ngram_size", "engram_vocab_size", "engram_n_heads", "engram_head_dim"),
+    *("engram_pad_token_id", "engram_compressed_vocab_size"),
+)
+"""Whole numbers that a model with a memory has."""
+_NONE: Mapping[str, Any] = {"candidate_source_layer_id": -1, "swiglu_limit": 0.0}
+"""Settings whose null means that there is none, and how else that is written."""
 _OTHERS = (
     *("compress_ratios", "kv_source_layer_ids", "index_source_layer_ids", "candidate_source_layer_id"),
     *("rope_scaling", "gate_temp", "engram_layer_ids", "engram_num_embeddings", "engram_max_ngram_size"),
@@ -83,14 +91,16 @@ def config_of(values: Mapping[str, Any], *, where: str = "config.json") -> V41Co
         where: What it is called in errors.
 
     Raises:
-        InputError: If a setting is one that we do not know.
+        InputError: If a setting is one that we do not know, or out of its range.
         DamagedFileError: If one is missing or of the wrong type.
     """
     text = values.get("text_config")
     if not isinstance(text, dict):
         raise DamagedFileError(f"{where} has no text_config; fetch the file again.")
-    _refuse_unknown(values, text, where)
+    text = {**text, **{key: none for key, none in _NONE.items() if text.get(key, none) is None}}
     try:
+        _refuse_unknown(values, text, where)
+        _check_types(values, text, where)
         plain = {ours: text[theirs] for ours, theirs in _NAMES.items()}
         plain |= {name: float(plain[name]) for name in _REAL}
         first = int(text.get("candidate_source_layer_id", -1))
@@ -105,10 +115,10 @@ def config_of(values: Mapping[str, Any], *, where: str = "config.json") -> V41Co
             separator_id=token_named(values, "bos_token_id"),
             image_id=token_named(values, "image_token_id"),
             engram=_engram(text),
-            table_rows=tuple(text.get("engram_num_embeddings", ())) if text.get("engram_layer_ids") else (),
-            n_canonical=text.get("engram_compressed_vocab_size", 0),
+            table_rows=tuple(text["engram_num_embeddings"]) if text.get("engram_layer_ids") else (),
+            n_canonical=text["engram_compressed_vocab_size"] if text.get("engram_layer_ids") else 0,
         )
-    except (KeyError, TypeError, ValueError) as cause:
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
         if isinstance(cause, InputError):
             raise
         raise DamagedFileError(
@@ -140,6 +150,34 @@ def _refuse_unknown(values: Mapping[str, Any], text: Mapping[str, Any], where: s
             f"{where} has settings that we do not know and that change what the model computes: {shown}. It "
             "is not opened, since it would be computed wrongly."
         )
+
+
+def _check_types(values: Mapping[str, Any], text: Mapping[str, Any], where: str) -> None:
+    """Refuse a setting of another type; one that is missing is found where it is used."""
+    memory = bool(text.get("engram_layer_ids"))
+    reals = {_NAMES[name] for name in _REAL} | {"gate_temp"}
+    lists = {*_LISTS, "engram_layer_ids", *(["engram_num_embeddings"] if memory else [])}
+    wholes = {*_NAMES.values(), "candidate_source_layer_id", *(_ENGRAM if memory else ())}
+    wholes -= reals | {"norm_topk_prob"}
+    found = {"bos_token_id": values["bos_token_id"]} if "bos_token_id" in values else {}
+    for key, value in {**text, **found}.items():
+        if key in reals and not (_whole(value) or isinstance(value, float)):
+            wanted = "a number"
+        elif key in wholes and not _whole(value):
+            wanted = "a whole number"
+        elif key in lists and not (isinstance(value, list) and all(map(_whole, value))):
+            wanted = "a list of whole numbers"
+        elif key == "norm_topk_prob" and not isinstance(value, bool):
+            wanted = "true or false"
+        elif key == "bos_token_id" and not (value is None or _whole(value)):
+            wanted = "a token id or null"
+        else:
+            continue
+        raise DamagedFileError(f"{where} has {key}={value!r}, which wants to be {wanted}; fetch it again.")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _yarn(values: Mapping[str, Any] | None) -> Yarn | None:

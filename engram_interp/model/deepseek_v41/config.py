@@ -10,6 +10,12 @@ from engram_interp.errors import InputError
 from engram_interp.memory.config import EngramConfig
 from engram_interp.memory.hashing import Layout
 
+_SIZES = (
+    *("d_model", "n_ctx", "n_heads", "d_head", "q_rank", "o_rank", "o_groups", "n_index_heads", "d_index"),
+    *("n_experts", "d_expert", "sinkhorn_steps"),
+)
+"""Settings that are at least 1 in every such model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Yarn:
@@ -126,6 +132,7 @@ class V41Config:
             raise InputError(
                 "A V4.1 backbone wants at least 2 streams, a layer, a token id and a window of 1."
             )
+        self._check_sizes()
         if (self.n_heads * self.d_head) % self.o_groups or self.d_rope % 2:
             raise InputError(
                 f"{self.n_heads} heads of {self.d_head} want to split into {self.o_groups} groups, and the "
@@ -137,9 +144,49 @@ class V41Config:
             )
         if not 1 <= self.experts_per_token <= self.n_experts:
             raise InputError(f"experts_per_token wants to lie in 1 … {self.n_experts}.")
+        self._check_memory()
+        self._check_sources()
+        self._check_candidates()
+
+    def _check_sizes(self) -> None:
+        for name in _SIZES:
+            if getattr(self, name) < 1:
+                raise InputError(f"A V4.1 backbone wants {name} of at least 1, got {getattr(self, name)}.")
+        if self.separator_id is not None and not 0 <= self.separator_id < self.d_vocab:
+            raise InputError(
+                f"The token that opens a text wants to lie in 0 … {self.d_vocab - 1}, got "
+                f"{self.separator_id}."
+            )
+
+    def _check_candidates(self) -> None:
+        if self.candidate_source is None:
+            return
+        if self.candidate_source not in self.index_sources:
+            raise InputError(
+                f"The candidate source wants to be one of the layers that choose entries, "
+                f"{list(self.index_sources)}, or -1 for none, got {self.candidate_source}."
+            )
+        if min(self.candidate_blocks, self.candidate_block_size) < 1:
+            raise InputError(
+                "Candidates want at least 1 block of at least 1 entry, got "
+                f"{self.candidate_blocks} of {self.candidate_block_size}."
+            )
+
+    def _check_memory(self) -> None:
         if any(layer >= self.n_layers for layer in self.memory_layers):
             raise InputError(f"Memory layers {self.memory_layers} want to lie in 0 … {self.n_layers - 1}.")
-        self._check_sources()
+        if len(self.table_rows) != len(self.memory_layers) or min(self.table_rows, default=1) < 1:
+            raise InputError(
+                f"Memory layers {self.memory_layers} want a table of at least 1 row each, the config has "
+                f"{list(self.table_rows)} (engram_num_embeddings)."
+            )
+        if self.engram is None:
+            return
+        if not 0 <= self.engram.pad_token < self.d_vocab or self.n_canonical < 1:
+            raise InputError(
+                f"The memory's padding token wants to lie in 0 … {self.d_vocab - 1}, got "
+                f"{self.engram.pad_token}, and its canonical ids to be at least 1, got {self.n_canonical}."
+            )
 
     def _check_sources(self) -> None:
         """Every layer reads entries, a choice, keys and candidate blocks of its own ratio."""
