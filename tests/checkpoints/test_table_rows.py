@@ -111,11 +111,18 @@ def test_files_that_do_not_fit(tmp_path: Path, server: Served) -> None:
     whole = shard.read_bytes()
     shard.unlink()
     here, there = open_addresses(tmp_path), open_addresses(server.address)
+    assert has_tables(here)  # the other one is there
+    assert open_tables(here).read(1, ROWS).shape == (len(ROWS), v41_files.D_ROW)
+    with pytest.raises(InputError, match=rf"lacks {shard.name}, which holds the table of layer 3; download"):
+        open_tables(here).read(3, ROWS)
+    other = tmp_path / v41_files.SHARDS[1]
+    other.rename(tmp_path / "away")
+    assert not has_tables(here)
     with pytest.raises(
-        InputError, match=rf"lacks {shard.name}, which holds layers.3.engram.embed.weight and"
+        InputError, match=rf"lacks {other.name}, which holds layers.1.engram.embed.weight and"
     ):
         open_tables(here)
-    assert has_tables(here)  # the other one is there
+    (tmp_path / "away").rename(other)
     for content, message in (
         (whole[: len(whole) // 2], rf"{shard.name} is cut short: .* ends at byte [\d,]+ and the file at"),
         (b"x", "is cut short: bytes 0 to 8 are wanted"),
