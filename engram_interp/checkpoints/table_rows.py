@@ -21,7 +21,7 @@ from engram_interp.checkpoints.repository import (
 )
 from engram_interp.checkpoints.sharded import INDEX
 from engram_interp.errors import InputError
-from engram_interp.memory.quantise import BLOCK, dequantise_rows
+from engram_interp.memory.quantise import dequantise_rows, n_scales
 
 _PARTS = ("weight", "scale")
 
@@ -62,7 +62,7 @@ class Tables:
 
 def row_bytes(d_row: int) -> int:
     """Bytes of one row with its scales."""
-    return d_row + d_row // BLOCK
+    return d_row + n_scales(d_row)
 
 
 def open_tables(book: AddressBook, place: str | Path | None = None) -> Tables:
@@ -91,7 +91,7 @@ def open_tables(book: AddressBook, place: str | Path | None = None) -> Tables:
             continue
         for part, dtype, width in (
             ("weight", "F8_E4M3", book.d_row),
-            ("scale", "F8_E8M0", book.d_row // BLOCK),
+            ("scale", "F8_E8M0", n_scales(book.d_row)),
         ):
             name = names[layer, part]
             got = found[name].place

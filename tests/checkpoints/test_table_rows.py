@@ -8,15 +8,23 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from engram_interp.checkpoints import byte_ranges
+from engram_interp.checkpoints import byte_ranges, load_model
 from engram_interp.checkpoints.address_book import open_addresses
 from engram_interp.checkpoints.sharded import INDEX
 from engram_interp.checkpoints.table_rows import has_tables, open_tables, row_bytes
 from engram_interp.errors import DamagedFileError, InputError
-from tests.checkpoints import v41_files
+from tests.checkpoints import v41, v41_files
 from tests.checkpoints.range_server import Manner, Served, serving
 
 ROWS = np.array([9, 300, 9, 0, 41, 300])
+
+
+def test_rows_of_a_width_that_is_no_whole_blocks(tmp_path: Path) -> None:
+    """As the loader of the whole model decodes them."""
+    folder = v41.write(tmp_path / "tiny", engram_head_dim=33)
+    opened, model = open_tables(open_addresses(folder)), load_model(folder).module
+    assert row_bytes(33) == 35
+    assert opened.read(3, ROWS).equal(model.get_parameter("blocks.3.engram.table.weight")[ROWS])
 
 
 @pytest.fixture
