@@ -30,8 +30,8 @@ def addresses(book: AddressBook, text: Any, *, tables: Tables | None = None) -> 
     Args:
         book: The addresses (`open_addresses`).
         text: One prompt, or token ids.
-        tables: Where rows are read from (`open_tables`): a row's norm is known only with them. Each distinct
-            row is read once, in the order of the file.
+        tables: Where rows are read from (`open_tables`): a row's norm is known only with them, and only of
+            layers whose table is at hand. Each distinct row is read once, in the order of the file.
 
     Returns:
         As `slots.lookup` gives, without what only a run tells: gates and shares of the value. Dead tokens
@@ -50,7 +50,11 @@ def addresses(book: AddressBook, text: Any, *, tables: Tables | None = None) -> 
     norm, facts = per_slot, {"tables": "none", "bytes_read": 0}
     if tables is not None:
         norm = _norms(model.memory_layers, tables, rows)
-        distinct = sum(len(np.unique(rows[:, place])) for place in range(rows.shape[1]))
+        distinct = sum(
+            len(np.unique(rows[:, place]))
+            for place, layer in enumerate(model.memory_layers)
+            if layer not in tables.absent
+        )
         facts = {"tables": tables.name, "bytes_read": distinct * row_bytes(book.d_row)}
     return SlotLookup.from_arrays(
         coords={"layer": list(model.memory_layers), "order_index": np.arange(2, layout.max_order + 1)},
@@ -73,15 +77,26 @@ def addresses(book: AddressBook, text: Any, *, tables: Tables | None = None) -> 
         provenance=describe(model, encoded) | {"dtype": "none"} | facts,
         missing=dict.fromkeys(("share", "share_bias", "gate"), _NOT_RUN)
         | {"hits": "the checkpoint does not tell them"}
-        | ({"row_norm": _NO_TABLES} if tables is None else {}),
+        | _unread(tables),
     )
 
 
 def _norms(layers: tuple[int, ...], tables: Tables, rows: Int64[Tensor, "token layer column"]) -> np.ndarray:
-    """Euclidean norm of every row that is looked up."""
-    read = (tables.read(layer, rows[:, place].flatten().numpy()) for place, layer in enumerate(layers))
-    norms = [values.double().norm(dim=-1).view(rows.shape[0], -1) for values in read]
-    return torch.stack(norms, dim=1).numpy()
+    """Euclidean norm of every row that is looked up; NaN where the table is not at hand."""
+    norms = np.full(rows.shape, np.nan)
+    for place, layer in enumerate(layers):
+        if layer not in tables.absent:
+            read = tables.read(layer, rows[:, place].flatten().numpy())
+            norms[:, place] = read.double().norm(dim=-1).view(rows.shape[0], -1).numpy()
+    return norms
+
+
+def _unread(tables: Tables | None) -> dict[str, str]:
+    """Why some norms are not known."""
+    if tables is None:
+        return {"row_norm": _NO_TABLES}
+    lacks = [f"layer {layer}'s table lies in {shard}" for layer, shard in tables.absent.items()]
+    return {"row_norm": f"{', '.join(lacks)}, not in {tables.name}; download it"} if lacks else {}
 
 
 def _ngrams(book: AddressBook, tokens: Int64[Tensor, "batch token"]) -> np.ndarray:

@@ -51,6 +51,21 @@ def test_rows_names_and_dead_tokens(tmp_path: Path) -> None:
     assert found.attrs["dtype"] == "none"
 
 
+def test_one_shard_is_enough_for_its_layer(tmp_path: Path) -> None:
+    v41_files.write(tmp_path)
+    book = open_addresses(tmp_path)
+    ids = book.model.to_tokens("The Kalo of Dor")
+    whole = slots.addresses(book, ids, tables=open_tables(book)).data
+    (tmp_path / v41_files.SHARDS[1]).unlink()
+    part = slots.addresses(book, ids, tables=open_tables(book)).data
+    assert np.isnan(part["row_norm"].sel(layer=1)).all()
+    np.testing.assert_array_equal(part["row_norm"].sel(layer=3), whole["row_norm"].sel(layer=3))
+    why = part["row_norm"].attrs["missing"]
+    assert f"layer 1's table lies in {v41_files.SHARDS[1]}, not in" in why
+    assert part.attrs["bytes_read"] == 66 * len(np.unique(part["address"].sel(layer=3)))
+    assert part["address"].equals(whole["address"])
+
+
 def test_an_index_of_a_text_without_weights(tmp_path: Path) -> None:
     v41_files.write(tmp_path / "book", tables=False)
     book = open_addresses(tmp_path / "book")

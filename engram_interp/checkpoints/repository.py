@@ -188,7 +188,7 @@ def matrices(repository: Repository, names: Sequence[str]) -> dict[str, Matrix]:
         InputError: If the index or a tensor is not there, or a shard is missing (names it and the tensors).
         DamagedFileError: If a file is no safetensors file, or shorter than its header says.
     """
-    files = _files(repository, names)
+    files = files_of(repository, names)
     found: dict[str, Matrix] = {}
     for filename in sorted(set(files.values())):
         mine = [name for name in names if files[name] == filename]
@@ -203,8 +203,13 @@ def matrices(repository: Repository, names: Sequence[str]) -> dict[str, Matrix]:
     return {name: found[name] for name in names}
 
 
-def _files(repository: Repository, names: Sequence[str]) -> dict[str, str]:
-    """Which file holds each tensor, by the index."""
+def files_of(repository: Repository, names: Sequence[str]) -> dict[str, str]:
+    """Which file holds each tensor, by the index.
+
+    Raises:
+        InputError: If the index is missing, or does not know a tensor.
+        DamagedFileError: If it holds no map.
+    """
     listed = read_object(repository, INDEX).get("weight_map")
     if not isinstance(listed, dict):
         raise DamagedFileError(f"{INDEX} of {repository.name} holds no weight_map; fetch it again.")

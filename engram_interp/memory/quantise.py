@@ -12,6 +12,11 @@ _LARGEST = 448.0
 """Largest finite e4m3 value."""
 
 
+def n_scales(d_row: int) -> int:
+    """Scales of a row; the last may be of fewer than 32 channels."""
+    return -(-d_row // BLOCK)
+
+
 def quantise_rows(
     weight: Float[Tensor, "row d_row"],
 ) -> tuple[Float[Tensor, "row d_row"], Shaped[Tensor, "row block"]]:
@@ -43,13 +48,12 @@ def dequantise_rows(
     """The float32 rows that `quantise_rows` (or a V4.1 table) stands for.
 
     Raises:
-        InputError: If there is not one row of scales a row, or they do not divide the row's width.
+        InputError: If there is not one row of scales a row, or not one for each of its blocks.
     """
-    if scale.shape[:-1] != values.shape[:-1] or values.shape[-1] % scale.shape[-1]:
+    if scale.shape[:-1] != values.shape[:-1] or scale.shape[-1] != n_scales(values.shape[-1]):
         raise InputError(
-            f"Eight-bit rows {list(values.shape)} want scales for the same rows and whole blocks of "
-            f"channels, got {list(scale.shape)}."
+            f"Eight-bit rows {list(values.shape)} want scales for the same rows and blocks of "
+            f"{BLOCK} channels, got {list(scale.shape)}."
         )
-    blocks = values.float().unflatten(-1, (scale.shape[-1], -1))
-    rows: Tensor = (blocks * scale.float()[..., None]).flatten(-2)
-    return rows
+    by_channel = scale.float().repeat_interleave(BLOCK, dim=-1)[..., : values.shape[-1]]
+    return values.float() * by_channel

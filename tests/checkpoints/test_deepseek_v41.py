@@ -209,8 +209,13 @@ def test_a_missing_shard_is_named_with_its_tensors(folder: Path, tmp_path: Path)
     shutil.copytree(folder, broken)
     index = json.loads((broken / INDEX).read_text())["weight_map"]
     gone = index["layers.4.attn.wkv.weight"]
+    (broken / index["mtp.0.attn_norm.weight"]).unlink()
+    assert not on_disk(load_model(broken))  # nobody asks for that one
     (broken / gone).unlink()
-    assert on_disk(load_model(broken))  # it may do for earlier layers
+    left = load_model(broken)
+    assert on_disk(left)  # it may do for earlier layers
+    with pytest.raises(InputError, match=rf"{gone} is missing; it holds layers.4.* and .* more. Fetch it"):
+        record(left, v41.prompts(4))
     with pytest.raises(InputError, match=rf"{gone} is missing; it holds layers.4"):
         load_model(broken, weights="memory")
     path = broken / index["layers.1.attn.wkv.weight"]

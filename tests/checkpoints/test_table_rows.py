@@ -9,15 +9,23 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from engram_interp.checkpoints import byte_ranges
+from engram_interp.checkpoints import byte_ranges, load_model
 from engram_interp.checkpoints.address_book import open_addresses
 from engram_interp.checkpoints.sharded import INDEX
 from engram_interp.checkpoints.table_rows import has_tables, open_tables, row_bytes
 from engram_interp.errors import DamagedFileError, InputError
-from tests.checkpoints import v41_files
+from tests.checkpoints import v41, v41_files
 from tests.checkpoints.range_server import Manner, Served, serving
 
 ROWS = np.array([9, 300, 9, 0, 41, 300])
+
+
+def test_rows_of_a_width_that_is_no_whole_blocks(tmp_path: Path) -> None:
+    """As the loader of the whole model decodes them."""
+    folder = v41.write(tmp_path / "tiny", engram_head_dim=33)
+    opened, model = open_tables(open_addresses(folder)), load_model(folder).module
+    assert row_bytes(33) == 35
+    assert opened.read(3, ROWS).equal(model.get_parameter("blocks.3.engram.table.weight")[ROWS])
 
 
 @pytest.fixture
@@ -128,11 +136,18 @@ def test_files_that_do_not_fit(tmp_path: Path, server: Served) -> None:
     whole = shard.read_bytes()
     shard.unlink()
     here, there = open_addresses(tmp_path), open_addresses(server.address)
+    assert has_tables(here)  # the other one is there
+    assert open_tables(here).read(1, ROWS).shape == (len(ROWS), v41_files.D_ROW)
+    with pytest.raises(InputError, match=rf"lacks {shard.name}, which holds the table of layer 3; download"):
+        open_tables(here).read(3, ROWS)
+    other = tmp_path / v41_files.SHARDS[1]
+    other.rename(tmp_path / "away")
+    assert not has_tables(here)
     with pytest.raises(
-        InputError, match=rf"lacks {shard.name}, which holds layers.3.engram.embed.weight and"
+        InputError, match=rf"lacks {other.name}, which holds layers.1.engram.embed.weight and"
     ):
         open_tables(here)
-    assert has_tables(here)  # the other one is there
+    (tmp_path / "away").rename(other)
     for content, message in (
         (whole[: len(whole) // 2], rf"{shard.name} is cut short: .* ends at byte [\d,]+ and the file at"),
         (b"x", "is cut short: bytes 0 to 8 are wanted"),

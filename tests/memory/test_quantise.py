@@ -42,6 +42,13 @@ def test_blocks_have_scales_of_their_own_and_zeros_stay_zeros() -> None:
     assert dequantise_rows(values, scale).equal(rows)
 
 
+def test_the_last_block_may_be_narrower() -> None:
+    values = torch.ones(2, 33).to(torch.float8_e4m3fn)
+    scale = torch.tensor([[2.0, 0.5], [1.0, 8.0]])
+    rows = dequantise_rows(values, scale.to(torch.float8_e8m0fnu))
+    assert rows.tolist() == [[2.0] * 32 + [0.5], [1.0] * 32 + [8.0]]
+
+
 def test_extreme_rows_do_not_overflow() -> None:
     rows = torch.tensor([[torch.finfo(torch.float32).max / 2, -1.0], [torch.finfo(torch.float32).tiny, 0.0]])
     back = dequantise_rows(*quantise_rows(rows))
@@ -55,7 +62,7 @@ def test_widths_without_whole_blocks_are_refused() -> None:
     values, scale = quantise_rows(torch.zeros(2, 64))
     with shapes_unchecked(), pytest.raises(InputError, match=r"\[2, 64\] want scales.*got \[1, 2\]"):
         dequantise_rows(values, scale[:1])
-    with pytest.raises(InputError, match="whole blocks of channels"):
+    with pytest.raises(InputError, match="blocks of 32 channels"):
         dequantise_rows(values, torch.ones(2, 5).to(torch.float8_e8m0fnu))
 
 
@@ -77,7 +84,8 @@ def test_every_byte_with_every_scale(shared_dir: Path) -> None:
     wanted = json.loads(path.read_text(encoding="utf-8"))["dequant"]["all_bits"]["sha256"]
     every = torch.arange(256, dtype=torch.uint8)
     values = every.view(torch.float8_e4m3fn).expand(256, 256)
-    rows = dequantise_rows(values, every[:, None].view(torch.float8_e8m0fnu)).to(torch.bfloat16)
+    scale = every[:, None].repeat(1, 8)  # one for each 32 channels
+    rows = dequantise_rows(values, scale.view(torch.float8_e8m0fnu)).to(torch.bfloat16)
     bits = rows.view(torch.uint16).numpy().copy()
     bits[rows.isnan().numpy()] = 0x7FC0  # every NaN under one pattern, as the published digest has it
     assert hashlib.sha256(bits.astype("<u2").tobytes()).hexdigest() == wanted

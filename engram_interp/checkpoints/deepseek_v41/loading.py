@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +42,7 @@ def load_deepseek_v41(
         directory: Holds config.json, tokenizer.json, the index and (some of) the shards.
         name: What results call it; by default the directory's name.
         weights: "memory" reads them all, decoded to float32; "disk" leaves them, for `capture`, which reads
-            each once, layer by layer; "auto" takes memory where they fit.
+            each once, layer by layer; "auto" takes memory where they are all there and fit.
 
     Raises:
         InputError: If a setting, a tensor or the tokenizer is not one that we know, or, in memory, a shard is
@@ -52,12 +53,14 @@ def load_deepseek_v41(
     values = read_json(directory / "config.json")
     cfg = config_of(values, where=str(directory / "config.json"))
     shards = open_shards(directory)
-    ignored = check_against(shards, layout.wanted(cfg), ignored=layout.IGNORED)
+    wanted = layout.wanted(cfg)
+    ignored = check_against(shards, wanted, ignored=layout.IGNORED)
     tokenizer = load_tokenizer(directory / "tokenizer.json")
     token_map = _checked_map(directory, cfg, tokenizer)
     model = skeleton(cfg, token_map=token_map)
     if weights == "auto":
-        weights = "memory" if not shards.absent and decoded_bytes(cfg) < _SHARE * free_memory() else "disk"
+        fits = wanted.keys() <= shards.places.keys() and decoded_bytes(cfg) < _SHARE * free_memory()
+        weights = "memory" if fits else "disk"
     if weights == "memory":
         with Reader() as reader:
             fill_all(model, Source(cfg=cfg, shards=shards, reader=reader))
@@ -143,13 +146,21 @@ class _Head:
         return row_linear(final_norm(resid), weight)
 
 
-def _not_in_memory(ids: Tensor, mask: Tensor | None) -> Tensor:
-    del ids, mask
-    raise InputError(
-        "This model's weights were left on the disk, since they do not fit the memory or are not all there. "
-        "Capture the sites you want (engram-interp capture DIR …), which reads them layer by layer, and give "
-        "analyses the capture."
-    )
+@dataclass(frozen=True, kw_only=True)
+class _NotInMemory:
+    """Says why the model cannot be run: a shard that is missing, by name, or else the memory."""
+
+    cfg: V41Config
+    shards: Shards
+
+    def __call__(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        del ids, mask
+        self.shards.require(layout.wanted(self.cfg))
+        raise InputError(
+            "This model's weights were left on the disk, as was asked for or since they do not fit the "
+            "memory. Capture the sites you want (engram-interp capture DIR …), which reads them layer by "
+            "layer, and give analyses the capture."
+        )
 
 
 def _subject(
@@ -173,7 +184,7 @@ def _subject(
         layout=cfg.layout,
         token_map=model.token_map,
         boundary="none",
-        forward=(lambda ids, mask: model(ids, mask=mask)) if here else _not_in_memory,
+        forward=(lambda ids, mask: model(ids, mask=mask)) if here else _NotInMemory(cfg=cfg, shards=shards),
         lens_head=None if here else _Head(cfg, shards),
         final_norm=model.ln_final if here else None,
         unembed=Unembed(weight=model.head.weight.detach()) if here else None,
