@@ -15,7 +15,7 @@ from engram_interp.capture import record
 from engram_interp.checkpoints import load_model
 from engram_interp.checkpoints.address_book import open_addresses
 from engram_interp.checkpoints.deepseek_v41 import layout
-from engram_interp.checkpoints.deepseek_v41.config import config_of
+from engram_interp.checkpoints.deepseek_v41.config import config_of, ignored_settings
 from engram_interp.checkpoints.deepseek_v41.generate import files, released_config
 from engram_interp.checkpoints.deepseek_v41.loading import decoded_bytes, on_disk
 from engram_interp.checkpoints.sharded import INDEX
@@ -196,6 +196,33 @@ def test_what_is_wrong_is_named(
     change(broken)
     with pytest.raises(kind, match=words):
         load_model(broken)
+
+
+@pytest.mark.parametrize("top", [False, True])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("final_logit_softcapping", "logit_scale", "mlp_bias", "use_qk_norm", "layer_types"),
+        *("first_k_dense_replace", "num_hash_layers", "sliding_window_sink", "engram_seed", "engram_hash"),
+    ],
+)
+def test_a_setting_that_nobody_knows_is_refused(key: str, top: bool) -> None:
+    made = released_config(support.tokenizer())
+    (made if top else made["text_config"])[key] = 3
+    with pytest.raises(InputError, match=f"that we do not know and that may change .*: {key}=3. It is not"):
+        config_of(made)
+
+
+def test_settings_of_other_parts_are_ignored() -> None:
+    made = released_config(support.tokenizer(), dspark_block_size=5, initializer_range=0.02, use_cache=True)
+    made |= {"vision_config": {"hidden_size": 16}, "image_token_id": 3, "transformers_version": "5.0.0"}
+    assert config_of(made) == config_of(released_config(support.tokenizer()))
+    assert ignored_settings(made) == (
+        "dspark_block_size", "initializer_range", "num_nextn_predict_layers", "use_cache",
+    )  # fmt: skip
+    made["tie_word_embeddings"] = True
+    with pytest.raises(InputError, match="tie_word_embeddings=True"):
+        config_of(made)
 
 
 def test_null_is_none() -> None:

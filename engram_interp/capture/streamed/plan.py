@@ -208,7 +208,7 @@ def _seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return min(found)
 
 
-def _read_rate(path: Path, most: int = 128 << 20) -> float:
+def _read_rate(path: Path, most: int = 16 << 20) -> float:
     """Bytes a second of a piece from the middle of a file, which is forgotten by the cache first."""
     size = path.stat().st_size
     count = min(most, size)

@@ -241,7 +241,7 @@ def _run(job: _Job, scratch: Path, progress: Callable[[Step], None] | None) -> N
     def tell(layer: int) -> None:
         if progress is not None:
             rate = reader.done / max(time.monotonic() - began, 1e-3)
-            done = min(before + reader.done, of)
+            done = of if layer == last else min(before + reader.done, of)  # not all experts are chosen
             progress(Step(layer=layer, last_layer=last, done=done, of=of, rate=rate))
 
     with Reader() as reader:
@@ -257,13 +257,16 @@ def _run(job: _Job, scratch: Path, progress: Callable[[Step], None] | None) -> N
         if found is None:
             stream.enter()
             state.save(scratch, digest=digest)
-        tell(state.layer - 1)
+        if state.layer <= last:
+            tell(state.layer - 1)
         for layer in range(state.layer, last + 1):
             stream.pass_layer(layer)
             state.save(scratch, digest=digest)
-            tell(layer)
+            if layer < last:
+                tell(layer)
         if job.last_layer == AFTER:
             stream.leave()
+        tell(last)
 
 
 def _assemble(part: Part, folder: Path, scratch: Path, done: int) -> None:

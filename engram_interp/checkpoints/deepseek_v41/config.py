@@ -31,8 +31,17 @@ _QUANTISED: Mapping[str, Any] = {
     "scale_fmt": "ue8m0",
     "expert_dtype": "fp4",
 }
-_COMPUTED = ("attn", "compress", "engram", "hc", "index", "candidate", "kv", "rope", "route", "swiglu", "moe")
-"""Beginnings of settings that change what is computed: one that we do not know is refused."""
+_HARMLESS = frozenset(
+    {
+        *("architectures", "auto_map", "dtype", "torch_dtype", "model_type", "transformers_version"),
+        *("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "image_token_id", "video_token_id"),
+        *("initializer_range", "use_cache", "num_nextn_predict_layers", "attention_dropout", "_name_or_path"),
+    }
+)
+"""Settings that do not change what the text backbone computes; all others that we do not know are refused."""
+_DRAFTS = "dspark_"
+"""Beginning of the draft layers' settings, which are as harmless."""
+_PARTS = frozenset({"text_config", "vision_config", "quantization_config"})
 _NAMES = {
     "d_vocab": "vocab_size",
     "d_model": "hidden_size",
@@ -78,8 +87,7 @@ _OTHERS = (
     *("compress_ratios", "kv_source_layer_ids", "index_source_layer_ids", "candidate_source_layer_id"),
     *("rope_scaling", "gate_temp", "engram_layer_ids", "engram_num_embeddings", "engram_max_ngram_size"),
     *("engram_vocab_size", "engram_n_heads", "engram_head_dim", "engram_pad_token_id"),
-    *("engram_compressed_vocab_size", "attention_dropout"),
-    *("bos_token_id", "image_token_id"),
+    *("engram_compressed_vocab_size", "bos_token_id", "image_token_id"),
 )
 
 
@@ -135,20 +143,31 @@ def token_named(values: Mapping[str, Any], key: str) -> int | None:
 
 def ignored_settings(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Settings of the text backbone that change nothing that we know of."""
-    known = {*_FIXED, *_NAMES.values(), *_OTHERS, "model_type"}
-    return tuple(sorted(set(values["text_config"]) - known))
+    return tuple(sorted(key for key in set(values["text_config"]) - {"model_type"} if _harmless(key)))
+
+
+def _harmless(key: str) -> bool:
+    return key in _HARMLESS or key.startswith(_DRAFTS)
 
 
 def _refuse_unknown(values: Mapping[str, Any], text: Mapping[str, Any], where: str) -> None:
-    others = {key: text[key] for key, one in _FIXED.items() if text.get(key, one) not in (one, None)}
+    known = {*_FIXED, *_NAMES.values(), *_OTHERS, "quantization_config"}
+    others = {key: one for key, one in text.items() if key not in known and not _harmless(key)}
+    top = _PARTS | set(_FIXED)
+    others |= {key: one for key, one in values.items() if key not in top and not _harmless(key)}
+    others |= {
+        key: part[key]
+        for part in (values, text)
+        for key, one in _FIXED.items()
+        if part.get(key, one) not in (one, None)
+    }
     quantised = values.get("quantization_config", text.get("quantization_config")) or {}
     others |= {key: quantised.get(key) for key, one in _QUANTISED.items() if quantised.get(key) != one}
-    others |= {key: text[key] for key in ignored_settings(values) if key.startswith(_COMPUTED)}
     if others:
-        shown = ", ".join(f"{key}={value!r}" for key, value in sorted(others.items()))
+        shown = ", ".join(f"{key}={value!r:.60}" for key, value in sorted(others.items()))
         raise InputError(
-            f"{where} has settings that we do not know and that change what the model computes: {shown}. It "
-            "is not opened, since it would be computed wrongly."
+            f"{where} has settings that we do not know and that may change what the model computes: {shown}. "
+            "It is not opened, since it might be computed wrongly."
         )
 
 
@@ -205,7 +224,6 @@ def _engram(text: Mapping[str, Any]) -> EngramConfig | None:
         rows=text["engram_vocab_size"],
         pad_token=text["engram_pad_token_id"],
         boundary="none",
-        seed=text.get("engram_seed", 0),
         conv_kernel=0,
         norm_eps=text["rms_norm_eps"],
     )
