@@ -12,9 +12,12 @@ from safetensors import SafetensorError
 from engram_interp.capture import streamed
 from engram_interp.capture.captured import open_capture
 from engram_interp.capture.streamed import layers
+from engram_interp.capture.streamed.state import State
 from engram_interp.checkpoints import SubjectModel, load_model
+from engram_interp.checkpoints.deepseek_v41.config import config_of
 from engram_interp.checkpoints.sharded import open_shards
 from engram_interp.errors import DamagedFileError, InputError
+from tests.capture.test_streamed import SITES, config_values
 from tests.checkpoints import v41
 
 
@@ -25,6 +28,11 @@ class Dead(Exception):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return v41.write(tmp_path_factory.mktemp("v41") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def memory(folder: Path) -> SubjectModel:
+    return load_model(folder, weights="memory")
 
 
 @pytest.fixture
@@ -99,3 +107,20 @@ def test_weights_that_changed_meanwhile_are_noticed(
     os.utime(place.path, ns=(1, 1))  # whatever the resolution of the file system's clock
     with pytest.raises(InputError, match=rf"^{place.path.name} changed since .* delete .*streamed and"):
         _resumed(disk, out)
+
+
+def test_what_goes_wrong_is_said(
+    disk: SubjectModel, memory: SubjectModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = v41.prompts(4)
+    with pytest.raises(InputError, match="is in memory"):
+        streamed.capture(memory, ids, sites=SITES, out=tmp_path / "c")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 1000}))
+        with pytest.raises(InputError, match=r"MB until its end, and 1,000 bytes are free.*Nothing"):
+            streamed.capture(disk, ids, sites=SITES, out=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    state = State.empty(config_of(config_values(disk)), tokens=4, prompts=1)
+    state.save(tmp_path, digest="one")
+    with pytest.raises(DamagedFileError, match="belongs to another capture"):
+        State.load(tmp_path, digest="two")
