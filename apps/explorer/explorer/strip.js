@@ -43,19 +43,27 @@ const chip = (data, index) => {
   return made;
 };
 
+const mark = (one, data, at, index) => {
+  one.setAttribute("aria-selected", String(at === index));
+  one.tabIndex = at === index ? 0 : -1;
+  data.orders.forEach((order, place) => {
+    const inside = at <= index && at > index - order;
+    const line = one.firstChild.children[place];
+    line.classList.toggle("on", inside);
+    line.classList.toggle("first", inside && (at === index - order + 1 || at === 0));
+    line.classList.toggle("last", at === index);
+  });
+};
+
+// Only the tokens around the one picked before and the one picked now change: a text may have thousands.
 const pick = (list, data, index) => {
-  const chips = list.children;
-  for (const [at, one] of [...chips].entries()) {
-    one.setAttribute("aria-selected", String(at === index));
-    one.tabIndex = at === index ? 0 : -1;
-    data.orders.forEach((order, place) => {
-      const inside = at <= index && at > index - order;
-      const line = one.firstChild.children[place];
-      line.classList.toggle("on", inside);
-      line.classList.toggle("first", inside && (at === index - order + 1 || at === 0));
-      line.classList.toggle("last", at === index);
-    });
+  const reach = Math.max(1, ...data.orders);
+  for (const end of [list.marked ?? index, index]) {
+    for (let at = Math.max(0, end - reach + 1); at <= end; at += 1) {
+      if (list.children[at]) mark(list.children[at], data, at, index);
+    }
   }
+  list.marked = index;
 };
 
 const move = (list, from, key) => {
@@ -93,6 +101,8 @@ export default function (component) {
     const focused = list.contains(list.getRootNode().activeElement);
     list.replaceChildren(...data.tokens.map((_, index) => chip(data, index)));
     list.signature = signature;
+    list.marked = undefined;
+    [...list.children].forEach((one, at) => mark(one, data, at, picked));
     if (focused) list.children[picked]?.focus({ preventScroll: true });
   }
   pick(list, data, picked);
