@@ -6,7 +6,8 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from engram_interp.results import Result
+from engram_interp import pairs
+from engram_interp.results import Result, open_bundle
 from tests.results import memory_samples, samples
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -25,6 +26,7 @@ def parts() -> dict[str, Result]:
         "gate-statistics": samples.gate_statistics(),
         "gate-selectivity": memory_samples.gate_selectivity(),
         "gate-usefulness": memory_samples.gate_usefulness(),
+        "gate-information": open_bundle(pairs.bundle_path("wiki-nano"))["gate-information"],
         "retained": memory_samples.retained_performance(),
         "ablation": samples.ablation_effect(),
         "stitching": samples.stitching(),

@@ -145,7 +145,7 @@ def test_memory_shows_the_tests_of_the_gates_when_opened(start: Start, bundle: P
         "Mean gate by how often training saw" in text and "no untrained null stands beside the strata" in text
     )
     assert "the gate as a predictor of a cost: AUC 0.620" in text
-    assert figures(app) == shown + 3
+    assert figures(app) == shown + 4
 
 
 def test_ablate_shows_what_is_retained_when_opened(start: Start, bundle: Path) -> None:

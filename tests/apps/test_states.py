@@ -111,13 +111,15 @@ def test_a_missing_part(start: Start, tmp_path: Path, missing: str, page: str, s
 def test_a_bundle_from_before_the_tests_of_the_gates_opens_and_names_them_once(
     start: Start, tmp_path: Path
 ) -> None:
-    new = {"gate-selectivity", "gate-usefulness", "retained"}
+    new = {"gate-selectivity", "gate-usefulness", "gate-information", "retained"}
     old = {name: part for name, part in parts().items() if name not in new}
     path = write_bundle(tmp_path / "old.engram", old)
     app = start(path, page="memory")
     app.session_state["gates"] = True
     app.run()
-    assert written(app).count("Not in this bundle: gate selectivity and gate usefulness.") == 1
+    assert (
+        written(app).count("Not in this bundle: gate selectivity, gate usefulness and gate information.") == 1
+    )
     noted = "The report is without retained performance: Probe 'x' has 70 tokens; shorten it."
     app = start(write_bundle(tmp_path / "some.engram", old, meta={"notes": [noted]}), page="ablate")
     assert "Not in this bundle: retained performance." in written(app)
@@ -134,7 +136,7 @@ def test_a_damaged_test_of_the_gates_says_so_and_leaves_the_others(start: Start,
     app.session_state["gates"] = True
     app.run()
     assert "The gate selectivity in this bundle cannot be read." in written(app)
-    assert figures(app) == shown + 2 and "Not in this bundle" not in written(app)
+    assert figures(app) == shown + 3 and "Not in this bundle" not in written(app)
 
 
 def test_the_overview_lists_missing_parts(start: Start, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ CHAPTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "memory": (
         "Memory",
         ("slots:chosen", "promotion:chosen", "attribution:chosen", "slot-load", "gate-selectivity",
-         "gate-usefulness", "edits"),
+         "gate-usefulness", "gate-information", "edits"),
     ),
     "ablate": ("Ablation", ("runs", "ablation", "retained")),
 }  # fmt: skip

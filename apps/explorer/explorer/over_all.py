@@ -7,6 +7,7 @@ import streamlit as st
 from engram_interp.results import (
     AblationEffect,
     Bundle,
+    GateInformation,
     GateSelectivity,
     GateStatistics,
     GateUsefulness,
@@ -20,6 +21,7 @@ from explorer import export, gate_band, readings, shelf, states, style
 TESTS: Mapping[str, str] = {
     "gate-selectivity": "gate selectivity",
     "gate-usefulness": "gate usefulness",
+    "gate-information": "gate information",
 }
 """By part: what the report calls it."""
 RETAINED: Mapping[str, str] = {"retained": "retained performance"}
@@ -46,6 +48,7 @@ def gates(bundle: Bundle, present: readings.Present, *, token: int) -> None:
         _gate_test(bundle, "gate-selectivity", found)
     with right:
         _gate_test(bundle, "gate-usefulness", found)
+        _gate_test(bundle, "gate-information", found)
     _say_absent(bundle, TESTS)
 
 
@@ -87,7 +90,7 @@ def _gate_test(bundle: Bundle, part: str, found: Mapping[str, Result | states.St
     test = found.get(part)
     if isinstance(test, states.State):
         states.show(test)
-    elif isinstance(test, GateSelectivity | GateUsefulness):
+    elif isinstance(test, GateSelectivity | GateUsefulness | GateInformation):
         style.figure(test.plot(theme=style.theme()), key=f"figure {part}", alt=test.summary())
         states.say(test.summary())
         if isinstance(test, GateSelectivity):

@@ -21,6 +21,7 @@ PARTS: Mapping[str, str] = {
     "ablation": "ablation effects with controls",
     "gate-selectivity": "gate selectivity",
     "gate-usefulness": "gate usefulness",
+    "gate-information": "gate information",
     "retained": "retained performance",
     "lens-depth": "lens depth",
     "lens-depth-tuned": "tuned lens depth",
