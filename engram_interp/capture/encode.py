@@ -19,6 +19,8 @@ from engram_interp.data.prompts import PromptSet, coerce
 from engram_interp.errors import InputError
 
 _PAD = 0
+_NAMED = 6
+"""Unknown words that a warning names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,16 +191,23 @@ def _unknown(model: SubjectModel, text: str) -> list[str]:
 
 
 def _warned(model: SubjectModel, prompts: PromptSet) -> tuple[str, ...]:
-    """One sentence for every prompt that holds words the tokenizer does not know; said as a warning too."""
-    said = []
-    for name, text in zip(prompts.ids, prompts.texts, strict=True):
-        if words := _unknown(model, text):
-            said.append(
-                f"Prompt {name!r} holds words that {model.name} does not know, all read as one and the same: "
-                f"{', '.join(words)}."
-            )
-            warnings.warn(said[-1], stacklevel=3)
-    return tuple(said)
+    """One sentence where prompts hold words the tokenizer does not know; said as a warning too."""
+    found = {
+        name: words
+        for name, text in zip(prompts.ids, prompts.texts, strict=True)
+        if (words := _unknown(model, text))
+    }
+    if not found:
+        return ()
+    (name, words), count = next(iter(found.items())), len(prompts.texts)
+    more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+    listed = f"{', '.join(words[:_NAMED])}{more}"
+    who, first = f"Prompt {name!r} holds", ""
+    if len(found) > 1:
+        who, first = f"{len(found)} of {count} prompts hold", f", in {name!r}"
+    said = f"{who} words that {model.name} does not know, all read as one and the same{first}: {listed}."
+    warnings.warn(said, stacklevel=3)
+    return (said,)
 
 
 def _is_ids(value: Any) -> bool:
