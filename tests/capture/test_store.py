@@ -139,7 +139,7 @@ def test_any_write_may_be_the_last(at: int, tmp_path: Path, monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", failing)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(InputError, match=r"the disk is full\. Make room there and go on with --resume"):
             store.capture(model, texts(), sites=SITES, out=tmp_path / "c", **SMALL)
     store.capture(model, texts(), sites=SITES, out=tmp_path / "c", resume=True, **SMALL)
     assert contents(tmp_path / "c") == contents(tmp_path / "whole")

@@ -215,7 +215,7 @@ def test_a_setting_that_nobody_knows_is_refused(key: str, top: bool) -> None:
 
 def test_settings_of_other_parts_are_ignored() -> None:
     made = released_config(support.tokenizer(), dspark_block_size=5, initializer_range=0.02, use_cache=True)
-    made |= {"vision_config": {"hidden_size": 16}, "image_token_id": 3, "transformers_version": "5.0.0"}
+    made |= {"vision_config": {"hidden_size": 16}, "video_token_id": 3, "transformers_version": "5.0.0"}
     assert config_of(made) == config_of(released_config(support.tokenizer()))
     assert ignored_settings(made) == (
         "dspark_block_size", "initializer_range", "num_nextn_predict_layers", "use_cache",
