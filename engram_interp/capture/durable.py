@@ -44,10 +44,13 @@ def durably(path: Path) -> Iterator[Path]:
 def alone(folder: Path) -> Iterator[None]:
     """Hold a folder so that no other process writes to it; where the system has no such lock, only trust.
 
+    What safetensors left of a file when a process that held the folder was killed is removed.
+
     Raises:
         InputError: Another process holds it.
     """
     if fcntl is None:
+        _sweep(folder)
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -58,9 +61,15 @@ def alone(folder: Path) -> Iterator[None]:
             raise InputError(
                 f"Another process is writing to {folder}; wait for it, or give another --out."
             ) from cause
+        _sweep(folder)
         yield
     finally:
         os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    for left in folder.glob(".tmp??????"):
+        left.unlink()
 
 
 @contextmanager

@@ -35,7 +35,10 @@ HEADER, TOKENS, MANIFEST = "part.json", "tokens.parquet", "manifest.jsonl"
 SCRATCH = "streamed"
 
 _PART = re.compile(r"part-(\d+)-of-(\d+)")
-_OURS = re.compile(r"(part\.json|tokens\.parquet|manifest\.jsonl|\d{6}\.safetensors)(\.tmp)?|streamed")
+_OURS = re.compile(
+    r"(part\.json|tokens\.parquet|manifest\.jsonl|\d{6}\.safetensors)(\.tmp)?|streamed"
+    r"|\.tmp\w{6}"  # what safetensors leaves when it is killed; swept by `durable.alone`
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -229,3 +229,12 @@ def test_what_is_asked_wrongly(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"did you mean"):
         store.capture(model, texts(), sites=["blocks.1.hook_resid_pots"], out=out)
     assert not out.exists()
+
+
+def test_what_a_killed_save_left_is_removed(tmp_path: Path) -> None:
+    store.capture(subject(), texts(), sites=SITES, out=tmp_path / "c", **SMALL)
+    whole, part = contents(tmp_path / "c"), tmp_path / "c" / "part-1-of-1"
+    (part / ".tmpyjjQmN").write_bytes(b"half")
+    (part / "manifest.jsonl").write_bytes((part / "manifest.jsonl").read_bytes()[:-20])
+    store.capture(subject(), texts(), sites=SITES, out=tmp_path / "c", resume=True, **SMALL)
+    assert contents(tmp_path / "c") == whole
