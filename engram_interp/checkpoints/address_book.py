@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from engram_interp.checkpoints.deepseek_v41.config import MODEL_TYPE, PUBLISHED_MAPS, token_named
+from engram_interp.checkpoints.deepseek_v41.config import MODEL_TYPE, PUBLISHED_MAPS, memory_of, token_named
 from engram_interp.checkpoints.native import map_digest
 from engram_interp.checkpoints.repository import (
     Directory,
@@ -27,7 +27,6 @@ from engram_interp.checkpoints.repository import (
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory import hashing
-from engram_interp.memory.config import EngramConfig
 
 _FIELDS = {
     "engram_layer_ids",
@@ -109,7 +108,7 @@ def open_addresses(place: str | Path, *, name: str | None = None) -> AddressBook
     text = _checked(values, repository.name)
     tokenizer = _tokenizer(repository)
     token_map = _canonical(text, tokenizer, repository.name)
-    config = memory_config(text)
+    config = memory_of(text)
     layout = config.layout(n_ids=text["engram_compressed_vocab_size"])
     if layout.rows.tolist() != list(text["engram_num_embeddings"]):
         raise InputError(
@@ -163,21 +162,6 @@ class _NoWeights(nn.Module):
             f"Only addresses are known of this model, no weights, so it cannot be run on {tokens.numel()} "
             "tokens; load the checkpoint."
         )
-
-
-def memory_config(text: Mapping[str, Any]) -> EngramConfig:
-    """The memory that the text part of a V4.1 configuration describes."""
-    return EngramConfig(
-        layer_ids=tuple(text["engram_layer_ids"]),
-        max_order=text["engram_max_ngram_size"],
-        heads=text["engram_n_heads"],
-        d_row=text["engram_head_dim"],
-        rows=text["engram_vocab_size"],
-        pad_token=text["engram_pad_token_id"],
-        boundary="none",
-        conv_kernel=0,
-        norm_eps=1e-20,
-    )
 
 
 def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def config_of(values: Mapping[str, Any], *, where: str = "config.json") -> V41Co
             yarn=_yarn(text.get("rope_scaling")),
             separator_id=token_named(values, "bos_token_id"),
             image_id=token_named(values, "image_token_id"),
-            engram=_engram(text),
+            engram=memory_of(text, norm_eps=text["rms_norm_eps"]) if text.get("engram_layer_ids") else None,
             table_rows=tuple(text["engram_num_embeddings"]) if text.get("engram_layer_ids") else (),
             n_canonical=text["engram_compressed_vocab_size"] if text.get("engram_layer_ids") else 0,
         )
@@ -213,9 +213,8 @@ def _yarn(values: Mapping[str, Any] | None) -> Yarn | None:
     )
 
 
-def _engram(text: Mapping[str, Any]) -> EngramConfig | None:
-    if not text.get("engram_layer_ids"):
-        return None
+def memory_of(text: Mapping[str, Any], *, norm_eps: float = 1e-20) -> EngramConfig:
+    """The memory that the text part of a configuration describes; `norm_eps` does not move an address."""
     return EngramConfig(
         layer_ids=tuple(text["engram_layer_ids"]),
         max_order=text["engram_max_ngram_size"],
@@ -225,5 +224,5 @@ def _engram(text: Mapping[str, Any]) -> EngramConfig | None:
         pad_token=text["engram_pad_token_id"],
         boundary="none",
         conv_kernel=0,
-        norm_eps=text["rms_norm_eps"],
+        norm_eps=norm_eps,
     )

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from engram_interp.checkpoints.deepseek_v41 import layout
@@ -95,7 +96,7 @@ def free_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _checked_map(directory: Path, cfg: V41Config, tokenizer: object) -> np.ndarray | None:
+def _checked_map(directory: Path, cfg: V41Config, tokenizer: Tokenizer) -> np.ndarray | None:
     if cfg.engram is None:
         return None
     token_map, count = hashing.token_map(tokenizer)
@@ -164,12 +165,12 @@ class _NotInMemory:
 
 
 def _subject(
-    model: DeepSeekV41, cfg: V41Config, shards: Shards, *, name: str, tokenizer: object, notes: list[str]
+    model: DeepSeekV41, cfg: V41Config, shards: Shards, *, name: str, tokenizer: Tokenizer, notes: list[str]
 ) -> SubjectModel:
     here = not model.head.weight.is_meta
     return SubjectModel(
         module=model,
-        tokenizer=tokenizer,  # type: ignore[arg-type]
+        tokenizer=tokenizer,
         name=name,
         family="deepseek_v41",
         sites={site: site for site in model.hook_dict if not site.endswith("hook_conv_out")},  # has none
