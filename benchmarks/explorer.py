@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 
 from engram_interp.results import write_bundle
 from scripts.screenshots import ARGUMENTS, serving, settle
@@ -97,9 +97,9 @@ def clicks(browser: Browser, address: str) -> None:
         x, y = box["x"] + box["width"] * (column + 0.5) / 6, box["y"] + box["height"] * (1 - (row + 0.5) / 6)
         shown = page.get_by_text(f"CKA of Engram layer {column} with baseline layer {row}")
 
-        def click(x: float = x, y: float = y, shown: object = shown) -> None:
+        def click(x: float = x, y: float = y, shown: Locator = shown) -> None:
             page.mouse.click(x, y)
-            shown.wait_for()  # type: ignore[attr-defined]
+            shown.wait_for()
 
         cells.append(timed(click))
         settle(page)

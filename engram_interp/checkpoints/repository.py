@@ -128,7 +128,7 @@ def _hub(text: str) -> Remote:
     if found is None:
         raise InputError(f"{text} wants to be hf://OWNER/NAME or hf://OWNER/NAME@REVISION.")
     from huggingface_hub import constants
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, not re-exported
 
     if constants.HF_HUB_OFFLINE:
         raise InputError(f"{text} cannot be read while HF_HUB_OFFLINE is set; unset it, or give a directory.")

@@ -99,7 +99,7 @@ def write(
         arrays[f"keys{order}"] = np.diff(key, prepend=0)
         arrays[f"counts{order}"] = counts[order].astype(np.uint32)
     told = json.dumps({**facts, "format": _FORMAT, "n_ids": n_ids, "orders": sorted(keys)})
-    np.savez_compressed(path, facts=np.frombuffer(told.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(path, facts=np.frombuffer(told.encode(), np.uint8), **arrays)  # type: ignore[arg-type]  # taken for flags
 
 
 def read(path: Path, *, token_map_digest: str) -> NgramCounts:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -83,10 +84,10 @@ def module_shape(value: Tensor) -> Tensor:
     return torch.empty_like(value, device="meta")
 
 
-def skeleton(cfg: V41Config, *, token_map: object = None) -> DeepSeekV41:
+def skeleton(cfg: V41Config, *, token_map: np.ndarray | None = None) -> DeepSeekV41:
     """The model with its hooks and shapes and without any weights or routed experts."""
     with torch.device("meta"):
-        model = DeepSeekV41(cfg, token_map=token_map)  # type: ignore[arg-type]
+        model = DeepSeekV41(cfg, token_map=token_map)
     return model.eval().requires_grad_(False)
 
 
