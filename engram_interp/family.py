@@ -24,6 +24,7 @@ def train_family(
     valid: Sequence[str | Path] = (),
     tokenizer: str | Path | None = None,
     threads: int | None = None,
+    keep: int = 10,
     on_run: Callable[[str], None] = lambda _: None,
     on_step: Callable[[Progress], None] = lambda _: None,
 ) -> list[Path]:
@@ -41,6 +42,8 @@ def train_family(
         valid: Held-out text files; without any, the last 100,000 tokens are held out.
         tokenizer: A tokenizer.json to use rather than training one on the texts.
         threads: CPU threads, by default torch's.
+        keep: Models to keep along the way of every run (see `train`), for curves and for comparisons at
+            equal loss.
         on_run: Called with the name of every run, before it starts or is found finished.
         on_step: Called after every step.
 
@@ -77,6 +80,7 @@ def train_family(
                 tokenizer=shared,
                 resume=folder.exists(),
                 threads=threads,
+                keep=keep,
                 on_step=on_step,
             )
         folders.append(folder)

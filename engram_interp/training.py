@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,22 +16,26 @@ import numpy as np
 import torch
 
 import engram_interp
+from engram_interp.capture.hits import STRATA, stratum
 from engram_interp.checkpoints.files import load_tokenizer, read_json, save_tokenizer, write_json, write_text
 from engram_interp.checkpoints.native import refuse_foreign, save_native
 from engram_interp.data import fiction
+from engram_interp.data.contexts import context_counts
 from engram_interp.data.documents import SEPARATOR, check_text, documents, text_digest
 from engram_interp.data.packing import Windows, encode_stream
 from engram_interp.data.tokenizer import train_tokenizer
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory import hashing
 from engram_interp.model.training.cost import cost
-from engram_interp.model.training.evaluate import held_out_loss
+from engram_interp.model.training.evaluate import gate_summary, held_out_loss
 from engram_interp.model.training.loop import Progress, Trainer
 from engram_interp.model.training.recipe import Recipe
 from engram_interp.model.transformer import HookedEngramTransformer
 
 _MARK = "training.json"
 _HELD_OUT_TOKENS = 100_000
+_CONTEXT = 3
+"""Tokens of the contexts whose counts sort the held-out text."""
 
 
 def packaged_recipes() -> dict[str, Path]:
@@ -65,12 +70,16 @@ def train(
     tokenizer: str | Path | None = None,
     resume: bool = False,
     threads: int | None = None,
+    keep: int = 0,
     on_step: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
     """Train the recipe's model on the texts and write it to `out`.
 
-    The directory then holds config.json, model.safetensors, tokenizer.json, training.json (provenance
-    and losses) and log.jsonl (one line per evaluation); state/ keeps what a resumed run needs.
+    The directory then holds config.json, model.safetensors, tokenizer.json, training.json (provenance,
+    losses, and the gates as they were before the first step) and log.jsonl (one line per evaluation); state/
+    keeps what a resumed run needs, checkpoints/ the models kept along the way.
+
+    Held-out losses are also told by how often the training text has the three tokens that end the context.
 
     Args:
         recipe: What to train.
@@ -80,6 +89,8 @@ def train(
         tokenizer: A tokenizer.json to use rather than training one on the texts.
         resume: Continue the run in `out`.
         threads: CPU threads, by default torch's.
+        keep: Models to keep along the way, evenly spaced and the last one left out: checkpoints/step-N,
+            each a directory that `load_model` opens.
         on_step: Called after every step.
 
     Raises:
@@ -98,16 +109,24 @@ def train(
     canonical = cfg.engram is not None and cfg.engram.compression == "canonical"
     model = HookedEngramTransformer(cfg, token_map=token_map if canonical else None, tokenizer=vocabulary)
     windows = Windows(stream=stream, length=cfg.n_ctx, batch=recipe.schedule.batch, seed=recipe.schedule.seed)
-    trainer = Trainer(model, windows, recipe.schedule, valid=held_out)
+    strata = _strata(held_out, stream, vocabulary)
+    trainer = Trainer(model, windows, recipe.schedule, valid=held_out, strata=strata)
+    at_start = gate_summary(model, held_out)
     if resume and (out / "state" / "state.safetensors").is_file():
         trainer.load_state(out / "state")
     _begin(out, recipe, vocabulary)  # nothing is written before: what is wrong has been said by now
-    _run(trainer, out, on_step)
+    _run(trainer, out, on_step, keeper=_Keeper(out, trainer, vocabulary, keep=keep))
     final = held_out_loss(model, held_out)
+    by_stratum = trainer.by_stratum(final) or []
     save_native(out, model, tokenizer=vocabulary, hits=trainer.hits)
     facts = _facts(recipe, texts, valid, trainer, stream) | {
         "valid_loss": final.loss,
         "valid_tokens": final.tokens,
+        "valid_strata": {
+            f"{name} in training": {"tokens": tokens, "loss": loss}
+            for name, (tokens, loss) in zip(STRATA, by_stratum, strict=False)
+        },
+        "gates_at_start": at_start,
         "finished": True,
     }
     write_json(out / _MARK, facts)
@@ -169,19 +188,51 @@ def _streams(
     invented = () if recipe.fiction is None else fiction.documents(recipe.fiction)
     text = chain(invented, documents(texts))
     stream = encode_stream(text, vocabulary, separator_id=separator, limit=limit)
-    if valid:
-        return stream, encode_stream(documents(valid), vocabulary, separator_id=separator)
     step = schedule.batch * recipe.model_config().n_ctx
-    wanted, left = max(schedule.tokens // step, 1) * step + 1, max(len(stream) - _HELD_OUT_TOKENS, 0)
+    wanted = max(schedule.tokens // step, 1) * step + 1  # every token is trained on: counts of it are exact
+    if valid:
+        return stream[:wanted], encode_stream(documents(valid), vocabulary, separator_id=separator)
+    left = max(len(stream) - _HELD_OUT_TOKENS, 0)
     if left < wanted:
         raise InputError(
             f"The text has {len(stream):,} tokens, of which the last {_HELD_OUT_TOKENS:,} are held out where "
             f"no --valid is given; {left:,} remain, the recipe wants {wanted:,}; give --valid or more text."
         )
-    return stream[:-_HELD_OUT_TOKENS], stream[-_HELD_OUT_TOKENS:]
+    return stream[:wanted], stream[-_HELD_OUT_TOKENS:]
 
 
-def _run(trainer: Trainer, out: Path, on_step: Callable[[Progress], None]) -> None:
+def _strata(held_out: np.ndarray, stream: np.ndarray, vocabulary: Any) -> np.ndarray:
+    """Index into `STRATA` of the context that ends at each held-out token; -1 where none does."""
+    counts = context_counts(
+        held_out,
+        stream,
+        order=_CONTEXT,
+        separator_id=vocabulary.token_to_id(SEPARATOR),
+        d_vocab=vocabulary.get_vocab_size(),
+    )
+    return np.where(counts < 0, -1, stratum(counts))
+
+
+class _Keeper:
+    """Keeps models along the way, whole or not at all."""
+
+    def __init__(self, out: Path, trainer: Trainer, vocabulary: Any, *, keep: int) -> None:
+        self.folder, self.trainer, self.vocabulary = out / "checkpoints", trainer, vocabulary
+        self.steps = {round(trainer.steps * (n + 1) / (keep + 1)) for n in range(keep)} - {0, trainer.steps}
+
+    def __call__(self, step: int) -> None:
+        if step not in self.steps:
+            return
+        final = self.folder / f"step-{step:06}"
+        if final.exists():  # a resumed run comes by again
+            return
+        part = self.folder / f"{final.name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        save_native(part, self.trainer.model, tokenizer=self.vocabulary, hits=self.trainer.hits)
+        part.rename(final)
+
+
+def _run(trainer: Trainer, out: Path, on_step: Callable[[Progress], None], *, keeper: _Keeper) -> None:
     log = out / "log.jsonl"
     # Lines written after the state that a resumed run starts from are written again.
     kept = [line for line, step in _logged(log) if step <= trainer.done]
@@ -194,6 +245,7 @@ def _run(trainer: Trainer, out: Path, on_step: Callable[[Progress], None]) -> No
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             recent = []
+        keeper(progress.step)
         on_step(progress)
     trainer.save_state(out / "state")
 

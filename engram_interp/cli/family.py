@@ -37,6 +37,10 @@ def family(
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="CPU threads; by default all.")
     ] = None,
+    keep: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Models to keep along the way, in checkpoints/step-N."),
+    ] = 10,
 ) -> None:
     """Train several recipes on the same batches, each into DIR/RECIPE-seedN.
 
@@ -60,6 +64,7 @@ def family(
                 valid=valid or (),
                 tokenizer=tokenizer,
                 threads=threads,
+                keep=keep,
                 on_run=reporter.begin,
                 on_step=reporter,
             )

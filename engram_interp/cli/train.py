@@ -37,6 +37,10 @@ def train(
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="CPU threads; by default all.")
     ] = None,
+    keep: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Models to keep along the way, in checkpoints/step-N."),
+    ] = 0,
 ) -> None:
     """Train a model and write its weights, configuration, tokenizer, log and provenance to --out.
 
@@ -59,6 +63,7 @@ def train(
                 tokenizer=tokenizer,
                 resume=resume,
                 threads=threads,
+                keep=keep,
                 on_step=Reporter(update),
             )
     except KeyboardInterrupt as error:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -13,7 +14,7 @@ from engram_interp.checkpoints import load_model
 from engram_interp.data.documents import documents
 from engram_interp.data.packing import encode_stream
 from engram_interp.errors import DamagedFileError, InputError
-from engram_interp.model.training.evaluate import held_out_loss
+from engram_interp.model.training.evaluate import gate_summary, held_out_loss
 from engram_interp.model.training.loop import Progress, Trainer
 from engram_interp.model.training.recipe import Recipe, Schedule
 from engram_interp.model.transformer import HookedEngramTransformer
@@ -132,7 +133,33 @@ def test_another_recipe_or_text_is_not_resumed(
     with pytest.raises(InputError, match="does not hold a run of this recipe"):
         training.train(RECIPE, texts, valid=valid, out=out, resume=True)
     with pytest.raises(InputError, match="was made by another recipe or text"):
-        training.train(short, [*texts, *valid], valid=valid, out=out, resume=True)
+        training.train(short, [*valid, *texts], valid=valid, out=out, resume=True)
+
+
+def test_models_are_kept_along_the_way_and_losses_told_by_stratum(
+    tmp_path: Path, texts: list[Path], valid: list[Path]
+) -> None:
+    out = training.train(RECIPE, texts, valid=valid, out=tmp_path / "run", keep=2)
+    kept = sorted((out / "checkpoints").iterdir())
+    assert [folder.name for folder in kept] == ["step-000010", "step-000020"]
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    subject = load_model(kept[1])
+    assert isinstance(subject.module, HookedEngramTransformer)
+    stream = encode_stream(documents(valid), subject.tokenizer, separator_id=0)
+    at_20 = next(line for line in log if line["step"] == 20)
+    found = held_out_loss(subject.module, stream, windows=64)
+    assert found.loss == pytest.approx(at_20["valid_loss"], abs=1e-5)
+    facts = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    strata = facts["valid_strata"]
+    told = [s for s in strata.values() if s["tokens"]]
+    assert len(told) >= 2
+    total, tokens = sum(s["loss"] * s["tokens"] for s in told), sum(s["tokens"] for s in told)
+    # The first two tokens of a document end no context of three.
+    assert 0 < facts["valid_tokens"] - tokens <= 2 * int((stream == 0).sum())
+    assert total / tokens == pytest.approx(facts["valid_loss"], abs=0.2)
+    start = facts["gates_at_start"]
+    fresh = gate_summary(HookedEngramTransformer(RECIPE.model_config(), token_map=subject.token_map), stream)
+    assert np.allclose(start["mean"], fresh["mean"], atol=1e-6)
 
 
 def test_missing_text_is_said_before_anything_is_written(tmp_path: Path, texts: list[Path]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt32
+from jaxtyping import Float, Int64, UInt32
 
 from engram_interp.data.packing import consecutive
 from engram_interp.errors import InputError
@@ -20,11 +20,13 @@ class HeldOut:
         loss: Mean next-token loss, nats per token.
         tokens: Tokens predicted.
         per_window: Mean loss of every window, nats per token.
+        per_token: Loss of every token predicted, in text order, nats.
     """
 
     loss: float
     tokens: int
     per_window: Float[np.ndarray, " window"]
+    per_token: Float[np.ndarray, "window token"]
 
 
 @torch.inference_mode()
@@ -63,12 +65,36 @@ def held_out_loss(
         inputs, targets = tokens[:, :-1], tokens[:, 1:].to(model.embed.weight.device)
         log_p = model(inputs).log_softmax(-1)
         picked = -log_p.gather(-1, targets[..., None]).squeeze(-1)
-        losses.append(picked.double().mean(1).cpu().numpy())
+        losses.append(picked.double().cpu().numpy())
         if progress is not None:
             progress(sum(map(len, losses)))
     model.train(training)
-    per_window = np.concatenate(losses)
-    return HeldOut(loss=float(per_window.mean()), tokens=len(per_window) * length, per_window=per_window)
+    per_token = np.concatenate(losses)
+    per_window = per_token.mean(1)
+    return HeldOut(
+        loss=float(per_window.mean()), tokens=per_token.size, per_window=per_window, per_token=per_token
+    )
+
+
+def loss_by_group(
+    found: HeldOut, groups: Int64[np.ndarray, " token"], *, count: int
+) -> list[tuple[int, float]]:
+    """Tokens and mean loss of every group.
+
+    Args:
+        found: Losses of consecutive windows.
+        groups: The group of the context that ends at each token of the held-out stream, from 0; -1 for none.
+        count: Groups in all.
+
+    Returns:
+        By group, the tokens predicted from its contexts and their mean loss in nats; NaN without tokens.
+    """
+    losses = found.per_token.ravel()
+    group = groups[: len(losses)]
+    return [
+        (int((group == g).sum()), float(losses[group == g].mean()) if (group == g).any() else float("nan"))
+        for g in range(count)
+    ]
 
 
 @torch.inference_mode()

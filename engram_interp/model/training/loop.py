@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt32
+from jaxtyping import Int64, UInt32
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from engram_interp.data.packing import Windows
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.model.feedforward import MixtureOfExperts
-from engram_interp.model.training.evaluate import gate_summary, held_out_loss
+from engram_interp.model.training.evaluate import HeldOut, gate_summary, held_out_loss, loss_by_group
 from engram_interp.model.training.loss import tiled_cross_entropy
 from engram_interp.model.training.optimiser import Optimisers, learning_rate
 from engram_interp.model.training.recipe import Schedule
@@ -36,6 +36,7 @@ class Progress:
         loss: Training loss of the step, nats per token.
         grad_norm: Gradient norm before clipping, tables left out.
         valid_loss: Loss on the first held-out windows, where it was evaluated.
+        strata_loss: The same by group of contexts `(tokens, loss)`, if groups were given.
         rows_touched: Share of the table rows that any step has hit; None without a memory.
         gates: Gate mean and standard deviation `[layer][stream]`, where evaluated.
         seconds: Wall time since training began, interruptions left out.
@@ -47,6 +48,7 @@ class Progress:
     loss: float
     grad_norm: float
     valid_loss: float | None
+    strata_loss: list[tuple[int, float | None]] | None
     rows_touched: float | None
     gates: dict[str, list[list[float]]] | None
     seconds: float
@@ -60,6 +62,7 @@ class Trainer:
         windows: Training batches in order.
         schedule: Optimisation.
         valid: Held-out token stream, or None.
+        strata: Group of the context that ends at each held-out token, from 0, or -1; None without groups.
     """
 
     def __init__(
@@ -69,8 +72,10 @@ class Trainer:
         schedule: Schedule,
         *,
         valid: UInt32[np.ndarray, " token"] | None = None,
+        strata: Int64[np.ndarray, " token"] | None = None,
     ) -> None:
         self.model, self.windows, self.schedule, self.valid = model, windows, schedule, valid
+        self.strata = strata
         self.optimisers = Optimisers(model, schedule)
         self.steps = schedule.tokens // (windows.batch * windows.length)
         if self.steps < 1 or self.steps > windows.steps_per_epoch:
@@ -124,9 +129,10 @@ class Trainer:
                 hits.add_(torch.bincount(rows[:, :, layer].flatten(), minlength=len(hits)))
 
     def _progress(self, loss: float, norm: float, *, evaluate: bool) -> Progress:
-        held_out, gates = None, None
+        held_out, gates, strata = None, None, None
         if evaluate and self.valid is not None:
-            held_out = held_out_loss(self.model, self.valid, windows=_IN_LOOP_WINDOWS).loss
+            found = held_out_loss(self.model, self.valid, windows=_IN_LOOP_WINDOWS)
+            held_out, strata = found.loss, self.by_stratum(found)
             gates = gate_summary(self.model, self.valid) or None
         touched = None
         if self.hits:
@@ -138,10 +144,18 @@ class Trainer:
             loss=loss,
             grad_norm=norm,
             valid_loss=held_out,
+            strata_loss=strata,
             rows_touched=touched,
             gates=gates,
             seconds=self.seconds,
         )
+
+    def by_stratum(self, found: HeldOut) -> list[tuple[int, float | None]] | None:
+        """Tokens and mean loss of every group of contexts; None without groups, or for no tokens."""
+        if self.strata is None:
+            return None
+        groups = loss_by_group(found, self.strata, count=int(self.strata.max(initial=0)) + 1)
+        return [(tokens, loss if tokens else None) for tokens, loss in groups]
 
     def save_state(self, directory: Path) -> None:
         """Write everything a resumed run needs; the old state stands until the new one is whole."""
