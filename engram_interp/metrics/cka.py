@@ -82,8 +82,12 @@ def _minibatch(xs: Sequence[Array], ys: Sequence[Array], n_samples: int, batch_s
     whole = n_samples - n_samples % size
     sums: hsic.Terms | None = None
     room = gram.Workspace()
-    for start in range(0, whole, size):
-        sums = _add(sums, hsic.batch_terms(xs, ys, range(start, start + size), room))
+    starts = range(0, whole, size)
+    for run in hsic.together(len(starts)):
+        several, rows = len(starts[run]), range(starts[run][0], starts[run][-1] + size)
+        found = hsic.batch_terms(xs, ys, rows, room, n_batches=several)
+        total = hsic.Terms(xy=found.xy.sum(0)[None], xx=found.xx.sum(0)[None], yy=found.yy.sum(0)[None])
+        sums = _add(sums, total)
     for side, layers in (("xs", xs), ("ys", ys)):
         for number, layer in enumerate(layers):
             tail = take(layer, slice(whole, n_samples))

@@ -115,7 +115,8 @@ def _tiled(xs: Sequence[NearMean], ys: Sequence[NearMean], diagonal: Diagonal) -
             grams = _tile_grams(xs, rows, columns, diagonal, room)
             others = grams if ys is xs else _tile_grams(ys, rows, columns, diagonal, other_room)
             squares = half_grams.square_sums(grams), half_grams.square_sums(others)
-            for old, more in zip(total, (half_grams.products(grams, others), *squares), strict=True):
+            found = half_grams.products(grams, others)[0], *(side[:, 0] for side in squares)
+            for old, more in zip(total, found, strict=True):
                 old += weight * more.cpu()  # noqa: PLW2901 (in place)
     if not _is_exact(xs):
         term = u_term if diagonal == "dropped" else centre_term
@@ -144,17 +145,18 @@ def _tile_grams(
     """One tile of every layer's Gram; by half on the diagonal, or in float64 U-centred where asked."""
     height, width = rows.stop - rows.start, columns.stop - columns.start
     halved = rows == columns and not _is_exact(layers)
-    whole: list[tuple[int, ...]] = [(len(layers), height, width)]
-    shapes = half_grams.level_shapes(len(layers), height) if halved else whole
+    whole: list[tuple[int, ...]] = [(len(layers), 1, height, width)]
+    shapes = half_grams.level_shapes(len(layers), 1, height) if halved else whole
     levels = workspace.room(shapes, like=layers[0].rows)
     if halved:
         for number, layer in enumerate(layers):
-            out = [level[number : number + 1] for level in levels]
-            half_grams.write(half_grams.filled(layer.rows[None, rows]), out=out)
+            half_grams.write(
+                half_grams.filled(layer.rows[None, rows]), out=half_grams.of_layer(levels, number)
+            )
         if diagonal == "dropped":
             half_grams.diagonals(levels).zero_()
         return levels
-    for gram, layer in zip(levels[0], layers, strict=True):
+    for gram, layer in zip(levels[0][:, 0], layers, strict=True):
         torch.mm(layer.rows[rows], layer.rows[columns].T, out=gram)
         if diagonal == "dropped" and _is_exact(layers):
             # Centred rows of a Gram sum to zero, so its off-diagonal rows sum to −k_i.

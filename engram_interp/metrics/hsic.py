@@ -76,34 +76,41 @@ def batch_terms(
     ys: Sequence[Array],
     samples: range | npt.NDArray[np.int64],
     workspace: gram.Workspace,
+    *,
+    n_batches: int = 1,
 ) -> Terms:
-    """HSIC₁ terms of one batch: all layers of both sides at some rows.
+    """HSIC₁ terms of one batch or a few: all layers of both sides at some rows.
 
     Args:
         xs: layers [sample, d], already checked with `check_layers`.
         ys: layers of the other model. Passing `xs` itself again costs half.
-        samples: the rows of the batch, at least 4; consecutive numbers as a range.
-        workspace: memory of the Grams, the same from batch to batch.
+        samples: the rows, at least 4 a batch, one batch after the other; consecutive numbers as a range.
+        workspace: memory of the Grams, the same from call to call.
+        n_batches: how many batches of equal size these rows are; `together` says how many are best.
 
     Returns:
-        Terms of one group.
+        Terms of as many groups.
 
     Raises:
         InputError: NaN or infinity among these rows; names layer and sample.
     """
-    size = len(samples)
+    size = len(samples) // n_batches
+    if size > LARGEST_GRAM and n_batches > 1:
+        pieces = [samples[start : start + size] for start in range(0, len(samples), size)]
+        return _joined([batch_terms(xs, ys, piece, workspace) for piece in pieces])
     index = slice(samples.start, samples.stop) if isinstance(samples, range) else samples
     left = [take(layer, index) for layer in xs]
     right = left if ys is xs else [take(layer, index) for layer in ys]
     if size > LARGEST_GRAM:
         found = exact.traces(left, right, diagonal="dropped", samples=samples)
-        xy, xx, yy = found.xy, found.xx, found.yy
+        xy, xx, yy = found.xy[None], found.xx[None], found.yy[None]
     else:
         names = [f"xs[{layer}]" for layer in range(len(xs))]
         if right is not left:
             names += [f"ys[{layer}]" for layer in range(len(ys))]
         both = gram.batch_grams(
             left if right is left else left + right,
+            n_batches=n_batches,
             names=names,
             samples=samples,
             dtype=working_dtype(*xs, *ys, n_samples=size),
@@ -111,9 +118,22 @@ def batch_terms(
         )
         grams = both.part(slice(0, len(xs)))
         others = grams if right is left else both.part(slice(len(xs), None))
-        xy, xx, yy = gram.pair_traces(grams, others), grams.squares, others.squares
+        xy, xx, yy = gram.pair_traces(grams, others), grams.squares.T, others.squares.T
     scale = 1 / (size * (size - 3))
-    return Terms(xy=xy[None] * scale, xx=xx[None] * scale, yy=yy[None] * scale)
+    return Terms(xy=xy * scale, xx=xx * scale, yy=yy * scale)
+
+
+def together(count: int) -> list[slice]:
+    """Runs of batches to take at once: two, and what is left over."""
+    return [slice(start, min(start + 2, count)) for start in range(0, count, 2)]
+
+
+def _joined(parts: Sequence[Terms]) -> Terms:
+    return Terms(
+        xy=np.concatenate([part.xy for part in parts]),
+        xx=np.concatenate([part.xx for part in parts]),
+        yy=np.concatenate([part.yy for part in parts]),
+    )
 
 
 def group_terms(
@@ -142,12 +162,11 @@ def group_terms(
     n_samples = check_layers(xs, ys, caller="group_terms")
     _check_groups(groups, n_samples)
     room = gram.Workspace()
-    parts = [batch_terms(xs, ys, np.asarray(group, dtype=np.int64), room) for group in groups]
-    return Terms(
-        xy=np.concatenate([part.xy for part in parts]),
-        xx=np.concatenate([part.xx for part in parts]),
-        yy=np.concatenate([part.yy for part in parts]),
-    )
+    parts = []
+    for run in together(len(groups)):
+        rows = np.concatenate([np.asarray(group, dtype=np.int64) for group in groups[run]])
+        parts.append(batch_terms(xs, ys, rows, room, n_batches=len(groups[run])))
+    return _joined(parts)
 
 
 def _check_groups(groups: Sequence[npt.NDArray[np.integer]], n_samples: int) -> None:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def u_term(sums: Tensor, others: Tensor) -> Tensor:
-    """What U-centring adds to the traces of Grams with these off-diagonal row sums [layer, row]."""
-    size = sums.shape[1]
-    totals = torch.outer(sums.sum(1), others.sum(1)) / ((size - 1) * (size - 2))
-    return totals - 2 / (size - 2) * (sums @ others.T)
+    """What U-centring adds to the traces of Grams with these off-diagonal row sums [*batch, layer, row]."""
+    size = sums.shape[-1]
+    totals = sums.sum(-1)[..., :, None] * others.sum(-1)[..., None, :] / ((size - 1) * (size - 2))
+    return totals - 2 / (size - 2) * (sums @ others.mT)
 
 
 def centre_term(sums: Tensor, others: Tensor) -> Tensor:

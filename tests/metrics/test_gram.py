@@ -9,9 +9,9 @@ from engram_interp.errors import InputError
 from engram_interp.metrics import gram
 
 
-def whole(grams: gram.Grams, layer: int, size: int) -> Tensor:
+def whole(grams: gram.Grams, layer: int, size: int, *, batch: int = 0) -> Tensor:
     """The whole Gram of one layer without its diagonal, put together from the half that is kept."""
-    diagonal, *levels = (level[layer].double() for level in grams.levels)
+    diagonal, *levels = (level[layer, batch].double() for level in grams.levels)
     found = torch.block_diag(*diagonal)
     for level in levels:
         side = level.shape[1]
@@ -21,14 +21,20 @@ def whole(grams: gram.Grams, layer: int, size: int) -> Tensor:
             found[rows, columns] = block
             found[columns, rows] = block.T
     assert not found[size:].any()
-    kept: Tensor = found[:size, :size] * 4.0 ** int(grams.exponents[layer])
+    kept: Tensor = found[:size, :size] * 4.0 ** int(grams.exponents[layer, batch])
     return kept
 
 
-def grams_of(layers: list[Tensor], dtype: torch.dtype = torch.float32) -> gram.Grams:
+def grams_of(layers: list[Tensor], dtype: torch.dtype = torch.float32, *, n_batches: int = 1) -> gram.Grams:
     size, names = len(layers[0]), [f"xs[{layer}]" for layer in range(len(layers))]
-    room = gram.Workspace()
-    return gram.batch_grams(layers, names=names, samples=range(size), dtype=dtype, workspace=room)
+    return gram.batch_grams(
+        layers,
+        n_batches=n_batches,
+        names=names,
+        samples=range(size),
+        dtype=dtype,
+        workspace=gram.Workspace(),
+    )
 
 
 def u_centred(k: Tensor) -> Tensor:
@@ -48,18 +54,18 @@ def test_grams_are_whole_and_their_squares_u_centred(size: int, dtype: torch.dty
         wanted = u_centred(centred @ centred.T)
         kept = whole(found, number, size)
         torch.testing.assert_close(u_centred(kept), wanted, rtol=1e-4, atol=1e-4)
-        assert found.squares[number] == pytest.approx(float(wanted.square().sum()), rel=1e-4)
-        torch.testing.assert_close(found.sums[number], kept.sum(1), rtol=1e-4, atol=1e-4)
+        assert found.squares[number, 0] == pytest.approx(float(wanted.square().sum()), rel=1e-4)
+        torch.testing.assert_close(found.sums[number, 0], kept.sum(1), rtol=1e-4, atol=1e-4)
 
 
 def test_pair_traces_are_sums_of_products() -> None:
     xs, ys = [torch.randn(60, 5), 1e20 * torch.randn(60, 2)], [torch.randn(60, 3)]
     left, right = grams_of(xs), grams_of(ys)
     found = gram.pair_traces(left, right)
-    assert found.shape == (2, 1)
+    assert found.shape == (1, 2, 1)
     for layer in range(2):
         wanted = (u_centred(whole(left, layer, 60)) * u_centred(whole(right, 0, 60))).sum()
-        assert found[layer, 0] == pytest.approx(float(wanted), rel=1e-4)
+        assert found[0, layer, 0] == pytest.approx(float(wanted), rel=1e-4)
 
 
 def test_ordinary_data_stay_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,11 +92,50 @@ def test_a_value_that_is_not_finite_is_named_by_the_callers_number() -> None:
     with pytest.raises(InputError, match=r"ys\[1\] holds infinity at sample 250 \(1 such samples among 8"):
         gram.batch_grams(
             [torch.randn(8, 2), x],
+            n_batches=1,
             names=["ys[0]", "ys[1]"],
             samples=np.arange(0, 400, 50),
             dtype=torch.float32,
             workspace=gram.Workspace(),
         )
+
+
+def test_batches_at_once_are_what_they_are_one_by_one() -> None:
+    tall, flat, odd = torch.randn(3 * 30, 40), torch.randn(3 * 30, 6) + 50, torch.randn(3 * 30, 7)
+    odd[37] *= 1e5  # the second batch alone wants float64
+    layers = [tall, flat, odd]
+    several = grams_of(layers, n_batches=3)
+    traces = gram.pair_traces(several, several)
+    assert traces.shape == (3, 3, 3)
+    for batch in range(3):
+        alone = grams_of([rows[30 * batch : 30 * (batch + 1)] for rows in layers])
+        np.testing.assert_allclose(traces[batch], gram.pair_traces(alone, alone)[0], rtol=1e-5)
+        np.testing.assert_allclose(several.squares[:, batch], alone.squares[:, 0], rtol=1e-5)
+        centred = flat[30 * batch : 30 * (batch + 1)].double()
+        centred -= centred.mean(0)
+        wanted = float(u_centred(centred @ centred.T).square().sum())
+        assert several.squares[1, batch] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_only_a_far_mean_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[float] = []
+    original = gram._centred
+
+    def spy(rows: Tensor, like: Tensor, workspace: gram.Workspace) -> Tensor:
+        taken.append(float(rows.mean()))
+        return original(rows, like, workspace)
+
+    monkeypatch.setattr(gram, "_centred", spy)
+    near, far = torch.randn(64, 300), torch.randn(64, 300) + 2
+    # Its rows cancel in the few that are looked at, so that only what is lost tells.
+    hidden = torch.full((64, 300), 9.0) + torch.randn(64, 300)
+    hidden[:: 2 * (64 // 8)] *= -1
+    grams_of([near, far])
+    assert len(taken) == 1 and taken[0] == pytest.approx(2, abs=0.1)
+    found = grams_of([hidden])
+    assert len(taken) == 2
+    rows = hidden.double() - hidden.double().mean(0)
+    assert found.squares[0, 0] == pytest.approx(float(u_centred(rows @ rows.T).square().sum()), rel=1e-5)
 
 
 def test_a_part_of_the_layers_is_what_they_are_alone() -> None:
