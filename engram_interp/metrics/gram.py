@@ -183,7 +183,7 @@ def _have_far_means(batch: Sequence[Tensor]) -> list[bool]:
 def _centred(rows: Tensor, like: Tensor, workspace: Workspace) -> Tensor:
     """Rows less their batch's mean [batch, row, d], filled up with zeros; good until the next call."""
     count, size, width = rows.shape
-    out = workspace.rows((count, size + -size % half_grams.PARTS, width), like=like)
+    out = workspace.rows((count, size + half_grams.missing(size), width), like=like)
     kept = out[:, :size]
     kept.copy_(rows)
     kept -= kept.mean(1, keepdim=True)

@@ -1,9 +1,9 @@
 """Symmetric matrices of several layers, kept by half, and the sums of products of all their pairs.
 
-`PARTS` blocks on the diagonal are kept whole, and of every pair of blocks beside it one, which counts
-twice. That is 9/16 of the operations, of the memory and of the work of the sums. What is kept is a list
-of levels [layer, batch, block, row, column]: the `PARTS` blocks on the diagonal, then beside it PARTS/2 of
-the same size, PARTS/4 twice as large, … and a single one. Each level of a layer is one piece of memory, so
+P blocks on the diagonal are kept whole (`parts`), and of every pair of blocks beside it one, which counts
+twice. With 8 that is 9/16 of the operations, of the memory and of the work of the sums. What is kept is a
+list of levels [layer, batch, block, row, column]: the P blocks on the diagonal, then beside it P/2 of the
+same size, P/4 twice as large, … and a single one. Each level of a layer is one piece of memory, so
 that one batched product writes it in place, for all batches. A list of one level is a whole matrix, symmetric
 or not.
 
@@ -18,14 +18,28 @@ from torch import Tensor
 
 CHUNK = 2048
 
-# Blocks along the diagonal; a power of two. More would mean fewer operations in smaller products.
-PARTS = 8
+# Rows of a block on the diagonal, where there are so many. Fewer mean fewer operations, in smaller products.
+_ROWS = 32
+_FEWEST_PARTS = 8
+
+
+def parts(size: int) -> int:
+    """Blocks along the diagonal of a matrix of `size` rows, a power of two."""
+    count = _FEWEST_PARTS
+    while 2 * count * _ROWS <= size:
+        count *= 2
+    return count
+
+
+def missing(size: int) -> int:
+    """Rows that `size` lacks to a multiple of its parts."""
+    return -size % parts(size)
 
 
 def level_shapes(n_layers: int, n_batches: int, size: int) -> list[tuple[int, ...]]:
-    """Shapes of the levels of symmetric matrices of `size` rows, filled up to a multiple of PARTS."""
-    side, count = -(-size // PARTS), PARTS // 2
-    shapes: list[tuple[int, ...]] = [(n_layers, n_batches, PARTS, side, side)]
+    """Shapes of the levels of symmetric matrices of `size` rows, filled up to a multiple of their parts."""
+    side, count = -(-size // parts(size)), parts(size) // 2
+    shapes: list[tuple[int, ...]] = [(n_layers, n_batches, parts(size), side, side)]
     while count:
         shapes.append((n_layers, n_batches, count, side, side))
         side, count = 2 * side, count // 2
@@ -40,7 +54,7 @@ def of_layer(levels: Sequence[Tensor], layer: int) -> list[Tensor]:
 def write(rows: Tensor, *, out: Sequence[Tensor]) -> None:
     """Write XXᵀ of one layer's batches [batch, row, d] into its levels.
 
-    Their rows are a multiple of PARTS (`filled`), and one batch follows the other in memory.
+    Their rows are a multiple of their parts (`filled`), and one batch follows the other in memory.
     """
     (_, row, column), start, width = rows.stride(), rows.storage_offset(), rows.shape[2]
     # By strides a view is one call; unflatten, select and mT would take a tenth of all the time.
@@ -54,21 +68,21 @@ def write(rows: Tensor, *, out: Sequence[Tensor]) -> None:
 
 
 def filled(rows: Tensor) -> Tensor:
-    """[batch, row, d] with rows of zeros up to a multiple of PARTS."""
-    missing = -rows.shape[1] % PARTS
-    return torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+    """[batch, row, d] with rows of zeros up to a multiple of their parts."""
+    more = missing(rows.shape[1])
+    return torch.nn.functional.pad(rows, (0, 0, 0, more)) if more else rows
 
 
 def pack(matrix: Tensor, *, out: Sequence[Tensor]) -> None:
     """Write a symmetric matrix [row, row] into levels [block, row, column] of one layer and batch."""
-    missing = -len(matrix) % PARTS
-    matrix = torch.nn.functional.pad(matrix, (0, missing, 0, missing))
+    more = missing(len(matrix))
+    matrix = torch.nn.functional.pad(matrix, (0, more, 0, more))
     diagonal, *levels = out
-    tiles = matrix.unflatten(1, (PARTS, -1)).unflatten(0, (PARTS, -1))
+    tiles = matrix.unflatten(1, (len(diagonal), -1)).unflatten(0, (len(diagonal), -1))
     diagonal.copy_(tiles.diagonal(dim1=0, dim2=2).permute(2, 0, 1))
     for level in levels:
-        parts = 2 * len(level)
-        tiles = matrix.unflatten(1, (parts, -1)).unflatten(0, (parts, -1))[::2, :, 1::2]
+        count = 2 * len(level)
+        tiles = matrix.unflatten(1, (count, -1)).unflatten(0, (count, -1))[::2, :, 1::2]
         level.copy_(tiles.diagonal(dim1=0, dim2=2).permute(2, 0, 1))
 
 
@@ -88,22 +102,22 @@ def row_sums(levels: Sequence[Tensor], size: int) -> Tensor:
 
 def square_sums(levels: Sequence[Tensor]) -> Tensor:
     """Sum of squared entries, float64 [layer, batch]; within a chunk in the entries' own type."""
-    parts = []
+    sums = []
     for number, level in enumerate(levels):
         norms = [torch.linalg.vector_norm(chunk, dim=3) for chunk in _chunks(level)]
-        parts.append(_times(number) * torch.cat(norms, dim=2).double().square().sum(2))
-    return torch.stack(parts).sum(0)
+        sums.append(_times(number) * torch.cat(norms, dim=2).double().square().sum(2))
+    return torch.stack(sums).sum(0)
 
 
 def products(levels: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
     """Sum of products of entries for every pair of layers, float64 [batch, layer, baseline_layer]."""
-    parts = []
+    sums = []
     for number, pair in enumerate(zip(levels, others, strict=True)):
         for left, right in zip(*map(_chunks, pair), strict=True):
             a, b = left.flatten(1, 2).transpose(0, 1), right.flatten(1, 2).permute(1, 2, 0)
             chunks = torch.bmm(a, b).unflatten(0, left.shape[1:3])
-            parts.append(_times(number) * chunks.sum(1, dtype=torch.float64))
-    return torch.stack(parts).sum(0)
+            sums.append(_times(number) * chunks.sum(1, dtype=torch.float64))
+    return torch.stack(sums).sum(0)
 
 
 def _times(number: int) -> int:

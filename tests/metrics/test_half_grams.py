@@ -6,7 +6,7 @@ from torch import Tensor
 
 from engram_interp.metrics import half_grams
 
-SIZES = [4, 7, 16, 50, 150]  # at 150 a level is longer than a chunk, with a rest
+SIZES = [4, 7, 16, 50, 150, 520]  # at 150 a level is longer than a chunk, with a rest
 
 
 def symmetric(n_layers: int, size: int) -> Tensor:
