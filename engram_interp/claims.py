@@ -25,8 +25,10 @@ from typing import Protocol
 from engram_interp.claim_list import CLAIMS, Claim, claim
 from engram_interp.claim_measures import Measure
 from engram_interp.errors import InputError
+from engram_interp.results.base import Result
 from engram_interp.results.provenance import Value
 from engram_interp.results.verdict import RULES, WORDS, Rule, Verdict, Word, decide
+from engram_interp.views.theme import PLOTLY_CONFIG
 
 __all__ = [
     "CLAIMS",
@@ -38,6 +40,7 @@ __all__ = [
     "claim",
     "file_name",
     "found",
+    "keep",
     "scoreboard",
     "sentence",
     "verdict",
@@ -141,6 +144,29 @@ def sentence(one: Claim, word: Word, measures: Sequence[Measure], *, scope: str,
 def file_name(claimed: int) -> str:
     """The name of a claim's verdict file: ``"claim-04.nc"``."""
     return f"claim-{claim(claimed).number:02}.nc"
+
+
+def keep(
+    made: Verdict, folder: str | Path, results: Mapping[str, Result], *, overwrite: bool = True
+) -> list[Path]:
+    """Write a verdict, its figure and the results it rests on into a folder, and return the files.
+
+    Args:
+        made: The verdict, as ``claim-NN.nc`` and ``claim-NN.html``.
+        folder: Made if it is not there.
+        results: By the names of their files, without ``.nc``.
+        overwrite: Whether files of these names give way.
+
+    Raises:
+        InputError: If a file of such a name is there and `overwrite` is off, or is not of this tool.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {file_name(made.number): made} | {f"{name}.nc": each for name, each in results.items()}
+    written = [each.save(folder / name, overwrite=overwrite) for name, each in named.items()]
+    figure = (folder / file_name(made.number)).with_suffix(".html")
+    made.plot().write_html(figure, include_plotlyjs=True, config=PLOTLY_CONFIG)
+    return [*written, figure]
 
 
 def found(places: Sequence[str | Path] = ()) -> dict[int, Verdict]:
