@@ -69,7 +69,7 @@ for memory, plain in PAIRS:
         print(at_loss[memory])
         look(f"{memory} at equal loss", earlier, baseline, reference)
 
-# %% 4 For scale: what one or two more layers do to a model without memory, by the measure that lets them differ
+# %% 4 For scale: how one or two more layers read, in models without memory
 for deeper in ("deeper-1", "deeper-2"):
     if deeper in family and "dense" in family:
         found = depth.compare(
@@ -135,12 +135,12 @@ for name in [one + part for one, _ in PAIRS for part in ("", " at equal loss")]:
         )
 for key in ("CKA, deeper-1", "CKA, deeper-2", "tuned lens, engram"):
     if key in results:
-        measures.append(
-            claims.Measure.of(results[key].data, "headline", label=key, null=0.0, role="beside")
-        )
+        measures.append(claims.Measure.of(results[key].data, "headline", label=key, null=0.0, role="beside"))
 
 # %% 7 The verdict: views that agree are a finding, one alone is a picture
-lacking = family.lacking("moe-engram", "moe", "shuffled") if RUNS else "the control arms are not in the package"
+lacking = (
+    family.lacking("moe-engram", "moe", "shuffled") if RUNS else "the control arms are not in the package"
+)
 if RUNS and family.second("dense") is None:
     lacking += f"{'; ' if lacking else ''}no second seed of the baseline"
 verdict = claims.verdict(

@@ -4,9 +4,10 @@ Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``cla
 figure to ``runs/claim_04_gates_matter`` and prints one verdict.
 
 ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
-ENGRAM_INTERP_OUT names another folder to write to, ENGRAM_INTERP_TEXT a held-out text to measure losses on in
-place of the packaged passages; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp family`` trained: "open"
-(gate fixed at 1 from the first step) is then compared with "engram". Without it the packaged pair is measured.
+ENGRAM_INTERP_OUT names another folder to write to, ENGRAM_INTERP_TEXT a held-out text to measure losses on
+in place of the packaged passages; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp family`` trained:
+"open" (gate fixed at 1 from the first step) is then compared with "engram". Without it the packaged pair is
+measured.
 """
 
 # %% 1 The arms, and the texts that losses are measured on
@@ -38,12 +39,11 @@ print(held.summary())
 held.plot()
 
 # %% 3 What the gate knows of it: its AUC for tokens where shutting it costs, beside untrained gates
-useful = gates.usefulness(model, texts, n_boot=n_boot, seed=0)
+useful = gates.usefulness(model, texts, n_inits=2 if QUICK else 20, n_boot=n_boot, seed=0)
 print(useful.summary())
 
 # %% 4 Trained without a gate, from the same weights on the same batches; the loss on the same tokens
 results, models = {"gates-held": held, "usefulness": useful}, [model]
-losses = {}
 
 
 def compare(one, other):
@@ -51,7 +51,6 @@ def compare(one, other):
     subject, against = one.load(), other.load()
     found = ablation.effect(against, texts, kinds=["output_off"], baseline=subject, n_boot=n_boot, seed=0)
     results[f"loss-{one.name}"] = found
-    losses[one.name, other.name] = found
     models.extend([subject, against])
     return found.data
 
@@ -71,7 +70,9 @@ measures = [
     claims.Measure.of(
         at, "control_delta_loss", label="a random change as large as holding the gates", role="beside"
     ),
-    claims.Measure.of(held.data.sel(kind="gate_one"), "delta_loss", label="every gate set to 1", role="beside"),
+    claims.Measure.of(
+        held.data.sel(kind="gate_one"), "delta_loss", label="every gate set to 1", role="beside"
+    ),
     claims.Measure.of(
         held.data.sel(kind="output_off"),
         "delta_loss",
@@ -115,7 +116,8 @@ for index, layer in enumerate(useful.data["layer"].values):
             one,
             "auc",
             label=f"AUC of the gate for a cost of shutting it, layer {layer}",
-            null=0.5,
+            null="null_auc",
+            compared_with="untrained",
             role="beside",
         )
     )
