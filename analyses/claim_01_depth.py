@@ -51,23 +51,20 @@ def headline(view, name, variable="headline"):
 
 
 # %% 3 Memory against no memory, with every null that was trained: other seeds, shuffled ids, equal loss
-PAIRS = [(one, other) for one, other in (("engram", "dense"), ("moe-engram", "moe")) if one in family]
-PAIRS = [(one, other) for one, other in PAIRS if other in family]
+pairs = [*family.pairs("engram", "dense"), *family.pairs("moe-engram", "moe")]
 at_loss = {}
-for memory, plain in PAIRS:
-    run, base = family.first(memory), family.first(plain)
-    baseline, again = base.load(), family.second(plain)
+for run, base in pairs:
+    name, baseline, again = f"{run.arm} seed {run.seed}", base.load(), family.another(base)
     reference = None if again is None else again.load()
-    look(memory, run.load(), baseline, reference)
-    if memory == "engram" and "shuffled" in family:
-        look("shuffled", family.first("shuffled").load(), baseline, reference)
+    look(name, run.load(), baseline, reference)
     if run.kept():
         step, loss, earlier = run.at_loss(base.loss)
-        at_loss[memory] = (
-            f"step {step:,} of {memory}, held-out loss {loss:.3f} for the baseline's {base.loss:.3f}"
-        )
-        print(at_loss[memory])
-        look(f"{memory} at equal loss", earlier, baseline, reference)
+        at_loss[name] = f"equal loss: {name} at step {step:,}, {loss:.3f} for the baseline's {base.loss:.3f}"
+        print(at_loss[name])
+        look(f"{name} at equal loss", earlier, baseline, reference)
+for run, base in family.pairs("shuffled", "dense"):
+    again = family.another(base)
+    look(f"shuffled seed {run.seed}", run.load(), base.load(), None if again is None else again.load())
 
 # %% 4 For scale: how one or two more layers read, in models without memory
 for deeper in ("deeper-1", "deeper-2"):
@@ -107,12 +104,14 @@ def nulls(view, name):
     if view in OTHER_SEED:
         every["another baseline seed"] = headline(view, name, OTHER_SEED[view])
     if name.startswith("engram"):
-        every["shuffled ids"] = headline(view, "shuffled")
+        for run in family.runs.get("shuffled", {}).values():
+            every[f"shuffled ids, seed {run.seed}"] = headline(view, f"shuffled seed {run.seed}")
     return {what: ends for what, ends in every.items() if not math.isnan(ends[0])}
 
 
 measures = []
-for name in [one + part for one, _ in PAIRS for part in ("", " at equal loss")]:
+names = [f"{run.arm} seed {run.seed}" for run, _ in pairs]
+for name in [one + part for one in names for part in ("", " at equal loss")]:
     for view in WHOLE:
         value, low, high = headline(view, name)
         if f"{view}, {name}" not in results:
@@ -141,7 +140,7 @@ for key in ("CKA, deeper-1", "CKA, deeper-2", "tuned lens, engram"):
 lacking = (
     family.lacking("moe-engram", "moe", "shuffled") if RUNS else "the control arms are not in the package"
 )
-if RUNS and family.second("dense") is None:
+if RUNS and len(family.runs.get("dense", {})) < 2:
     lacking += f"{'; ' if lacking else ''}no second seed of the baseline"
 verdict = claims.verdict(
     1,

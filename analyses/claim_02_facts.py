@@ -29,7 +29,14 @@ sets = [probes.load(kind) for kind in ("facts", "reading", "continuation")]
 if QUICK:
     sets = [probes.ProbeSet(name=s.name, kind=s.kind, probes=s.probes[:4]) for s in sets]
 how = {"kinds": KINDS, "n_swaps": 1 if QUICK else 4, "n_boot": 20 if QUICK else 1000, "seed": 0}
-PAIRS = [(one, other) for one, other in (("engram", "dense"), ("moe-engram", "moe")) if one in family]
+runs = [run for arm in ("engram", "moe-engram") for run in family.runs.get(arm, {}).values()]
+PLAIN = {"engram": "dense", "moe-engram": "moe"}
+
+
+def beside(run):
+    """The baseline from the same seed, or None where it is not there."""
+    base = family.runs.get(PLAIN[run.arm], {}).get(run.seed)
+    return None if base is None else base.load()
 
 
 def together(name, kinds, counts, seed):
@@ -40,27 +47,23 @@ def together(name, kinds, counts, seed):
 
 # %% 2 What is left of facts, reading and continuation without the memory, beside the baseline
 results, models = {}, []
-for memory, plain in PAIRS:
-    model = family.first(memory).load()
-    baseline = family.first(plain).load() if plain in family else None
-    models += [model] if baseline is None else [model, baseline]
+for run in runs:
+    model, baseline = run.load(), beside(run)
+    models += [each for each in (model, baseline) if each is not None]
     found = ablation.retained(model, sets, baseline=baseline, **how)
-    results[f"retained-{memory}"] = found
+    results[f"retained-{run.arm}-seed{run.seed}"] = found
     print(found.summary())
 
 # %% 3 Invented facts: those an n-gram can hold, those none can, and all by how often training said them
 invented = {}
-for memory, plain in PAIRS:
-    run = family.first(memory)
+for run in runs:
     if run.fiction is None:
         continue
     made = [together(f"all × {n}", fiction.KINDS, (n,), run.fiction) for n in fiction.COUNTS]
     made.append(together("n-gram × 16, 64", ("surname", "idiom"), (16, 64), run.fiction))
     made.append(together("distant × 4, 16, 64", ("birthplace",), (4, 16, 64), run.fiction))
-    model = run.load()
-    baseline = family.first(plain).load() if plain in family else None
-    found = ablation.retained(model, made[-2:] if QUICK else made, baseline=baseline, **how)
-    results[f"invented-{memory}"] = invented[memory] = found
+    found = ablation.retained(run.load(), made[-2:] if QUICK else made, baseline=beside(run), **how)
+    results[f"invented-{run.arm}-seed{run.seed}"] = invented[f"{run.arm} seed {run.seed}"] = found
     print(found.summary())
 
 # %% 4 The measures: facts must lose more than reading, and more than by a random change of the same size
@@ -73,17 +76,17 @@ def read(found, name, kind):
 
 
 def add(cell, label, other=None, compared_with="random control", role="decides"):
-    """A retained share, expected below another cell's or below its own control's."""
+    """What is retained of a cell, expected below another cell's or below its own control's."""
     at, name = (cell, "control_retained") if other is None else (other, "retained")
-    beside = claims.Measure.of(at, name, label="null", role="beside")
+    null = claims.Measure.of(at, name, label="null", role="beside")
     measures.append(
         claims.Measure.of(
             cell,
             "retained",
             label=label,
-            null=beside.value,
-            null_low=beside.low,
-            null_high=beside.high,
+            null=null.value,
+            null_low=null.low,
+            null_high=null.high,
             compared_with=compared_with,
             expects="below",
             role=role,
@@ -92,12 +95,12 @@ def add(cell, label, other=None, compared_with="random control", role="decides")
 
 
 names = [one.name for one in sets]
-for memory, _ in PAIRS:
-    found = results[f"retained-{memory}"]
+for run in runs:
+    memory, found = f"{run.arm} seed {run.seed}", results[f"retained-{run.arm}-seed{run.seed}"]
     for kind in KINDS:
         facts, reading = (read(found, name, kind) for name in names[:2])
-        add(facts, f"facts retained, {memory}, {kind}", reading, "reading retained")
-        add(facts, f"facts retained, {memory}, {kind} (control)")
+        add(facts, f"facts against reading, {memory}, {kind}", reading, "reading retained")
+        add(facts, f"facts against a random change, {memory}, {kind}", role="control")
     for name in names:
         cell = found.data.sel(probe_set=name, stratum="all")
         label = f"share right, intact, {name}, {memory}"
@@ -115,7 +118,7 @@ for memory, found in invented.items():
     for kind in KINDS:
         near, far = (read(found, name, kind) for name in ("n-gram × 16, 64", "distant × 4, 16, 64"))
         add(near, f"invented facts an n-gram can hold, {memory}, {kind}")
-        add(near, f"invented facts, {memory}, {kind}", far, "those no n-gram can hold", role="beside")
+        add(near, f"the same, {memory}, {kind}", far, "those no n-gram can hold", role="beside")
     for name in found.data["probe_set"].values:
         cell = found.data.sel(probe_set=name, stratum="all")
         measures.append(

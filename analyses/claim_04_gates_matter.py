@@ -95,7 +95,7 @@ for one, other in family.pairs("open", "engram"):
             margin=MARGIN,
         )
     )
-again = family.second("engram")
+again = family.another(run)
 if again is not None:
     measures.append(
         claims.Measure.of(

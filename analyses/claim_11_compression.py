@@ -29,7 +29,8 @@ if TEXT:
     texts = prompts.from_texts(opened, name=Path(TEXT).name)
 texts = texts.head(4) if QUICK else texts
 n_boot = 20 if QUICK else 1000
-run, again = family.first("engram"), family.second("engram")
+run = family.first("engram")
+again = family.another(run)
 model = run.load()
 results, models = {}, [model]
 

@@ -127,10 +127,10 @@ class Arms:
         one, two = self.runs.get(arm, {}), self.runs.get(other, {})
         return [(one[seed], two[seed]) for seed in sorted(one.keys() & two.keys())]
 
-    def second(self, arm: str) -> Run | None:
-        """The run of an arm from its next seed, to show what a seed does; None where it has only one."""
-        seeds = sorted(self.runs.get(arm, {}))
-        return self.runs[arm][seeds[1]] if len(seeds) > 1 else None
+    def another(self, run: Run) -> Run | None:
+        """The same arm from its lowest other seed, to show what a seed does; None where it has only one."""
+        seeds = [seed for seed in sorted(self.runs[run.arm]) if seed != run.seed]
+        return self.runs[run.arm][seeds[0]] if seeds else None
 
     def lacking(self, *arms: str) -> str:
         """Which of `arms` are not there, as part of a sentence; empty where all are.

@@ -96,6 +96,8 @@ class Measure:
 
     def said(self) -> str:
         """The measure as part of a sentence: label, value, interval, null."""
+        if math.isnan(self.value):
+            return f"{self.label}: undefined"
         text = f"{self.label} {self._number(self.value)}{self._unit()}{self._span(self.low, self.high)}"
         if math.isnan(self.null):
             return text

@@ -29,8 +29,8 @@ def test_runs_by_arm_and_seed(tmp_path: Path) -> None:
     found = arms.load(tmp_path)
     assert {arm: list(seeds) for arm, seeds in found.runs.items()} == {"dense": [1, 10], "moe-engram": [0, 1]}
     assert found.first("dense").seed == 1 and found.first("dense").fiction == 3
-    second = found.second("dense")
-    assert second is not None and second.seed == 10 and found.second("open") is None
+    assert found.another(found.first("dense")) is found.runs["dense"][10]
+    assert found.another(found.runs["dense"][10]) is found.runs["dense"][1]
     assert [(one.name, other.name) for one, other in found.pairs("dense", "moe-engram")] == [
         ("nano-dense-seed1", "nano-moe-engram-seed1")
     ]
@@ -84,5 +84,6 @@ def test_the_packaged_pair_takes_the_place_of_two_arms() -> None:
     ]
     assert found.first("engram").loss < found.first("dense").loss
     assert found.first("dense").load().memory_layers == ()
+    assert found.another(found.first("dense")) is None
     with pytest.raises(InputError, match="No packaged pair 'absent'"):
         arms.bundled("absent")

@@ -47,6 +47,12 @@ def test_a_sentence_has_the_word_the_numbers_and_the_null() -> None:
     assert claim_samples.verdict(low=0.01).word == "not resolved at this scale"
 
 
+def test_a_value_that_is_undefined_is_said_so() -> None:
+    one = claims.Measure(label="facts retained", value=math.nan, null=0.5, expects="below")
+    made = claims.verdict(2, [one], scope="on a made-up pair")
+    assert made.word == "not resolved at this scale" and "scale: facts retained: undefined." in made.summary()
+
+
 def test_models_are_named_once_with_their_digests() -> None:
     models = [SimpleNamespace(name="a", digest="12"), SimpleNamespace(name="b", digest="")]
     made = claims.verdict(13, [], scope="", models=[*models, models[0]])
