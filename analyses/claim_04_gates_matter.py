@@ -11,6 +11,7 @@ measured.
 """
 
 # %% 1 The arms, and the texts that losses are measured on
+import math
 import os
 from itertools import islice
 from pathlib import Path
@@ -94,6 +95,11 @@ for one, other in family.pairs("open", "engram"):
             expects="within",
             margin=MARGIN,
         )
+    )
+if not family.pairs("open", "engram"):  # half of the claim stays open: a model that learnt to use its gate
+    label = "trained with the gate at 1, less gated"
+    measures.append(
+        claims.Measure(label=label, value=math.nan, unit="nats", null=0.0, expects="within", margin=MARGIN)
     )
 again = family.another(run)
 if again is not None:
