@@ -138,7 +138,9 @@ for key in ("CKA, deeper-1", "CKA, deeper-2", "tuned lens, engram"):
 
 # %% 7 The verdict: views that agree are a finding, one alone is a picture
 lacking = (
-    family.lacking("moe-engram", "moe", "shuffled") if RUNS else "the control arms are not in the package"
+    family.lacking("engram", "dense", "moe-engram", "moe", "shuffled")
+    if RUNS
+    else "the control arms are not in the package"
 )
 if RUNS and len(family.runs.get("dense", {})) < 2:
     lacking += f"{'; ' if lacking else ''}no second seed of the baseline"

@@ -135,7 +135,7 @@ for memory, found in invented.items():
 # %% 5 The verdict; where the intact model is not above chance nothing is retained, and nothing follows
 remark = "" if invented else "no invented facts in the training text"
 if RUNS:
-    remark = "; ".join(part for part in (family.lacking("moe-engram"), remark) if part)
+    remark = "; ".join(part for part in (family.lacking("engram", "moe-engram"), remark) if part)
 verdict = claims.verdict(
     2,
     measures,

@@ -70,7 +70,7 @@ verdict = claims.verdict(
     measures,
     scope=family.scope("engram"),
     models=models,
-    remark=family.lacking("moe-engram") if RUNS else "",
+    remark=family.lacking("engram", "moe-engram") if RUNS else "",
     provenance={"n_documents": len(texts), "text_digest": texts.digest, **how},
 )
 claims.keep(verdict, OUT, results)
