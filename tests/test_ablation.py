@@ -116,6 +116,19 @@ def test_a_layer_is_ablated_alone() -> None:
     assert rec[sites[1]].abs().sum() == 0
 
 
+def test_an_order_is_ablated_alone() -> None:
+    model = support.subject()
+    base = per_token_loss(model)
+    costs = []
+    for order in (2, 3):
+        with ablation.ablate(model, "rows_zero", orders=[order]):
+            costs.append(per_token_loss(model).mean() - base.mean())
+        data = ablation.effect(model, TEXTS, kinds=["rows_zero"], orders=[order], n_boot=2).data
+        assert float(data["delta_loss"][0]) == pytest.approx(costs[-1], abs=1e-5)
+        assert data.attrs["orders"] == str(order)
+    assert costs[0] != pytest.approx(costs[1], abs=1e-4)
+
+
 def test_an_error_inside_leaves_the_model_as_it_was() -> None:
     model = support.subject()
     ids = support.token_ids(2, 9)
