@@ -11,7 +11,7 @@ from engram_interp.errors import InputError
 if TYPE_CHECKING:
     from engram_interp.checkpoints import SubjectModel
 
-__all__ = ["Pair", "available", "bundle_path", "examples", "load"]
+__all__ = ["Pair", "available", "bundle_path", "examples", "folder", "load"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,12 @@ def available() -> list[str]:
     return sorted(p.parent.parent.name for p in (_assets() / "pairs").glob("*/engram/config.json"))
 
 
-def _folder(name: str) -> Path:
+def folder(name: str = "wiki-nano") -> Path:
+    """Where a packaged pair lies: ``engram``, ``baseline`` and examples.json.
+
+    Raises:
+        InputError: If there is no such pair; the message lists those there are.
+    """
     if name not in available():
         raise InputError(f"No packaged pair {name!r}; there are {', '.join(available()) or 'none'}.")
     return _assets() / "pairs" / name
@@ -54,10 +59,10 @@ def load(name: str = "wiki-nano") -> Pair:
     """
     from engram_interp.checkpoints import load_model
 
-    folder = _folder(name)
-    models = {part: load_model(folder / part, name=f"{name}/{part}") for part in ("engram", "baseline")}
+    place = folder(name)
+    models = {part: load_model(place / part, name=f"{name}/{part}") for part in ("engram", "baseline")}
     training = {
-        part: json.loads((folder / part / "training.json").read_text(encoding="utf-8")) for part in models
+        part: json.loads((place / part / "training.json").read_text(encoding="utf-8")) for part in models
     }
     return Pair(name=name, training=training, **models)
 
@@ -69,7 +74,7 @@ def bundle_path(name: str = "wiki-nano") -> Path:
         InputError: If there is no such pair or model.
     """
     if not (_assets() / "models" / name / "config.json").is_file():
-        _folder(name)
+        folder(name)
     return _assets() / "bundles" / f"{name}.engram"
 
 
@@ -79,5 +84,5 @@ def examples(name: str = "wiki-nano") -> list[dict[str, Any]]:
     Raises:
         InputError: If there is no such pair.
     """
-    found: list[dict[str, Any]] = json.loads((_folder(name) / "examples.json").read_text(encoding="utf-8"))
+    found: list[dict[str, Any]] = json.loads((folder(name) / "examples.json").read_text(encoding="utf-8"))
     return found

@@ -1,4 +1,4 @@
-"""The command line: ``explore · report · capture · slots · index · train · family · evaluate · tune-lens``.
+"""The command line, ``engram-interp COMMAND``: from training and capture to explorer, report and scoreboard.
 
 torch and Streamlit are imported only inside the commands that need them, so that ``--help`` answers
 at once.
@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 import engram_interp
-from engram_interp.cli import capture, evaluate, explore, family, index, report, slots, train, tune_lens
+from engram_interp.cli import (
+    capture,
+    claims,
+    evaluate,
+    explore,
+    family,
+    index,
+    report,
+    slots,
+    train,
+    tune_lens,
+)
 from engram_interp.cli.command import INTERRUPTED, Command, guarded
 
 app = typer.Typer(
@@ -31,6 +42,7 @@ app.command(cls=Command, epilog=train.EXAMPLE)(guarded(train.train))
 app.command(cls=Command, epilog=family.EXAMPLE)(guarded(family.family))
 app.command(cls=Command, epilog=evaluate.EXAMPLE)(guarded(evaluate.evaluate))
 app.command(name="tune-lens", cls=Command, epilog=tune_lens.EXAMPLE)(guarded(tune_lens.tune_lens))
+app.command(cls=Command, epilog=claims.EXAMPLE)(guarded(claims.claims))
 
 
 def _show_version(wanted: bool) -> None:

@@ -28,6 +28,7 @@ from engram_interp.results.slots import SlotLookup
 from engram_interp.results.slots_index import SlotColliders, SlotLoad, SlotOccupants
 from engram_interp.results.stitching import StitchingResult
 from engram_interp.results.training_watch import TrainingWatch
+from engram_interp.results.verdict import Verdict
 
 __all__ = [
     "AblationComparison",
@@ -58,6 +59,7 @@ __all__ = [
     "SlotOccupants",
     "StitchingResult",
     "TrainingWatch",
+    "Verdict",
     "open_bundle",
     "write_bundle",
 ]

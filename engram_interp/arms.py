@@ -1,0 +1,214 @@
+"""The trained arms of a comparison: those that ``engram-interp family`` wrote, or the packaged pair."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engram_interp import pairs
+from engram_interp.checkpoints.files import read_json
+from engram_interp.errors import DamagedFileError, InputError
+
+if TYPE_CHECKING:
+    from engram_interp.checkpoints import SubjectModel
+
+__all__ = ["Arms", "Run", "bundled", "load"]
+
+_SEED = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One finished training run.
+
+    Attributes:
+        arm: What was trained: the recipe's name without the family's ("engram" of nano-engram).
+        seed: Of the initial weights.
+        name: What results call the model.
+        folder: Where it lies.
+        training: Its training.json: recipe, losses, costs, text digests.
+    """
+
+    arm: str
+    seed: int
+    name: str
+    folder: Path = field(repr=False)
+    training: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def loss(self) -> float:
+        """Loss on the text that the run held out, nats a token."""
+        return float(self.training["valid_loss"])
+
+    @property
+    def fiction(self) -> int | None:
+        """Seed of the invented facts (`data.fiction`) in its training text; None for none."""
+        seed = self.training["recipe"].get("fiction")
+        return None if seed is None else int(seed)
+
+    def load(self) -> "SubjectModel":
+        """The model, on the CPU."""
+        from engram_interp.checkpoints import load_model
+
+        return load_model(self.folder, name=self.name)
+
+    def log(self) -> list[dict[str, Any]]:
+        """One line an evaluation: step, losses, gates; empty where no log was kept.
+
+        Raises:
+            DamagedFileError: If a line cannot be read.
+        """
+        path = self.folder / "log.jsonl"
+        try:
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            return [json.loads(line) for line in text.splitlines()]
+        except ValueError as cause:
+            raise DamagedFileError(f"{path} cannot be read as JSON lines; copy it again.") from cause
+
+    def kept(self) -> dict[int, Path]:
+        """The models kept along the way, by step; `load_model` opens each."""
+        folders = sorted((self.folder / "checkpoints").glob("step-*/config.json"))
+        return {int(path.parent.name.removeprefix("step-")): path.parent for path in folders}
+
+    def kept_losses(self) -> dict[int, float]:
+        """Held-out loss at the step of every kept model, read off the log between its evaluations."""
+        lines = [line for line in self.log() if line.get("valid_loss") is not None]
+        steps, losses = ([float(line[key]) for line in lines] for key in ("step", "valid_loss"))
+        return {step: float(np.interp(step, steps, losses)) for step in self.kept() if steps}
+
+    def at_loss(self, loss: float) -> tuple[int, float, "SubjectModel"]:
+        """The kept model whose held-out loss is nearest to `loss`: step, its loss in nats, and the model.
+
+        Raises:
+            InputError: If the run kept no models along the way.
+        """
+        from engram_interp.checkpoints import load_model
+
+        losses = self.kept_losses()
+        if not losses:
+            raise InputError(f"{self.name} kept no models along the way; train it with keep of at least 1.")
+        step = min(losses, key=lambda n: abs(losses[n] - loss))
+        return step, losses[step], load_model(self.kept()[step], name=f"{self.name} at step {step:,}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arms:
+    """Finished runs by arm and seed.
+
+    Attributes:
+        where: What they are, as a phrase: "the bundled pair wiki-nano", "the family nano".
+        runs: By arm, by seed.
+        unfinished: Names of runs that have begun and not ended; they are not among `runs`.
+    """
+
+    where: str
+    runs: Mapping[str, Mapping[int, Run]]
+    unfinished: tuple[str, ...] = ()
+
+    def __contains__(self, arm: str) -> bool:
+        return arm in self.runs
+
+    def first(self, arm: str) -> Run:
+        """The run of an arm from the lowest seed.
+
+        Raises:
+            InputError: If the arm is not there; says whether it is unfinished.
+        """
+        if arm not in self.runs:
+            raise InputError(f"{self.lacking(arm)}; {self.where} has {', '.join(self.runs) or 'no arm'}.")
+        return self.runs[arm][min(self.runs[arm])]
+
+    def pairs(self, arm: str, other: str) -> list[tuple[Run, Run]]:
+        """The runs of two arms that began from the same seed, by seed; empty where an arm is not there."""
+        one, two = self.runs.get(arm, {}), self.runs.get(other, {})
+        return [(one[seed], two[seed]) for seed in sorted(one.keys() & two.keys())]
+
+    def second(self, arm: str) -> Run | None:
+        """The run of an arm from its next seed, to show what a seed does; None where it has only one."""
+        seeds = sorted(self.runs.get(arm, {}))
+        return self.runs[arm][seeds[1]] if len(seeds) > 1 else None
+
+    def lacking(self, *arms: str) -> str:
+        """Which of `arms` are not there, as part of a sentence; empty where all are.
+
+        >>> Arms(where="the family nano", runs={}, unfinished=("nano-moe-seed0",)).lacking("moe", "open")
+        'arm moe is unfinished, arm open is missing'
+        """
+        begun = {_split(name)[0] for name in self.unfinished}
+        absent = [arm for arm in arms if arm not in self.runs]
+        return ", ".join(f"arm {a} is {'unfinished' if a in begun else 'missing'}" for a in absent)
+
+    def scope(self, *arms: str) -> str:
+        """On what a verdict stands, as part of a sentence: "on the family nano, 2 seeds"."""
+        counts = [len(self.runs[arm]) for arm in arms if arm in self.runs] or [1]
+        seeds = "one training run of each" if min(counts) == 1 else f"{min(counts)} seeds"
+        return f"on {self.where}, {seeds}"
+
+
+def load(folder: str | Path) -> Arms:
+    """The finished runs in a folder of ``engram-interp family``.
+
+    Raises:
+        InputError: If there is no such folder, no run in it is finished, or two families lie in it.
+        DamagedFileError: If a training.json cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; give one that engram-interp family has written.")
+    runs: dict[str, dict[int, Run]] = {}
+    unfinished: list[str] = []
+    families = set[str]()
+    for mark in sorted(folder.glob("*-seed*/training.json")):
+        name = mark.parent.name
+        if not _SEED.fullmatch(name):
+            continue
+        arm, seed = _split(name)
+        families.add(name.removesuffix(f"{arm}-seed{seed}"))
+        facts = read_json(mark)
+        if facts.get("finished"):
+            made = Run(arm=arm, seed=seed, name=name, folder=mark.parent, training=facts)
+            runs.setdefault(arm, {})[seed] = made
+        else:
+            unfinished.append(name)
+    if len(families) > 1:
+        raise InputError(
+            f"{folder} holds runs of several families ({', '.join(sorted(families))}); part them."
+        )
+    if not runs:
+        begun = f"; unfinished: {', '.join(unfinished)}" if unfinished else ""
+        raise InputError(
+            f"{folder} holds no finished run{begun}. Train some: engram-interp family … --out {folder}"
+        )
+    return Arms(where=f"the family {folder.resolve().name}", runs=runs, unfinished=tuple(unfinished))
+
+
+def bundled(name: str = "wiki-nano") -> Arms:
+    """The packaged pair as two arms of one seed: "engram", and "dense" for its baseline.
+
+    Raises:
+        InputError: If there is no such pair.
+    """
+    pair = pairs.folder(name)
+    runs: dict[str, dict[int, Run]] = {}
+    for arm, part in (("dense", "baseline"), ("engram", "engram")):
+        facts = read_json(pair / part / "training.json")
+        seed = int(facts["recipe"]["model"].get("init_seed", 0))
+        runs[arm] = {seed: Run(arm=arm, seed=seed, name=f"{name}/{part}", folder=pair / part, training=facts)}
+    return Arms(where=f"the bundled pair {name}", runs=runs)
+
+
+def _split(name: str) -> tuple[str, int]:
+    """Arm and seed of a run's name.
+
+    >>> _split("nano-moe-engram-seed1")
+    ('moe-engram', 1)
+    """
+    found = _SEED.fullmatch(name)
+    if found is None:
+        raise InputError(f"A run's name wants to end in -seedN, got {name!r}.")
+    family, _, arm = found["name"].partition("-")
+    return arm or family, int(found["seed"])

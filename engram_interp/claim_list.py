@@ -1,0 +1,281 @@
+"""The claims about conditional memory that this package puts to the test, and what would settle each."""
+
+from dataclasses import dataclass
+
+from engram_interp.errors import InputError
+
+PAPER = "arXiv 2601.07372"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim.
+
+    Attributes:
+        number: Its number.
+        title: A few words.
+        statement: The statement that is tested.
+        source: Who makes it; § is a section of the Engram paper.
+        measured: What is measured, by which estimator, beside which null.
+        supported: What would make the verdict *supported*.
+        contradicted: What would make it *contradicted*.
+        script: File name in ``analyses``; empty where there is none yet.
+    """
+
+    number: int
+    title: str
+    statement: str
+    source: str
+    measured: str
+    supported: str
+    contradicted: str
+    script: str = ""
+
+    def __post_init__(self) -> None:
+        if not all(
+            (self.title, self.statement, self.source, self.measured, self.supported, self.contradicted)
+        ):
+            raise InputError(f"Claim {self.number} wants every field but the script filled in.")
+
+    @property
+    def would_change(self) -> str:
+        """What would change the verdict, in either direction."""
+        return f"Supported if {self.supported}; contradicted if {self.contradicted}."
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        number=1,
+        title="deeper layers",
+        statement="layers that read memory are further on than the baseline's: in what they hold, in how "
+        "ready their prediction is, and in the work they do",
+        source=f"{PAPER} §6.1",
+        measured="mean shift in baseline layers after the first read, by CKA's monotone path, by the "
+        "lens and by stitching, each beside a second baseline seed, the residuals before the "
+        "first read and the shuffled-id arm",
+        supported="all three views lie above their nulls (95 % intervals over documents)",
+        contradicted="one view lies below its null and none lies above",
+        script="claim_01_depth.py",
+    ),
+    Claim(
+        number=2,
+        title="facts in the table, reading not",
+        statement="without its memory a model loses facts and keeps reading",
+        source=f"{PAPER} §6.3",
+        measured="retained performance, (ablated − chance) / (intact − chance), on facts against "
+        "reading, and on invented facts by how often training saw them, beside random writes of "
+        "the same size and the baseline",
+        supported="what is retained of facts lies below what is retained of reading, and below its random "
+        "control",
+        contradicted="what is retained of facts lies above what is retained of reading",
+        script="claim_02_facts.py",
+    ),
+    Claim(
+        number=3,
+        title="gates open at completed entities",
+        statement="gates open more where a named entity is complete than elsewhere, by training and not "
+        "by build",
+        source=f"{PAPER} §6.5",
+        measured="AUC of the gate for entity ends, by layer and stream, beside the same model untrained",
+        supported="the AUC of some gate lies above those of its untrained initialisations and none lies "
+        "below",
+        contradicted="the AUC of some gate lies below those of its untrained initialisations and none lies "
+        "above",
+        script="claim_03_gates_at_entities.py",
+    ),
+    Claim(
+        number=4,
+        title="gates do not matter at small scale",
+        statement="at this scale the gate is worth less than 0.02 nats a token",
+        source="nanochat and other small models with n-gram tables",
+        measured="loss with every gate held at its mean, and of an arm trained with its gate fixed at 1, "
+        "against the gated model on the same tokens",
+        supported="both differences lie within 0.02 nats of 0",
+        contradicted="one of them lies above 0.02 nats",
+        script="claim_04_gates_matter.py",
+    ),
+    Claim(
+        number=5,
+        title="the gate prefers often-hit rows",
+        statement="the gate opens more for rows that training hit often, even where what they hold hurts",
+        source="arXiv 2601.16531",
+        measured="rank correlation of gate and row hits over tokens, and over those tokens whose loss "
+        "falls with the gate shut, beside untrained gates",
+        supported="the correlation lies above the untrained gates', also where reading hurts",
+        contradicted="the correlation lies below the untrained gates', or is gone where reading hurts",
+        script="claim_05_often_hit_rows.py",
+    ),
+    Claim(
+        number=6,
+        title="collisions are harmless",
+        statement="n-grams that share rows with more frequent ones lose nothing by it",
+        source=f"{PAPER} §2.2",
+        measured="what a read is worth by how many of its rows are shared with more frequent n-grams, at "
+        "equal training counts",
+        supported="shared rows are worth as much as unshared ones, within the margin",
+        contradicted="shared rows are worth less, by more than the margin",
+        script="claim_06_collisions.py",
+    ),
+    Claim(
+        number=7,
+        title="it is only bigram statistics",
+        statement="the memory holds nothing beyond what an ungated table of bigrams of the same size holds",
+        source="modded-nanogpt, parameter-golf and other small models with bigram tables",
+        measured="loss of the bigram arm against the memory's on the same tokens; in one model, loss "
+        "with the rows of order 3 off, also where training saw the n-gram often, beside a "
+        "random change of the same size",
+        supported="the bigram arm's loss lies within 0.02 nats of the memory's",
+        contradicted="it lies above by more than 0.02 nats",
+        script="claim_07_bigrams.py",
+    ),
+    Claim(
+        number=8,
+        title="edits are local and compose",
+        statement="rows can be written so that one n-gram changes its prediction, nothing else does, and "
+        "edits add up",
+        source="arXiv 2606.19172",
+        measured="success, bit-equality elsewhere, loss of n-grams that share a row, of single and of "
+        "joint edits, beside random changes of the same size",
+        supported="edits reach their target alone and together, and cost other n-grams no more than "
+        "random changes do",
+        contradicted="other n-grams pay more than under random changes, or joint edits undo each other",
+        script="claim_08_edits.py",
+    ),
+    Claim(
+        number=9,
+        title="attention is freed for distance",
+        statement="with a memory, attention reaches farther back than the baseline's",
+        source=f"{PAPER} §5",
+        measured="mean attention distance and attention to the previous tokens by layer, memory model "
+        "against baseline, beside a second baseline seed",
+        supported="attention after the first read reaches farther than in the baseline",
+        contradicted="it reaches less far",
+        script="claim_09_attention.py",
+    ),
+    Claim(
+        number=10,
+        title="early placement is best, the convolution dispensable",
+        statement="a memory on early layers does better than one on late layers, and does as well without "
+        "its short convolution",
+        source=f"{PAPER} §6.2",
+        measured="loss of the late arm and of the arm without convolution against the memory's on the "
+        "same tokens",
+        supported="the late arm's loss lies above, and without the convolution it lies within 0.02 nats",
+        contradicted="the late arm's loss lies below, or without the convolution it lies above by more than "
+        "0.02 nats",
+        script="claim_10_placement.py",
+    ),
+    Claim(
+        number=11,
+        title="token compression matters",
+        statement="n-grams over normalised token ids do better than over the ids as they are",
+        source=f"{PAPER} §2.2 and §6.2",
+        measured="loss of the arm with raw ids against the memory's on the same tokens; the share of "
+        "n-grams that the map merges",
+        supported="the loss with raw ids lies above the memory's",
+        contradicted="it lies below",
+        script="claim_11_compression.py",
+    ),
+    Claim(
+        number=12,
+        title="rows of the tail stay untrained",
+        statement="rows that training hit rarely stay where they began, or collapse onto each other",
+        source="this project",
+        measured="norm and effective rank of rows by hits, beside the same rows at initialisation",
+        supported="rarely hit rows differ from their initial state less than often hit ones, in norm or rank",
+        contradicted="rarely hit rows have moved as far as often hit ones",
+        script="claim_12_rows.py",
+    ),
+    Claim(
+        number=13,
+        title="a U-shaped split between experts and memory",
+        statement="at equal parameters, loss is least with some 20 to 25 % of them in the memory",
+        source=f"{PAPER} §3.1",
+        measured="loss by the memory's share of sparse parameters, several seeds a share",
+        supported="the least loss lies at a share between the ends, and both ends lie above it",
+        contradicted="the loss falls or rises all the way",
+    ),
+    Claim(
+        number=14,
+        title="log-linear gain in rows",
+        statement="every doubling of the rows lowers the loss by the same amount",
+        source=f"{PAPER} §3.2",
+        measured="loss by number of rows at equal work, several seeds a size",
+        supported="the loss falls with the log of the rows and a curved fit does no better",
+        contradicted="it does not fall, or levels off within the range",
+    ),
+    Claim(
+        number=15,
+        title="a table in host memory costs under 3 %",
+        statement="reading the table from host memory slows generation by less than 3 %",
+        source=f"{PAPER} §6.4",
+        measured="tokens a second with the table on the accelerator and in host memory, in turns",
+        supported="the slow-down lies below 3 %",
+        contradicted="it lies above 3 %",
+    ),
+    Claim(
+        number=16,
+        title="the gate suppresses memory that conflicts",
+        statement="the gate opens less for rows that do not belong to the context than for its own",
+        source=f"{PAPER} §2.3",
+        measured="AUC of the gate for own rows against colliders' or swapped rows, beside untrained gates",
+        supported="the AUC lies above the untrained gates'",
+        contradicted="the AUC lies below the untrained gates'",
+        script="claim_16_conflict.py",
+    ),
+    Claim(
+        number=17,
+        title="experts relearn what memory could hold",
+        statement="without a memory, experts spend themselves on what a look-up could hold",
+        source=f"{PAPER} §1",
+        measured="expert load and redundancy by n-gram frequency, with and without memory",
+        supported="experts of the model without memory are more specialised by n-gram than those beside a "
+        "memory",
+        contradicted="they are less so",
+        script="claim_17_experts.py",
+    ),
+    Claim(
+        number=18,
+        title="early layers do less",
+        statement="with a memory, early layers of the network matter less than the baseline's",
+        source=f"{PAPER} §6.1",
+        measured="loss when a layer is skipped, memory model minus baseline, beside random changes of "
+        "the same size",
+        supported="skipping an early layer without memory costs less than in the baseline",
+        contradicted="it costs more",
+        script="claim_18_early_layers.py",
+    ),
+    Claim(
+        number=19,
+        title="look-up time does not grow with the table",
+        statement="a look-up takes as long in a large table as in a small one",
+        source=f"{PAPER} §2.5",
+        measured="time a look-up by rows of the table, sizes in turns within one process",
+        supported="the time of the largest lies within the margin of the smallest's",
+        contradicted="it lies above by more than the margin",
+        script="claim_19_lookup_time.py",
+    ),
+    Claim(
+        number=20,
+        title="gains differ by domain",
+        statement="a memory gains more on prose than on program code",
+        source=f"{PAPER} §4",
+        measured="loss against the baseline on prose and on Python source, in nats a byte",
+        supported="the gain on prose lies above the gain on code",
+        contradicted="it lies below",
+        script="claim_20_domains.py",
+    ),
+)
+"""All claims, by number."""
+
+
+def claim(number: int) -> Claim:
+    """The claim of that number.
+
+    Raises:
+        InputError: If there is none.
+    """
+    for one in CLAIMS:
+        if one.number == number:
+            return one
+    raise InputError(f"There is no claim {number}; they are numbered from 1 to {len(CLAIMS)}.")

@@ -1,0 +1,280 @@
+"""What is claimed of conditional memory, and what our measurements say of it.
+
+A script in ``analyses`` measures one claim and hands its `Measure`s to `verdict`; the word follows from the
+numbers by a rule that the verdict's file keeps, so that nobody picks it by hand:
+
+    from engram_interp import claims
+    found = claims.verdict(
+        4,
+        [claims.Measure(label="gate held at its mean", value=0.011, low=0.008, high=0.014, unit="nats",
+                        null=0.0, compared_with="no difference", expects="within", margin=0.02)],
+        scope="on the bundled pair",
+        models=[pair.engram],
+    )
+    found.save("claim-04.nc")
+
+`found` brings saved verdicts together, and `scoreboard` sets them beside the claims that have none.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, Protocol
+
+from engram_interp.claim_list import CLAIMS, Claim, claim
+from engram_interp.errors import InputError
+from engram_interp.results.provenance import Value
+from engram_interp.results.verdict import RULES, WORDS, Expects, Role, Rule, Verdict, Word, decide, says
+from engram_interp.views.theme import number
+
+__all__ = [
+    "CLAIMS",
+    "WORDS",
+    "Claim",
+    "Measure",
+    "Row",
+    "Verdict",
+    "claim",
+    "file_name",
+    "found",
+    "scoreboard",
+    "sentence",
+    "verdict",
+]
+
+_DIGITS = {"layers": 2, "nats": 3, "%": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of the scoreboard.
+
+    Attributes:
+        claim: The claim.
+        word: Its verdict.
+        sentence: What the verdict rests on.
+        verdict: The whole of it; None where there is none.
+    """
+
+    claim: Claim
+    word: str
+    sentence: str
+    verdict: Verdict | None
+
+
+class Named(Protocol):
+    """What a model is called, and the digest of its weights."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One number of a verdict, with its interval and what it is read against.
+
+    Attributes:
+        label: What was measured, in a few words.
+        value: The number; NaN if undefined.
+        low: Lower end of its 95 % interval; NaN where none is possible, which leaves the claim open.
+        high: Upper end.
+        unit: Of value and null: "layers", "nats", "%", "1" for none, ….
+        null: What the control, null or threshold gives; 0 for a difference. NaN where nothing stands
+            beside it.
+        null_low: Lower end of the null's interval; NaN if it has none.
+        null_high: Upper end.
+        compared_with: What the null is.
+        expects: Where the claim expects the value: "above", "below", or "within" `margin` of the null
+            (see `results.verdict.says`); empty for one that only stands beside the others.
+        margin: For "within", in the unit.
+        role: "decides"; "control", which must hold before anything is said in either direction; "beside".
+    """
+
+    label: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    unit: str = "1"
+    null: float = math.nan
+    null_low: float = math.nan
+    null_high: float = math.nan
+    compared_with: str = ""
+    expects: Expects | Literal[""] = ""
+    margin: float = 0.0
+    role: Role = "decides"
+
+    def __post_init__(self) -> None:
+        if self.role != "beside" and self.expects not in ("above", "below", "within"):
+            raise InputError(
+                f"The measure {self.label!r} {self.role} and wants expects to be above, below or within, got "
+                f'{self.expects!r}; role="beside" is for one that says nothing of the claim.'
+            )
+        if (self.expects == "within") != (self.margin > 0):
+            raise InputError(
+                f"The measure {self.label!r} wants a margin above 0 where it expects to be within, and none "
+                f"otherwise; got {self.margin} with {self.expects!r}."
+            )
+        for low, high in ((self.low, self.high), (self.null_low, self.null_high)):
+            if low > high or math.isnan(low) != math.isnan(high):
+                raise InputError(f"The measure {self.label!r} has an interval from {low} to {high}.")
+
+    def says(self) -> str:
+        """What it says of the claim: "supports", "contradicts" or "open"."""
+        return says(
+            self.expects,
+            low=self.low,
+            high=self.high,
+            null=self.null,
+            null_low=self.null_low,
+            null_high=self.null_high,
+            margin=self.margin,
+        )
+
+    def said(self) -> str:
+        """The measure as part of a sentence: label, value, interval, null."""
+        text = f"{self.label} {self._number(self.value)}{self._unit()}{self._span(self.low, self.high)}"
+        if math.isnan(self.null):
+            return text
+        beside = f"{self.compared_with or 'null'} {self._number(self.null)}"
+        beside += "" if math.isnan(self.null_low) else self._span(self.null_low, self.null_high)
+        return f"{text} ({beside}{f' ± {self._number(self.margin)}' if self.margin else ''})"
+
+    def _number(self, value: float) -> str:
+        return number(value, digits=0 if abs(value) >= 100 else _DIGITS.get(self.unit, 3))
+
+    def _unit(self) -> str:
+        return "" if self.unit == "1" else f" {self.unit}"
+
+    def _span(self, low: float, high: float) -> str:
+        if math.isnan(low):
+            return " (no interval)"
+        return f" [{self._number(low)}, {self._number(high)}]"
+
+
+def verdict(
+    claimed: int,
+    measures: Sequence[Measure],
+    *,
+    scope: str,
+    models: Iterable[Named] = (),
+    rule: Rule = "views",
+    remark: str = "",
+    provenance: Mapping[str, Value] | None = None,
+) -> Verdict:
+    """The verdict that follows from the measures, by one of `results.verdict.RULES`.
+
+    It is *not tested* where no measure decides, and never better than *not resolved at this scale* where a
+    control does not hold or a deciding measure has no interval.
+
+    Args:
+        claimed: The claim's number.
+        measures: What was measured; every label once. Those that decide and the controls are in the sentence.
+        scope: On what, to go on a sentence: "on the bundled pair, one training run of each".
+        models: The models measured; their names and digests are kept.
+        rule: "views" of one thing, or "parts" of a claim that all must hold.
+        remark: What else the sentence should say, such as which arm was missing.
+        provenance: Further facts for ``data.attrs``: prompts, documents, seeds.
+
+    Raises:
+        InputError: If there is no such claim, or two measures share a label.
+    """
+    one = claim(claimed)
+    labels = [measure.label for measure in measures]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"Every measure of a verdict wants a label of its own, got {labels}.")
+    said = [measure.says() for measure in measures]
+    word = decide([measure.role for measure in measures], said, rule=rule)
+    named = [f"{model.name} ({model.digest or 'digest unknown'})" for model in models]
+    same = ("null", "null_low", "null_high", "margin", "unit", "compared_with", "role", "expects")
+    columns = {"value": "value", "value_low": "low", "value_high": "high"} | {name: name for name in same}
+    plain = [asdict(measure) for measure in measures]
+    return Verdict.from_arrays(
+        coords={"measure": labels},
+        variables={name: [row[key] for row in plain] for name, key in columns.items()} | {"says": said},
+        provenance={
+            "claim": one.number,
+            "title": one.title,
+            "statement": one.statement,
+            "source": one.source,
+            "script": one.script,
+            "verdict": word,
+            "scope": scope,
+            "sentence": sentence(one, word, measures, scope=scope, remark=remark),
+            "rule": rule,
+            "rule_in_words": RULES[rule],
+            "would_change": one.would_change,
+            "models": "; ".join(dict.fromkeys(named)) or "none",
+            **(provenance or {}),
+        },
+    )
+
+
+def sentence(one: Claim, word: Word, measures: Sequence[Measure], *, scope: str, remark: str = "") -> str:
+    """The verdict in one sentence: the claim, on what, the word, and the numbers it rests on."""
+    told = [m.said() for m in measures if m.role == "decides"]
+    told += [f"control: {m.said()}" for m in measures if m.role == "control"]
+    told += [remark] if remark else []
+    because = f": {'; '.join(told)}" if told else ""
+    return f"Claim {one.number}, {one.title}, {scope}: {word}{because}."
+
+
+def file_name(claimed: int) -> str:
+    """The name of a claim's verdict file: ``"claim-04.nc"``."""
+    return f"claim-{claim(claimed).number:02}.nc"
+
+
+def found(places: Sequence[str | Path] = ()) -> dict[int, Verdict]:
+    """Saved verdicts by number: ``claim-NN.nc`` in each folder or one folder deeper, or the packaged ones.
+
+    Where a claim has several the one made last counts.
+
+    Args:
+        places: Folders, or verdict files; empty for those that come with the package.
+
+    Raises:
+        InputError: If a place is not there or holds none, or a file is no verdict.
+        DamagedFileError: If a file is cut short, or its word does not follow from its numbers.
+    """
+    every: dict[int, Verdict] = {}
+    for path in _paths(places):
+        made = Verdict.load(path)
+        before = every.get(made.number)
+        if before is None or str(made.data.attrs["created"]) >= str(before.data.attrs["created"]):
+            every[made.number] = made
+    return dict(sorted(every.items()))
+
+
+def scoreboard(verdicts: Mapping[int, Verdict]) -> list[Row]:
+    """Every claim with its verdict; one without counts as not tested."""
+    rows = []
+    for one in CLAIMS:
+        made = verdicts.get(one.number)
+        nothing = f"Claim {one.number}, {one.title}: not tested."
+        word, said = ("not tested", nothing) if made is None else (made.word, made.summary())
+        rows.append(Row(claim=one, word=word, sentence=said, verdict=made))
+    return rows
+
+
+def _paths(places: Sequence[str | Path]) -> list[Path]:
+    if not places:
+        return sorted(Path(str(files("engram_interp") / "assets" / "claims")).glob("claim-*.nc"))
+    paths: list[Path] = []
+    for place in map(Path, places):
+        if not place.exists():
+            raise InputError(f"There is no {place}; give folders that hold claim-NN.nc, or such files.")
+        inside = (
+            [place]
+            if place.is_file()
+            else [p for g in ("claim-*.nc", "*/claim-*.nc") for p in sorted(place.glob(g))]
+        )
+        if not inside:
+            raise InputError(
+                f"{place} holds no claim-NN.nc, nor do its folders; run a script of analyses/ first."
+            )
+        paths += inside
+    return paths

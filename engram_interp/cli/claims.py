@@ -1,0 +1,90 @@
+"""``engram-interp claims``: every claim, what was measured, and the verdict that follows."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from engram_interp.claims import Row
+
+EXAMPLE = """\b
+Examples:
+  engram-interp claims
+  engram-interp claims runs
+  engram-interp claims runs --markdown >> README.md"""
+
+_WIDE = 150
+"""Columns of the table where the output is no terminal."""
+
+
+def claims(
+    places: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[DIR]...",
+            help="Folders with verdicts (claim-NN.nc), or folders of such; by default the packaged ones.",
+        ),
+    ] = None,
+    *,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Write a Markdown table.")] = False,
+) -> None:
+    """Show the scoreboard: claim, source, verdict, what was found, what would change it.
+
+    The scripts in analyses/ measure one claim each and save its verdict. A claim without a verdict is not
+    tested; of several verdicts on one claim the last one made counts.
+    """
+    from engram_interp.claims import found, scoreboard
+
+    rows = scoreboard(found(places or ()))
+    if markdown:
+        typer.echo("\n".join(as_markdown(rows)))
+        return
+    _show(rows)
+
+
+def as_markdown(rows: "list[Row]") -> list[str]:
+    """The lines of a Markdown table, one row a claim."""
+    lines = ["| | claim and its source | verdict | what was measured, and found | what would change it |"]
+    lines.append("|---|---|---|---|---|")
+    for row in rows:
+        one = row.claim
+        script = f" [`{one.script}`](analyses/{one.script})" if one.script else " No script yet."
+        cells = (
+            f"{one.number}",
+            f"{_capital(one.statement)} ({one.source})",
+            f"**{row.word}**",
+            f"{_capital(one.measured)}. {row.sentence}{script}",
+            one.would_change,
+        )
+        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+    return lines
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _show(rows: "list[Row]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=True, title_justify="left")
+    table.add_column("", justify="right")
+    for name, share in (("claim", 4), ("what was measured", 4), ("verdict", 2), ("found", 6)):
+        table.add_column(name, ratio=share)
+    table.add_column("what would change it", ratio=5)
+    for row in rows:
+        one = row.claim
+        source = Text(f"\n{one.source}\n{one.script or 'no script yet'}", style="dim")
+        # As Text, or rich would take [0.1, 0.2] for markup.
+        texts = [Text(str(one.number)), Text(_capital(one.statement)) + source, Text(one.measured)]
+        texts += [Text(row.word, style="bold"), Text(row.sentence), Text(one.would_change)]
+        table.add_row(*texts)
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
