@@ -12,9 +12,11 @@ from engram_interp.results.attribution import MemoryAttribution, MemoryPromotion
 from engram_interp.results.base import Result
 from engram_interp.results.bundle import Bundle, open_bundle
 from engram_interp.results.bundle_writer import write_bundle
+from engram_interp.results.crowding import CrowdingEffect
 from engram_interp.results.depth import DepthResult
 from engram_interp.results.editing import EditReport
 from engram_interp.results.gate_information import GateInformation
+from engram_interp.results.gate_preference import GatePreference
 from engram_interp.results.gate_tests import GateSelectivity, GateUsefulness
 from engram_interp.results.gates import GateReading, GateStatistics
 from engram_interp.results.lens import ConvergenceResult, LensTable
@@ -35,9 +37,11 @@ __all__ = [
     "AblationEffect",
     "Bundle",
     "ConvergenceResult",
+    "CrowdingEffect",
     "DepthResult",
     "EditReport",
     "GateInformation",
+    "GatePreference",
     "GateReading",
     "GateSelectivity",
     "GateStatistics",
