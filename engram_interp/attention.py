@@ -93,7 +93,9 @@ def reach(
     conditions = {"engram": _patterns(model, encoded, from_position, batch_size=batch_size)}
     if model.memory_layers:
         shut = {f"blocks.{layer}.engram.hook_gate": torch.zeros_like for layer in model.memory_layers}
-        conditions["gates shut"] = _patterns(model, encoded, from_position, changes=shut, batch_size=batch_size)
+        conditions["gates shut"] = _patterns(
+            model, encoded, from_position, changes=shut, batch_size=batch_size
+        )
     if baseline is not None:
         same = encode(baseline, texts)
         if same.digest != encoded.digest:

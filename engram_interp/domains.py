@@ -54,7 +54,9 @@ def gain(
     for name, texts in domains.items():
         encoded, same = encodings[name], encode(baseline, texts)
         if same.digest != encoded.digest:
-            raise InputError(f"{baseline.name} cuts the texts of {name!r} into other tokens than {model.name}.")
+            raise InputError(
+                f"{baseline.name} cuts the texts of {name!r} into other tokens than {model.name}."
+            )
         sums[name] = _sums(model, baseline, encoded, batch_size=batch_size)
     resampled = {name: _gains(each, n_boot, seed + i) for i, (name, each) in enumerate(sums.items())}
     totals = {name: each.sum(0) for name, each in sums.items()}
@@ -122,6 +124,8 @@ def _units(total: Float[np.ndarray, "*boot four"]) -> Float[np.ndarray, "unit *b
     return np.stack([gained / tokens, gained / size, 100 * gained / without])
 
 
-def _gains(sums: Float[np.ndarray, "document four"], n_boot: int, seed: int) -> Float[np.ndarray, "boot unit"]:
+def _gains(
+    sums: Float[np.ndarray, "document four"], n_boot: int, seed: int
+) -> Float[np.ndarray, "boot unit"]:
     """Gains in resamples of the documents."""
     return _units(group_weights(len(sums), n_boot, seed) @ sums).T

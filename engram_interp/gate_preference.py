@@ -154,9 +154,7 @@ def _by_quarter(
             if not inside.any():
                 continue
             for name, values in (("quarter_gate", gate), ("quarter_delta", delta)):
-                made = mean_interval(
-                    values[inside, layer], documents[inside], n_boot=n_boot, seed=seed
-                )
+                made = mean_interval(values[inside, layer], documents[inside], n_boot=n_boot, seed=seed)
                 for key, part in named(name, made).items():
                     found[key][quarter, layer] = part
     return found

@@ -61,7 +61,8 @@ class AttentionReach(Result):
         shut = data.sel(condition="gates shut") if "gates shut" in data["condition"].values else None
         none = np.full(data.sizes["layer"], np.nan)
         arrays |= {
-            f"null_value{end}": ("row", none if shut is None else shut[f"{name}{end}"].values) for end in _ENDS
+            f"null_value{end}": ("row", none if shut is None else shut[f"{name}{end}"].values)
+            for end in _ENDS
         }
         rows = xr.Dataset(arrays, coords={"row": [f"layer {int(i)}" for i in data["layer"].values]})
         rows["null_value"].attrs["missing"] = "the model has no memory"

@@ -95,7 +95,13 @@ def _cell(data: xr.Dataset) -> str:
 def _rho(data: xr.Dataset) -> str:
     value, low, high, null_low, null_high = (
         float(data[f"{name}"])
-        for name in ("correlation", "correlation_low", "correlation_high", "null_correlation_low", "null_correlation_high")
+        for name in (
+            "correlation",
+            "correlation_low",
+            "correlation_high",
+            "null_correlation_low",
+            "null_correlation_high",
+        )
     )
     said = f"{signed(value, digits=2)}{'' if np.isnan(low) else f' {wording.span(low, high)}'}"
     if np.isnan(null_low):
