@@ -44,6 +44,7 @@ def effect(
     kinds: Sequence[Kind] = STANDARD,
     baseline: SubjectModel | None = None,
     layers: Sequence[int] | None = None,
+    orders: Sequence[int] | None = None,
     n_boot: int = 1000,
     seed: int = 0,
     batch_size: int = 8,
@@ -62,6 +63,7 @@ def effect(
         kinds: Ablations to compare; by default those that need neither training hits nor reference texts.
         baseline: A matched model that never had a memory, run on the same tokens.
         layers: Memory layers, counted from 0; None for all.
+        orders: N-gram orders, for kinds of rows; None for all.
         n_boot: Bootstrap samples over documents; intervals are 95 %.
         seed: Of the controls, the random rows and the bootstrap.
         batch_size: Prompts per forward pass.
@@ -79,7 +81,7 @@ def effect(
         raise InputError("An effect on the next-token loss wants prompts of at least two tokens.")
     if isinstance(kinds, str) or not kinds:
         raise InputError(f"kinds wants a list of ablations ({', '.join(KINDS)}), got {kinds!r}.")
-    targets = {kind: target_of(model, kind, layers=layers) for kind in kinds}
+    targets = {kind: target_of(model, kind, layers=layers, orders=orders) for kind in kinds}
     sites = [f"blocks.{layer}.hook_engram_out" for layer in model.memory_layers]
     means = means_for(model, kinds, reference=reference, swap=swap)
     found = {(kind, arm): list[np.ndarray]() for kind in kinds for arm in _ARMS}
@@ -110,6 +112,7 @@ def effect(
         describe(model, encoded, seed=seed)
         | {
             "layers": "all" if layers is None else ", ".join(map(str, layers)),
+            "orders": "all" if orders is None else ", ".join(map(str, orders)),
             "control": "the memory's write moved as far, at the same tokens, in a random direction",
             "baseline": "none" if baseline is None else baseline.name,
             "strata": counted or "not known",

@@ -16,18 +16,19 @@ numbers by a rule that the verdict's file keeps, so that nobody picks it by hand
 `found` brings saved verdicts together, and `scoreboard` sets them beside the claims that have none.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from engram_interp.claim_list import CLAIMS, Claim, claim
+from engram_interp.claim_measures import Measure
 from engram_interp.errors import InputError
+from engram_interp.results.base import Result
 from engram_interp.results.provenance import Value
-from engram_interp.results.verdict import RULES, WORDS, Expects, Role, Rule, Verdict, Word, decide, says
-from engram_interp.views.theme import number
+from engram_interp.results.verdict import RULES, WORDS, Rule, Verdict, Word, decide
+from engram_interp.views.theme import PLOTLY_CONFIG
 
 __all__ = [
     "CLAIMS",
@@ -39,12 +40,11 @@ __all__ = [
     "claim",
     "file_name",
     "found",
+    "keep",
     "scoreboard",
     "sentence",
     "verdict",
 ]
-
-_DIGITS = {"layers": 2, "nats": 3, "%": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,88 +72,6 @@ class Named(Protocol):
 
     @property
     def digest(self) -> str: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """One number of a verdict, with its interval and what it is read against.
-
-    Attributes:
-        label: What was measured, in a few words.
-        value: The number; NaN if undefined.
-        low: Lower end of its 95 % interval; NaN where none is possible, which leaves the claim open.
-        high: Upper end.
-        unit: Of value and null: "layers", "nats", "%", "1" for none, ….
-        null: What the control, null or threshold gives; 0 for a difference. NaN where nothing stands
-            beside it.
-        null_low: Lower end of the null's interval; NaN if it has none.
-        null_high: Upper end.
-        compared_with: What the null is.
-        expects: Where the claim expects the value: "above", "below", or "within" `margin` of the null
-            (see `results.verdict.says`); empty for one that only stands beside the others.
-        margin: For "within", in the unit.
-        role: "decides"; "control", which must hold before anything is said in either direction; "beside".
-    """
-
-    label: str
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-    unit: str = "1"
-    null: float = math.nan
-    null_low: float = math.nan
-    null_high: float = math.nan
-    compared_with: str = ""
-    expects: Expects | Literal[""] = ""
-    margin: float = 0.0
-    role: Role = "decides"
-
-    def __post_init__(self) -> None:
-        if self.role != "beside" and self.expects not in ("above", "below", "within"):
-            raise InputError(
-                f"The measure {self.label!r} {self.role} and wants expects to be above, below or within, got "
-                f'{self.expects!r}; role="beside" is for one that says nothing of the claim.'
-            )
-        if (self.expects == "within") != (self.margin > 0):
-            raise InputError(
-                f"The measure {self.label!r} wants a margin above 0 where it expects to be within, and none "
-                f"otherwise; got {self.margin} with {self.expects!r}."
-            )
-        for low, high in ((self.low, self.high), (self.null_low, self.null_high)):
-            if low > high or math.isnan(low) != math.isnan(high):
-                raise InputError(f"The measure {self.label!r} has an interval from {low} to {high}.")
-
-    def says(self) -> str:
-        """What it says of the claim: "supports", "contradicts" or "open"."""
-        return says(
-            self.expects,
-            low=self.low,
-            high=self.high,
-            null=self.null,
-            null_low=self.null_low,
-            null_high=self.null_high,
-            margin=self.margin,
-        )
-
-    def said(self) -> str:
-        """The measure as part of a sentence: label, value, interval, null."""
-        text = f"{self.label} {self._number(self.value)}{self._unit()}{self._span(self.low, self.high)}"
-        if math.isnan(self.null):
-            return text
-        beside = f"{self.compared_with or 'null'} {self._number(self.null)}"
-        beside += "" if math.isnan(self.null_low) else self._span(self.null_low, self.null_high)
-        return f"{text} ({beside}{f' ± {self._number(self.margin)}' if self.margin else ''})"
-
-    def _number(self, value: float) -> str:
-        return number(value, digits=0 if abs(value) >= 100 else _DIGITS.get(self.unit, 3))
-
-    def _unit(self) -> str:
-        return "" if self.unit == "1" else f" {self.unit}"
-
-    def _span(self, low: float, high: float) -> str:
-        if math.isnan(low):
-            return " (no interval)"
-        return f" [{self._number(low)}, {self._number(high)}]"
 
 
 def verdict(
@@ -226,6 +144,29 @@ def sentence(one: Claim, word: Word, measures: Sequence[Measure], *, scope: str,
 def file_name(claimed: int) -> str:
     """The name of a claim's verdict file: ``"claim-04.nc"``."""
     return f"claim-{claim(claimed).number:02}.nc"
+
+
+def keep(
+    made: Verdict, folder: str | Path, results: Mapping[str, Result], *, overwrite: bool = True
+) -> list[Path]:
+    """Write a verdict, its figure and the results it rests on into a folder, and return the files.
+
+    Args:
+        made: The verdict, as ``claim-NN.nc`` and ``claim-NN.html``.
+        folder: Made if it is not there.
+        results: By the names of their files, without ``.nc``.
+        overwrite: Whether files of these names give way.
+
+    Raises:
+        InputError: If a file of such a name is there and `overwrite` is off, or is not of this tool.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {file_name(made.number): made} | {f"{name}.nc": each for name, each in results.items()}
+    written = [each.save(folder / name, overwrite=overwrite) for name, each in named.items()]
+    figure = (folder / file_name(made.number)).with_suffix(".html")
+    made.plot().write_html(figure, include_plotlyjs=True, config=PLOTLY_CONFIG)
+    return [*written, figure]
 
 
 def found(places: Sequence[str | Path] = ()) -> dict[int, Verdict]:

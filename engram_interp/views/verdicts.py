@@ -69,6 +69,7 @@ def _panel(figure: go.Figure, data: xr.Dataset, panel: int, shown: set[str], *, 
         )
         figure.add_trace(band.update(line={"width": 2, "color": colours.null}, **named("its null")), **where)
     value, lower, upper = (data[f"value{end}"].values for end in ("", "_low", "_high"))
+    figure.update_xaxes(range=_range(floor, ceiling, value, lower, upper), **where)
     for role, symbol in _SYMBOLS.items():
         chosen = data["role"].values == role
         if not chosen.any():
@@ -93,6 +94,16 @@ def _panel(figure: go.Figure, data: xr.Dataset, panel: int, shown: set[str], *, 
         automargin=True,
         **where,
     )
+
+
+def _range(*ends: np.ndarray) -> list[float] | None:
+    """From the least to the greatest end, with room beside them; plotly's own where there is none."""
+    known = np.concatenate(ends)
+    known = known[np.isfinite(known)]
+    if not known.size or known.min() == known.max():
+        return None
+    room = 0.06 * (known.max() - known.min())
+    return [float(known.min() - room), float(known.max() + room)]
 
 
 def _wrapped(label: str) -> str:

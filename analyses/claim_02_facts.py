@@ -1,0 +1,149 @@
+"""Claim 2: are facts in the table, and reading not? Probes with the memory off, and invented facts.
+
+Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``claim-02.nc``, its results and
+figure to ``runs/claim_02_facts`` and prints one verdict.
+
+ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
+ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
+family`` trained. Models whose training text held the invented facts are also asked for these, by how often it
+stated them; others answer the packaged probes alone.
+"""
+
+# %% 1 The arms and the probes
+import os
+from pathlib import Path
+
+from engram_interp import ablation, arms, claims
+from engram_interp.data import fiction, probes
+
+QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_02_facts"))
+RUNS = os.environ.get("ENGRAM_INTERP_RUNS")
+KINDS = (
+    "output_off",
+    "rows_random",
+)  # the memory gone; other rows of the same heads, nearer to what it knows
+
+family = arms.load(RUNS) if RUNS else arms.bundled()
+sets = [probes.load(kind) for kind in ("facts", "reading", "continuation")]
+if QUICK:
+    sets = [probes.ProbeSet(name=s.name, kind=s.kind, probes=s.probes[:4]) for s in sets]
+how = {"kinds": KINDS, "n_swaps": 1 if QUICK else 4, "n_boot": 20 if QUICK else 1000, "seed": 0}
+PAIRS = [(one, other) for one, other in (("engram", "dense"), ("moe-engram", "moe")) if one in family]
+
+
+def together(name, kinds, counts, seed):
+    """The invented facts of some kinds and counts as one set."""
+    each = [fiction.probes(seed, kind=kind, count=count).probes for kind in kinds for count in counts]
+    return probes.ProbeSet(name=name, kind="continuation", probes=tuple(p for part in each for p in part))
+
+
+# %% 2 What is left of facts, reading and continuation without the memory, beside the baseline
+results, models = {}, []
+for memory, plain in PAIRS:
+    model = family.first(memory).load()
+    baseline = family.first(plain).load() if plain in family else None
+    models += [model] if baseline is None else [model, baseline]
+    found = ablation.retained(model, sets, baseline=baseline, **how)
+    results[f"retained-{memory}"] = found
+    print(found.summary())
+
+# %% 3 Invented facts: those an n-gram can hold, those none can, and all by how often training said them
+invented = {}
+for memory, plain in PAIRS:
+    run = family.first(memory)
+    if run.fiction is None:
+        continue
+    made = [together(f"all × {n}", fiction.KINDS, (n,), run.fiction) for n in fiction.COUNTS]
+    made.append(together("n-gram × 16, 64", ("surname", "idiom"), (16, 64), run.fiction))
+    made.append(together("distant × 4, 16, 64", ("birthplace",), (4, 16, 64), run.fiction))
+    model = run.load()
+    baseline = family.first(plain).load() if plain in family else None
+    found = ablation.retained(model, made[-2:] if QUICK else made, baseline=baseline, **how)
+    results[f"invented-{memory}"] = invented[memory] = found
+    print(found.summary())
+
+# %% 4 The measures: facts must lose more than reading, and more than by a random change of the same size
+measures = []
+
+
+def read(found, name, kind):
+    """One cell of a result, over all strata."""
+    return found.data.sel(probe_set=name, stratum="all", kind=kind)
+
+
+def add(cell, label, other=None, compared_with="random control", role="decides"):
+    """A retained share, expected below another cell's or below its own control's."""
+    beside = claims.Measure.of(cell, "control_retained", label="")
+    if other is not None:
+        beside = claims.Measure.of(other, "retained", label="")
+    measures.append(
+        claims.Measure.of(
+            cell,
+            "retained",
+            label=label,
+            null=beside.value,
+            null_low=beside.low,
+            null_high=beside.high,
+            compared_with=compared_with,
+            expects="below",
+            role=role,
+        )
+    )
+
+
+names = [one.name for one in sets]
+for memory, _ in PAIRS:
+    found = results[f"retained-{memory}"]
+    for kind in KINDS:
+        facts, reading = (read(found, name, kind) for name in names[:2])
+        add(facts, f"facts retained, {memory}, {kind}", reading, "reading retained")
+        add(facts, f"facts retained, {memory}, {kind} (control)")
+    for name in names:
+        cell = found.data.sel(probe_set=name, stratum="all")
+        label = f"share right, intact, {name}, {memory}"
+        measures.append(
+            claims.Measure.of(
+                cell,
+                "intact_score",
+                label=label,
+                null="swapped_score",
+                compared_with="guessing",
+                role="beside",
+            )
+        )
+for memory, found in invented.items():
+    for kind in KINDS:
+        near, far = (read(found, name, kind) for name in ("n-gram × 16, 64", "distant × 4, 16, 64"))
+        add(near, f"invented facts an n-gram can hold, {memory}, {kind}")
+        add(near, f"invented facts, {memory}, {kind}", far, "those no n-gram can hold", role="beside")
+    for name in found.data["probe_set"].values:
+        cell = found.data.sel(probe_set=name, stratum="all")
+        measures.append(
+            claims.Measure.of(
+                cell,
+                "intact_score",
+                label=f"share right, invented {name}, {memory}",
+                null="baseline_score",
+                compared_with="baseline",
+                role="beside",
+            )
+        )
+
+# %% 5 The verdict; where the intact model is not above chance nothing is retained, and nothing follows
+remark = "" if invented else "no invented facts in the training text"
+if RUNS:
+    remark = "; ".join(part for part in (family.lacking("moe-engram"), remark) if part)
+verdict = claims.verdict(
+    2,
+    measures,
+    scope=family.scope("engram"),
+    models=models,
+    remark=remark,
+    provenance={"n_boot": how["n_boot"], "seed": 0, "kinds": ", ".join(KINDS)},
+)
+claims.keep(verdict, OUT, results)
+verdict.plot()
+
+# %% 6
+print(verdict.summary())
