@@ -88,7 +88,8 @@ def reach(
     encoded = encode(model, texts)
     if encoded.tokens.shape[1] <= from_position:
         raise InputError(
-            f"No prompt has a token at position {from_position}; give longer texts or a smaller from_position."
+            f"No prompt has a token at position {from_position}; give longer texts or a smaller "
+            "from_position."
         )
     conditions = {"engram": _patterns(model, encoded, from_position, batch_size=batch_size)}
     if model.memory_layers:
@@ -108,7 +109,7 @@ def reach(
     ]
     values = np.stack(padded, axis=1)
     documents = _documents(encoded, from_position)
-    drawn = {"n_boot": n_boot, "seed": seed}
+    drawn: dict[str, Any] = {"n_boot": n_boot, "seed": seed}
     variables = named("mean", mean_interval(values, documents, **drawn))
     apart = values - values[:, -1:] if baseline is not None else np.full_like(values, np.nan)
     variables |= named("difference", mean_interval(apart, documents, **drawn))

@@ -1,9 +1,9 @@
-"""Do collisions harm? What a memory is worth where the hash put an n-gram among busy neighbours, or quiet ones.
+"""Do collisions harm? What a memory is worth where the hash gave an n-gram busy neighbours, or quiet ones.
 
-Which other n-grams share an n-gram's rows is drawn by the hash and by nothing else, so it is a trial that ran
-by itself: n-grams of one count in training differ in their company by luck alone. Company of an n-gram is how
-often training read its rows for the sake of others: the row's hits less the n-gram's own count, as a geometric
-mean over heads and memory layers.
+Which other n-grams share an n-gram's rows is drawn by the hash and by nothing else, so it is a trial that
+ran by itself: n-grams of one count in training differ in their company by luck alone. Company of an n-gram
+is how often training read its rows for the sake of others: the row's hits less the n-gram's own count, as a
+geometric mean over heads and memory layers.
 """
 
 from collections.abc import Mapping
@@ -92,7 +92,7 @@ def effect(
         | {
             "counts": model.counts.source,
             "baseline": "none" if baseline is None else baseline.name,
-            "estimator": "mean of the half with more company less that with less; resampled: distinct n-grams",
+            "estimator": "mean of the half with more company less the other; resampled: distinct n-grams",
             "n_boot": n_boot,
             "n_permutations": n_permutations,
         },
@@ -216,4 +216,4 @@ def _company(model: SubjectModel, encoded: Encoded, order: int) -> Float[np.ndar
         np.log1p(np.maximum(model.hits[layer][rec[site][..., columns].numpy()] - own, 0))
         for layer, site in zip(model.memory_layers, sites, strict=True)
     ]
-    return np.concatenate(each, axis=-1).mean(-1)
+    return np.asarray(np.concatenate(each, axis=-1).mean(-1))

@@ -1,7 +1,7 @@
 """Where does the memory gain? Loss of a baseline less that of a model with memory, by kind of text.
 
-A token of prose and one of program code are different amounts of text, so gains stand per token, per byte, and
-as a share of the baseline's loss.
+A token of prose and one of program code are different amounts of text, so gains stand per token, per byte,
+and as a share of the baseline's loss.
 """
 
 from collections.abc import Mapping
@@ -117,15 +117,15 @@ def _bytes(model: SubjectModel, encoded: Encoded, row: int) -> int:
     return len(text[start : offsets[len(ids) - (1 if opened else 0)][1]].encode())
 
 
-def _units(total: Float[np.ndarray, "*boot four"]) -> Float[np.ndarray, "unit *boot"]:
+def _units(total: Float[np.ndarray, "*boot four"]) -> Float[np.ndarray, "*boot unit"]:
     """Gain per token, per byte, and in percent of the baseline's loss."""
     without, with_memory, tokens, size = np.moveaxis(total, -1, 0)
     gained = without - with_memory
-    return np.stack([gained / tokens, gained / size, 100 * gained / without])
+    return np.stack([gained / tokens, gained / size, 100 * gained / without], axis=-1)
 
 
 def _gains(
     sums: Float[np.ndarray, "document four"], n_boot: int, seed: int
 ) -> Float[np.ndarray, "boot unit"]:
     """Gains in resamples of the documents."""
-    return _units(group_weights(len(sums), n_boot, seed) @ sums).T
+    return _units(group_weights(len(sums), n_boot, seed) @ sums)

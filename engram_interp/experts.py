@@ -6,6 +6,7 @@ the last two tokens, tells.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ def use(
     Args:
         models: Mixtures of experts of ours by name; all must cut the texts into the same tokens.
         texts: Texts, a `PromptSet`, or token ids; every token but the separator counts.
-        least: Times that an n-gram must occur in the texts for its tokens to count in the information about it:
-            of rarer ones the texts cannot tell which expert takes them.
+        least: Times that an n-gram must occur in the texts for its tokens to count in the information about
+            it: of rarer ones the texts cannot tell which expert takes them.
         probes: Tokens, drawn by the seed, on which all experts of a layer are run to see how alike they are.
         n_boot: Bootstrap samples over documents; intervals are 95 %.
         seed: Of the bootstrap, the probes and the permutation.
@@ -52,8 +53,8 @@ def use(
     Returns:
         By model and layer: how many experts' worth of load there is, as a share of all (exp of the entropy);
         mutual information of the first choice with the token, and with the last two tokens (jackknife over
-        documents), beside choices permuted inside documents; and the mean cosine of the outputs of two experts
-        on the same input.
+        documents), as a share of ln(number of experts), beside choices permuted inside documents; and the
+        mean cosine of the outputs of two experts on the same input.
 
     Raises:
         InputError: If there is no model, a model has no experts of ours, or the models cut the texts
@@ -125,10 +126,7 @@ def _of_model(
     """Every variable by layer."""
     inputs: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     hooks = [
-        mixture.register_forward_pre_hook(
-            lambda _m, given, layer=layer: inputs[layer].append(given[0].clone())
-        )
-        for layer, mixture in layers.items()
+        mixture.register_forward_pre_hook(partial(_keep, inputs[layer])) for layer, mixture in layers.items()
     ]
     sites = [f"blocks.{layer}.mlp.hook_expert_ids" for layer in layers]
     try:
@@ -145,11 +143,17 @@ def _of_model(
     for (layer, mixture), site in zip(layers.items(), sites, strict=True):
         chosen = rec[site][mask].numpy()
         values = _load(chosen, documents, len(mixture.experts), n_boot=n_boot, seed=seed)
-        values |= _information(chosen[:, 0], classes, documents, generator)
+        most = np.log(len(mixture.experts))  # a choice among more experts can tell more
+        told = _information(chosen[:, 0], classes, documents, generator)
+        values |= {name: value / most for name, value in told.items()}
         given = torch.cat(inputs[layer])[mask][torch.from_numpy(drawn)]
         alike = mean_interval(_alike(mixture, given), documents[drawn], n_boot=n_boot, seed=seed)
         found[layer] = values | named("redundancy", alike)
     return found
+
+
+def _keep(kept: list[Tensor], _module: Any, given: tuple[Tensor, ...]) -> None:
+    kept.append(given[0].clone())
 
 
 def _classes(
@@ -199,7 +203,7 @@ def _information(
     documents: np.ndarray,
     generator: np.random.Generator,
 ) -> dict[str, Any]:
-    """Information of the choice about each order's n-gram, and of a choice permuted inside documents."""
+    """Information of the choice about each order's n-gram, and of one permuted inside documents, nats."""
     within = np.lexsort((generator.random(len(documents)), documents))
     found: dict[str, Any] = {f"information{end}": np.full(len(classes), np.nan) for end in _ENDS}
     found["permuted"] = np.full(len(classes), np.nan)

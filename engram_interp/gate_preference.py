@@ -67,8 +67,8 @@ def preference(
     lacking = [layer for layer in model.memory_layers if layer not in model.hits]
     if lacking:
         raise InputError(
-            f"{model.name} does not tell the training hits of layer {lacking[0]}, so no gate can be set beside "
-            "them; give wrap(…, hits=…)."
+            f"{model.name} does not tell the training hits of layer {lacking[0]}, so no gate can be set "
+            "beside them; give wrap(…, hits=…)."
         )
     row, position = sample(model, encoded, per_document=per_document, seed=seed)
     hits = _hits(model, encoded, row, position)

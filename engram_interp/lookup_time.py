@@ -1,9 +1,9 @@
 """Does a look-up take longer in a larger table? Hashing and gathering, by size of the table, in turns.
 
 A table of 1 MB lies in a processor's caches and one of 1 GB does not, so a gather of random rows pays for the
-memory hierarchy whatever the algorithm: warm reads find their rows in the caches, cold ones have had them driven
-out first. What is measured holds for this machine, for host memory, and for addresses drawn evenly: those of
-text repeat, which helps.
+memory hierarchy whatever the algorithm: warm reads repeat the ones just before, cold ones come after the
+caches were filled with something else. What is measured holds for this machine, for host memory, and for
+addresses drawn evenly: those of text repeat, which helps.
 """
 
 import time
@@ -82,7 +82,8 @@ def measure(
     budgets = [round(size * 1e6 / (4 * d_row * columns)) for size in megabytes]
     if len(budgets) < 2 or min(budgets) < 2:
         raise InputError(
-            f"Look-up times want two sizes or more, each of at least two rows a head; got {list(megabytes)} MB."
+            "Look-up times want two sizes or more, each of at least two rows a head; got "
+            f"{list(megabytes)} MB."
         )
     tables = [_table(budget, max_order, heads, d_row) for budget in budgets]
     flush = torch.zeros(_FLUSH)

@@ -35,8 +35,8 @@ def trained_rows(model: SubjectModel, *, n_boot: int = 1000, seed: int = 0) -> S
 
     Returns:
         By memory layer and group: rows and hits; norm, and norm at initialisation; how far a row has moved in
-        units of its initial norm; its cosine with its own initial state and with another initialisation's, which
-        must be none; and the effective rank (1 … row width) of parts of the rows now and at first.
+        units of its initial norm; its cosine with its own initial state and with another initialisation's,
+        which must be none; and the effective rank (1 … row width) of parts of the rows now and at first.
 
     Raises:
         InputError: If hits, table or initial state are not known.
@@ -123,7 +123,7 @@ def _cosine(one: np.ndarray, other: np.ndarray, length: np.ndarray, other_length
 
 
 def _ranks(now: np.ndarray, first: np.ndarray, *, n_boot: int, seed: int) -> dict[str, Any]:
-    """Effective rank of random parts of the rows, now and at first; NaN where a part has no more rows than axes."""
+    """Effective rank of random parts of the rows, now and at first; NaN where a part is no larger than it."""
     parts = np.array_split(np.random.default_rng(seed).permutation(len(now)), _PARTS)
     whole = min(map(len, parts)) > now.shape[1]
     values = np.full((_PARTS, 2), np.nan)

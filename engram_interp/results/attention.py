@@ -15,8 +15,8 @@ from engram_interp.views import forests
 from engram_interp.views.theme import Theme, number, signed
 
 STATISTICS = ("distance", "entropy", "near", "sink")
-"""Mean distance in tokens, entropy in nats, share of the token itself and the three before it (all without the
-first position), and the share of the first position."""
+"""Mean distance in tokens, entropy in nats, share of the token itself and the three before it (all without
+the first position), and the share of the first position."""
 _CELL = "condition layer statistic"
 _ENDS = ("", "_low", "_high")
 

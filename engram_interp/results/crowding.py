@@ -51,8 +51,8 @@ class CrowdingEffect(Result):
             for i, j in np.ndindex(data.sizes["measure"], data.sizes["order"])
         ]
         return (
-            f"In {data.attrs.get('model', 'the model')} ({wording.basis(data)}) the memory's worth at n-grams "
-            f"with much company in their rows, less at those with little: {'; '.join(said)}."
+            f"In {data.attrs.get('model', 'the model')} ({wording.basis(data)}) the memory's worth at "
+            f"n-grams with much company in their rows, less at those with little: {'; '.join(said)}."
         )
 
     def plot(self, *, theme: Theme = "light") -> go.Figure:

@@ -33,9 +33,10 @@ class ExpertUse(Result):
         variables={
             **with_interval("load", floats(_LAYER, "1", "effective number of experts over their number")),
             **with_interval(
-                "information", floats(_ORDER, "nats", "information of the first choice about the n-gram")
+                "information",
+                floats(_ORDER, "1", "information of the first choice about the n-gram, over ln(experts)"),
             ),
-            "permuted": floats(_ORDER, "nats", "the same with choices permuted inside documents"),
+            "permuted": floats(_ORDER, "1", "the same with choices permuted inside documents"),
             **with_interval("redundancy", floats(_LAYER, "1", "mean cosine of two experts' outputs")),
         },
     )
@@ -64,7 +65,7 @@ class ExpertUse(Result):
             xr.Dataset(arrays, coords={"row": [label for label, _ in parts]}),
             title="Is the expert chosen by the token?",
             subtitle="bars: 95 % intervals over documents; grey: choices permuted inside documents",
-            axis="information of the first choice about the token (nats)",
+            axis="information about the token over ln(experts) (no unit)",
             at=0.0,
             rows="model · layer",
             null="permuted",
@@ -74,12 +75,12 @@ class ExpertUse(Result):
 
 def _model(data: xr.Dataset) -> str:
     load, redundancy = (float(np.nanmean(data[name].values)) for name in ("load", "redundancy"))
-    told = [
-        f"{number(float(data['information'].isel(order=i).mean()))} nats about "
-        f"{wording.counted(int(order), 'token')} (permuted {number(float(data['permuted'].isel(order=i).mean()))})"
-        for i, order in enumerate(data["order"].values)
-    ]
+    told = []
+    for i, order in enumerate(data["order"].values):
+        tells, permuted = (float(data[name].isel(order=i).mean()) for name in ("information", "permuted"))
+        of = wording.counted(int(order), "token")
+        told.append(f"{number(tells)} of its most about {of} (permuted {number(permuted)})")
     return (
-        f"{data['model'].item()} load {number(100 * load, digits=1)} % of even, choice tells {' and '.join(told)}, "
-        f"two experts' outputs have cosine {number(redundancy)}"
+        f"{data['model'].item()} load {number(100 * load, digits=1)} % of even, the choice tells "
+        f"{' and '.join(told)}, two experts' outputs have cosine {number(redundancy)}"
     )

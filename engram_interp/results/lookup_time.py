@@ -72,7 +72,7 @@ class LookupTime(Result):
             f"value{end}": ("row", [float(cell[f"ratio{end}"]) for _, cell in parts])
             for end in ("", "_low", "_high")
         }
-        arrays |= {f"null_value{end}": ("row", np.ones(len(parts))) for end in ("", "_low", "_high")}
+        arrays |= {f"null_value{end}": ("row", [1.0] * len(parts)) for end in ("", "_low", "_high")}
         first = float(self.data["megabytes"][0])
         return forests.forest(
             xr.Dataset(arrays, coords={"row": [label for label, _ in parts]}),
