@@ -5,8 +5,8 @@ figure to ``runs/claim_06_collisions`` and prints one verdict.
 
 ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
-family`` trained: "engram" is then measured against "dense" in every seed, and "shuffled", which reads other rows
-and must not feel these collisions, stands beside it.
+family`` trained: "engram" is then measured against "dense" in every seed, and "shuffled", which reads other
+rows and must not feel these collisions, stands beside it.
 """
 
 # %% 1 The arms and the passages

@@ -5,8 +5,8 @@ figure to ``runs/claim_09_attention`` and prints one verdict.
 
 ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
-family`` trained: "engram" is then set against "dense" in every seed, and must go beyond another seed of "dense"
-and beyond "shuffled", whose memory is told nothing of the n-gram.
+family`` trained: "engram" is then set against "dense" in every seed, and must go beyond another seed of
+"dense" and beyond "shuffled", whose memory is told nothing of the n-gram.
 """
 
 # %% 1 The arms, and the longest passages: nothing can be far in a short text
@@ -51,7 +51,7 @@ for run, base in family.pairs("shuffled", "dense")[:1]:
 # %% 4 The measures: every layer from the first read on, beyond the layers before it and beyond those
 def nulls(layer, before):
     """What a layer's difference must exceed, in tokens: both ends, and of what."""
-    every = {"0": [0.0]}
+    every = {"no difference": [0.0]}
     same = results[name].data.sel(condition="engram", statistic="distance")
     if before:
         ends = [same[f"difference{end}"].sel(layer=before).values.tolist() for end in ("_low", "_high")]

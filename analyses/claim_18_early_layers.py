@@ -5,8 +5,8 @@ figure to ``runs/claim_18_early_layers`` and prints one verdict.
 
 ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
-family`` trained: "engram" is then set against "dense" in every seed, and must go beyond another seed of "dense"
-and beyond "shuffled", whose memory is told nothing of the n-gram.
+family`` trained: "engram" is then set against "dense" in every seed, and must go beyond another seed of
+"dense" and beyond "shuffled", whose memory is told nothing of the n-gram.
 """
 
 # %% 1 The arms and the passages
@@ -62,7 +62,7 @@ for name, found in results.items():
     if not name.startswith("skipping-seed"):
         continue
     for layer in range(found.data.sizes["layer"] // 2):
-        every = {"0": [0.0]}
+        every = {"no difference": [0.0]}
         for other, words in NULLS.items():
             if other in results:
                 every[words] = [float(cost(other, layer)[f"difference{end}"]) for end in ("_low", "_high")]

@@ -78,8 +78,9 @@ def reach(
         batch_size: Prompts per forward pass.
 
     Returns:
-        By condition, layer and statistic the mean over queries and heads with its interval, and the same paired
-        by token against the baseline, of the model and with its gates shut (off its training distribution).
+        By condition, layer and statistic the mean over queries and heads with its interval, and the same
+        paired by token against the baseline, of the model and with its gates shut (off its training
+        distribution).
 
     Raises:
         InputError: If the pattern is no site, no prompt is long enough, or the models cut the texts

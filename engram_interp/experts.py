@@ -159,7 +159,7 @@ def _keep(kept: list[Tensor], _module: Any, given: tuple[Tensor, ...]) -> None:
 def _classes(
     tokens: Int64[np.ndarray, "batch token"], mask: np.ndarray, order: int, *, least: int
 ) -> Int64[np.ndarray, " sample"]:
-    """A number for the n-gram that ends at each token, from 0; -1 where it occurs fewer than `least` times."""
+    """A number from 0 for the n-gram that ends at each token; -1 where it occurs fewer than `least` times."""
     whole = np.zeros(mask.shape, bool)
     whole[:, order - 1 :] = np.all(
         [mask[:, lag : mask.shape[1] - order + 1 + lag] for lag in range(order)], axis=0
