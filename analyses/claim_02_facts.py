@@ -74,9 +74,8 @@ def read(found, name, kind):
 
 def add(cell, label, other=None, compared_with="random control", role="decides"):
     """A retained share, expected below another cell's or below its own control's."""
-    beside = claims.Measure.of(cell, "control_retained", label="")
-    if other is not None:
-        beside = claims.Measure.of(other, "retained", label="")
+    at, name = (cell, "control_retained") if other is None else (other, "retained")
+    beside = claims.Measure.of(at, name, label="null", role="beside")
     measures.append(
         claims.Measure.of(
             cell,

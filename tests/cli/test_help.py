@@ -8,7 +8,9 @@ import pytest
 from engram_interp.cli.command import spread
 from tests.cli.harness import run
 
-COMMANDS = ("explore", "report", "capture", "slots", "index", "train", "family", "tune-lens", "evaluate")
+COMMANDS = (
+    "explore", "report", "capture", "slots", "index", "train", "family", "tune-lens", "evaluate", "claims",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
