@@ -111,9 +111,11 @@ def test_a_claim_in_the_reduced_setting(
 ) -> None:
     made = _claim(script, tmp_path / "out", tmp_path, monkeypatch)
     assert capsys.readouterr().out.splitlines()[-1] == made.summary()
-    assert made.word in ("not resolved at this scale", "not tested")  # a few prompts settle nothing
+    if script.stem != "claim_12_rows":  # which reads rows, not prompts: they are all there
+        assert made.word in ("not resolved at this scale", "not tested")  # a few prompts settle nothing
     assert made.data.attrs["script"] == script.name
-    assert "on the bundled pair wiki-nano" in made.summary()
+    where = "in host memory" if script.stem == "claim_19_lookup_time" else "on the bundled pair wiki-nano"
+    assert where in made.summary()
     assert {p.name for p in tmp_path.iterdir()} == {"out"}
 
 

@@ -71,5 +71,5 @@ def test_what_cannot_be_looked_at_says_why() -> None:
     with pytest.raises(InputError, match="No prompt has a token at position 32"):
         attention.reach(model, TEXTS[:2])
     sites = {name: path for name, path in model.sites.items() if "hook_pattern" not in name}
-    with pytest.raises(InputError, match="has no site blocks.0.attn.hook_pattern"):
+    with pytest.raises(InputError, match=r"has no site blocks\.0\.attn\.hook_pattern"):
         attention.reach(replace(model, sites=sites), TEXTS[:2], from_position=3)
