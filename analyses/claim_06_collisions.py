@@ -6,7 +6,8 @@ figure to ``runs/claim_06_collisions`` and prints one verdict.
 ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained: "engram" is then measured against "dense" in every seed, and "shuffled", which reads other
-rows and must not feel these collisions, stands beside it.
+rows and must not feel these collisions, stands beside it. ``scripts/count_ngrams.py --model`` must have
+counted for each "engram" first: a row's hits alone do not tell whose they are.
 """
 
 # %% 1 The arms and the passages
@@ -35,7 +36,7 @@ for run, base in family.pairs("engram", "dense"):
     if SHUFFLED in family and run.seed in family.runs[SHUFFLED]:
         others[SHUFFLED] = family.runs[SHUFFLED][run.seed].load()
     models += [model, baseline, *others.values()]
-    if model.counts is None and not model.hits:
+    if model.counts is None:
         continue
     found = crowding.effect(model, texts, baseline=baseline, others=others, **how)
     results[f"crowding-seed{run.seed}"] = found
@@ -62,7 +63,7 @@ for name, found in results.items():
             )
 
 # %% 4 The verdict
-remark = "" if results else "these models do not tell how often training saw an n-gram"
+remark = "" if results else "nobody counted the n-grams of these models' training text"
 if RUNS and SHUFFLED not in family:
     remark = "; ".join(part for part in (remark, family.lacking(SHUFFLED)) if part)
 verdict = claims.verdict(

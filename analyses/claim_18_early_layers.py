@@ -66,6 +66,8 @@ for name, found in results.items():
         for other, words in NULLS.items():
             if other in results:
                 every[words] = [float(cost(other, layer)[f"difference{end}"]) for end in ("_low", "_high")]
+                if other == "skipping-another-seed":  # which of two seeds is the baseline is chance
+                    every[words] += [-end for end in every[words]]
         numbers = [x for ends in every.values() for x in ends if not math.isnan(x)]
         measures.append(
             claims.Measure.of(
@@ -81,9 +83,9 @@ for name, found in results.items():
         )
 
 # %% 5 The verdict; a skipped model is off its training distribution, whatever the number says
-remark = "" if family.second("dense") else "no second seed of the baseline"
-if RUNS:
-    remark = "; ".join(part for part in (remark, family.lacking("shuffled")) if part)
+absent = family.lacking("shuffled") if RUNS else "no control arm with as many parameters is in the package"
+alone = "" if family.second("dense") else "no second seed of the baseline"
+remark = "; ".join(part for part in (alone, absent) if part)
 verdict = claims.verdict(
     18,
     measures,

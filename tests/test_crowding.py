@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,7 @@ def test_the_effect_of_a_model_beside_its_baseline_and_another(tmp_path: Path) -
 
 
 def test_what_cannot_be_told_is_refused() -> None:
-    for changes in ({"counts": None}, {"hits": {}}):
+    lacks: tuple[dict[str, Any], ...] = ({"counts": None}, {"hits": {}})
+    for changes in lacks:
         with pytest.raises(InputError, match="nobody's company can be told"):
             crowding.effect(replace(subject(), **changes), TEXTS[:2])
