@@ -23,7 +23,7 @@ family = arms.load(RUNS) if RUNS else arms.bundled()
 texts = prompts.load("entities")
 texts = texts.head(4) if QUICK else texts
 n_boot = 20 if QUICK else 1000
-how = {"per_document": 2 if QUICK else 16, "n_inits": 2 if QUICK else 10, "n_boot": n_boot, "seed": 0}
+how = {"per_document": 2 if QUICK else 12, "n_inits": 2 if QUICK else 10, "n_boot": n_boot, "seed": 0}
 
 # %% 2 Gates against the hits of their rows, over all sampled reads and over those that hurt
 results, models = {}, []
