@@ -4,8 +4,8 @@ Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``cla
 figure to ``runs/claim_03_gates_at_entities`` and prints one verdict.
 
 ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
-ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that
-``engram-interp family`` trained: every finished seed of "engram" and
+ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
+family`` trained: every finished seed of "engram" and
 "moe-engram" is then measured. Without it the packaged pair is.
 """
 

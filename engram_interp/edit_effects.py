@@ -1,6 +1,6 @@
 """What edits do: where the edited n-grams stand, where their rows are read by others, and elsewhere."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +17,7 @@ from engram_interp.capture.record import record
 from engram_interp.capture.rows import RowChange, rows_written
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.edit_planning import Edit, occurrences
-from engram_interp.metrics.bootstrap import mean_interval
+from engram_interp.metrics.bootstrap import MIN_GROUPS, group_weights, interval, mean_interval, named
 from engram_interp.results.editing import GROUPS
 
 __all__ = ["applied", "collateral", "randomised", "reads_of", "success"]
@@ -120,9 +120,29 @@ def success(
     if len(edits) == 1:
         found |= {f"alone_{what}": found[f"after_{what}"] for what in ("logprob", "rank")}
     arrays = {name: np.asarray(values) for name, values in found.items()}
-    gains = [(arrays[f"{name}_logprob"] - arrays["before_logprob"]).sum() for name in ("after", "alone")]
-    composed = gains[0] / gains[1] if len(edits) > 1 and gains[1] > 0 else np.nan
-    return arrays | {"composed": float(composed), "occurrences": reads.own.sum((1, 2)).numpy()}
+    return arrays | _gains(arrays) | {"occurrences": reads.own.sum((1, 2)).numpy()}
+
+
+def _gains(found: Mapping[str, np.ndarray], *, n_boot: int = 1000) -> dict[str, Any]:
+    """What edits gain on average, beside their control, and together over alone; intervals resample edits."""
+    gains = np.stack(
+        [found[f"{name}_logprob"] - found["before_logprob"] for name in ("after", "control", "alone")]
+    )
+    edits = gains.shape[1]
+    made = mean_interval(gains.T, np.arange(edits), n_boot=n_boot, seed=0)
+    out: dict[str, Any] = {}
+    for index, name in enumerate(("gain", "control_gain")):
+        out |= {f"{name}{end}": float(part[index]) for end, part in named("", made).items()}
+
+    def composed(weights: np.ndarray) -> np.ndarray:
+        together, _, alone = weights @ gains.T if weights.ndim == 1 else (weights @ gains.T).T
+        return np.where(alone > 0, together / np.where(alone > 0, alone, 1.0), np.nan)
+
+    low = high = np.asarray(np.nan)
+    if edits >= MIN_GROUPS:
+        low, high = interval(composed(group_weights(edits, n_boot, 0)), n_groups=edits)
+    value = composed(np.ones(edits)) if edits > 1 else np.nan
+    return out | {"composed": float(value), "composed_low": float(low), "composed_high": float(high)}
 
 
 def _holding(encoded: Encoded, rows: Bool[Tensor, " document"]) -> Encoded:

@@ -85,6 +85,12 @@ def evaluate(
         "composed": "one edit has nothing to compose with, or none gains anything alone",
         "shared_kl": "no read shares so many rows",
     }
+    few_edits = f"an interval wants at least {MIN_GROUPS} edits to resample, got {len(listed)}"
+    missing |= {
+        f"{name}{end}": few_edits
+        for name in ("gain", "control_gain", "composed")
+        for end in ("_low", "_high")
+    }
     facts = describe(model, encoded, seed=seed) | {
         "n_boot": n_boot,
         "control": "the same rows changed by as much, each in a random direction",

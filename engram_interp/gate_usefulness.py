@@ -23,7 +23,7 @@ from engram_interp.metrics.bootstrap import mean_interval
 from engram_interp.provenance import describe, too_few
 from engram_interp.results import GateUsefulness
 
-__all__ = ["usefulness"]
+__all__ = ["sample", "shut_alone", "usefulness"]
 
 _ENDS = ("", "_low", "_high")
 
@@ -64,8 +64,8 @@ def usefulness(
     """
     encoded = encode(model, texts)
     gate_sites(model)
-    row, position = _sample(model, encoded, per_document=per_document, seed=seed)
-    gate, delta = _shut(model, encoded, row, position, batch_size=batch_size)
+    row, position = sample(model, encoded, per_document=per_document, seed=seed)
+    gate, delta = shut_alone(model, encoded, row, position, batch_size=batch_size)
     variables: dict[str, Any] = {"gate": gate, "delta_loss": delta, "document": row, "position": position}
     for name, values in (("mean_delta", delta), ("useful", (delta > 0).astype(float))):
         estimate = mean_interval(values, row, n_boot=n_boot, seed=seed)
@@ -77,7 +77,7 @@ def usefulness(
         few = encoded.part(slice(0, init_documents))
         chosen = row < len(few)
         for fresh in initialisations(model, n_inits, seed=seed, progress=progress):
-            once = _shut(fresh, few, row[chosen], position[chosen], batch_size=batch_size)
+            once = shut_alone(fresh, few, row[chosen], position[chosen], batch_size=batch_size)
             null.append(_aucs(*once, row[chosen], n_boot=1, seed=seed)["auc"])
     stack = np.stack(null[1:] or null)
     parts = zip(_ENDS, (stack.mean(0), stack.min(0), stack.max(0)), strict=True)
@@ -101,7 +101,7 @@ def usefulness(
     )
 
 
-def _sample(
+def sample(
     model: SubjectModel, encoded: Encoded, *, per_document: int, seed: int
 ) -> tuple[Int64[np.ndarray, " sample"], Int64[np.ndarray, " sample"]]:
     """Prompt and position of the tokens drawn, in order."""
@@ -123,7 +123,7 @@ def _sample(
     return np.asarray(rows, np.int64), np.asarray(positions, np.int64)
 
 
-def _shut(
+def shut_alone(
     model: SubjectModel, encoded: Encoded, row: np.ndarray, position: np.ndarray, *, batch_size: int
 ) -> tuple[Float[np.ndarray, "sample layer stream"], Float[np.ndarray, "sample layer"]]:
     """Gate and Δloss of the sampled tokens, each from its own copy of the prompt, cut after that token."""

@@ -25,6 +25,7 @@ from engram_interp.gate_nulls import (
     untrained,
     why_not_untrained,
 )
+from engram_interp.gate_preference import preference
 from engram_interp.gate_selectivity import OTHERS, selectivity
 from engram_interp.gate_usefulness import usefulness
 from engram_interp.memory.index import Progress, quiet
@@ -33,7 +34,7 @@ from engram_interp.metrics import information as measures
 from engram_interp.provenance import describe, too_few
 from engram_interp.results import GateReading, GateStatistics
 
-__all__ = ["NULLS", "OTHERS", "information", "read", "selectivity", "statistics", "usefulness"]
+__all__ = ["NULLS", "OTHERS", "information", "preference", "read", "selectivity", "statistics", "usefulness"]
 
 NULLS = ("untrained", "rows permuted", "queries permuted")
 """The model at its own initialisation; rows swapped among positions of the same prompt; queries swapped

@@ -21,8 +21,19 @@ from engram_interp.results import SlotLookup
 from engram_interp.slots_addresses import addresses
 from engram_interp.slots_index import canonical_names, index, name_of, open_index, refuse_without_memory
 from engram_interp.slots_occupancy import colliders, load, occupants
+from engram_interp.slots_rows import trained_rows
 
-__all__ = ["addresses", "colliders", "index", "load", "lookup", "occupants", "open_index", "value_shares"]
+__all__ = [
+    "addresses",
+    "colliders",
+    "index",
+    "load",
+    "lookup",
+    "occupants",
+    "open_index",
+    "trained_rows",
+    "value_shares",
+]
 
 
 def value_shares(

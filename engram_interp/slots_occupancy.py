@@ -212,11 +212,11 @@ def _column(ngrams: NgramIndex, layer: int, order: int, head: int, rows: np.ndar
             for i in range(len(_STRATA))
         ],
         "rows_by_reads": np.bincount(stratum, minlength=len(_STRATA)),
-        "effective_rank": np.nan if rows is None else _effective_rank(rows[distinct > 0]),
+        "effective_rank": np.nan if rows is None else effective_rank(rows[distinct > 0]),
     }
 
 
-def _effective_rank(rows: np.ndarray) -> float:
+def effective_rank(rows: np.ndarray) -> float:
     """``exp`` of the entropy of the singular values over their sum (Roy & Vetterli 2007); 1 … d_row."""
     squared = np.linalg.eigvalsh(rows.T.astype(np.float64) @ rows)
     singular = np.sqrt(squared[squared > squared.max(initial=0.0) * 1e-12])

@@ -1,6 +1,7 @@
-"""Count the n-grams of the packaged texts in the text that a packaged pair was trained on.
+"""Count the n-grams of the packaged texts in the text that a model was trained on.
 
     python scripts/count_ngrams.py --name wiki-nano --text wiki_train_00.txt.xz
+    python scripts/count_ngrams.py --model runs/nano-engram-seed0 --text wiki_train_00.txt.xz
 
 Goes through the training windows once more, as the run did, and counts every n-gram that training read.
 Refuses where the rows' hits that come of it are not exactly those that the run recorded. What is written
@@ -11,6 +12,7 @@ and example phrases.
 import argparse
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ import torch
 from engram_interp import pairs
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.windows import lagged
+from engram_interp.checkpoints import load_model
+from engram_interp.checkpoints.files import read_json
 from engram_interp.checkpoints.native import map_digest
 from engram_interp.checkpoints.subject import SubjectModel
-from engram_interp.data import probes, prompts
+from engram_interp.data import fiction, probes, prompts
 from engram_interp.data.documents import documents, text_digest
 from engram_interp.data.packing import Windows, encode_stream
 from engram_interp.memory import counts as ngram_counts
@@ -36,15 +40,17 @@ _TAIL = 200_000
 def windows_of(model: SubjectModel, facts: dict[str, Any], texts: list[Path]) -> tuple[Windows, int]:
     """The run's windows, and how many steps it took."""
     if text_digest(texts) != facts["text_sha256"]:
-        raise SystemExit("this is not the text that the pair was trained on")
+        raise SystemExit("this is not the text that the model was trained on")
+    seed = facts["recipe"].get("fiction")
+    invented = () if seed is None else fiction.documents(seed)
     schedule = Schedule(**facts["recipe"]["schedule"])
     assert model.separator_id is not None and model.n_ctx is not None
     stream = encode_stream(
-        documents(texts),
+        chain(invented, documents(texts)),
         model.tokenizer,
         separator_id=model.separator_id,
         limit=schedule.tokens + _TAIL,
-    )
+    )[: facts["stream_tokens"]]
     if len(stream) != facts["stream_tokens"]:
         raise SystemExit(f"the text gives {len(stream)} tokens, the run had {facts['stream_tokens']}")
     made = Windows(stream=stream, length=model.n_ctx, batch=schedule.batch, seed=schedule.seed)
@@ -105,11 +111,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--name", required=True)
+    parser.add_argument("--name", default="wiki-nano", help="packaged pair; its example phrases are counted")
+    parser.add_argument("--model", type=Path, help="a trained model to count for in place of the pair's")
     parser.add_argument("--text", type=Path, nargs="+", required=True)
     args = parser.parse_args()
-    pair = pairs.load(args.name)
-    model, facts = pair.engram, pair.training["engram"]
+    folder = pairs.folder(args.name) / "engram" if args.model is None else args.model
+    model, facts = load_model(folder), read_json(folder / "training.json")
     assert model.folder is not None and model.token_map is not None
     windows, steps = windows_of(model, facts, args.text)
     keys, counts = counted(model, windows, steps, wanted(model, args.name))

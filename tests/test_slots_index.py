@@ -161,15 +161,15 @@ def test_an_index_that_was_built_again_is_not_read_as_the_old_one(
         slots.occupants(model, opened, layer=1, address=0)
 
 
-def test_effective_rank_of_rows_with_known_singular_values() -> None:
+def testeffective_rank_of_rows_with_known_singular_values() -> None:
     turned, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))
     rows = np.zeros((9, 5))
     rows[:, :3] = turned[:, :3]
-    assert slots_occupancy._effective_rank(rows) == pytest.approx(3)
+    assert slots_occupancy.effective_rank(rows) == pytest.approx(3)
     share = np.array([0.5, 0.3, 0.2])
     wanted = np.exp(-(share * np.log(share)).sum())
-    assert slots_occupancy._effective_rank(turned[:, :3] * share) == pytest.approx(wanted)
-    assert np.isnan(slots_occupancy._effective_rank(np.zeros((4, 3))))
+    assert slots_occupancy.effective_rank(turned[:, :3] * share) == pytest.approx(wanted)
+    assert np.isnan(slots_occupancy.effective_rank(np.zeros((4, 3))))
 
 
 def test_results_survive_a_file_and_have_a_dark_twin(

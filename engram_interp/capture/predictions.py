@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -29,6 +30,18 @@ def next_loss(
 ) -> Float[Tensor, "batch predicted"]:
     """Loss on the next token at every position but the last, nats; padding is not left out."""
     return -log_p[:, :-1].gather(-1, batch.tokens[:, 1:, None].cpu()).squeeze(-1)
+
+
+def losses(
+    model: SubjectModel, encoded: Encoded, *, batch_size: int = 8
+) -> Float[np.ndarray, "batch predicted"]:
+    """Loss on every prompt's next tokens at every position but the last, nats; NaN where there is none."""
+    found = np.full((len(encoded), encoded.tokens.shape[1] - 1), np.nan)
+    for start, batch in batches(encoded, batch_size=batch_size):
+        loss = next_loss(logits_of(model, batch).float().log_softmax(-1), batch).double()
+        kept = loss.masked_fill(~batch.mask[:, 1:].cpu(), torch.nan).numpy()
+        found[start : start + len(batch), : kept.shape[1]] = kept
+    return found
 
 
 def rank(log_p: Float[Tensor, "batch token d_vocab"], batch: Encoded) -> Float[Tensor, "batch predicted"]:

@@ -41,6 +41,11 @@ class Estimate:
     n_documents: npt.NDArray[np.int64]
 
 
+def named(name: str, estimate: Estimate) -> dict[str, Floats]:
+    """An estimate as the variables of a result: ``name``, ``name_low`` and ``name_high``."""
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
 def group_weights(
     n_groups: int, n_boot: int, seed: int | np.random.Generator
 ) -> Float[np.ndarray, "boot group"]:

@@ -1,7 +1,7 @@
 """Edits of the memory: what they achieve, what they leave alone, and what they harm."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -28,6 +28,15 @@ def _conditions() -> dict[str, Variable]:
         found[f"{name}_logprob"] = floats("edit", "nats", f"mean log-probability of the target, {name}")
         found[f"{name}_rank"] = floats("edit", "rank", f"median rank of the target (0 = top), {name}")
     return found
+
+
+def _gains() -> dict[str, Variable]:
+    """What files of earlier versions lack: mean gains, and intervals over edits."""
+    gain = floats("", "nats", "mean gain of the target's log-probability, all edits together")
+    control = floats("", "nats", "the same of the random control")
+    composed = with_interval("composed", floats("", "1", "gain together over the sum of gains alone"))
+    found = with_interval("gain", gain) | with_interval("control_gain", control) | composed
+    return {name: replace(each, optional=True) for name, each in found.items() if name != "composed"}
 
 
 def _effects() -> dict[str, Variable]:
@@ -65,6 +74,7 @@ class EditReport(Result):
             "occurrences": ints("edit", "reads", "times the n-gram ends in the texts"),
             **_conditions(),
             "composed": floats("", "1", "gain of log-probability together over the sum of gains alone"),
+            **_gains(),
             "tokens": ints("group", "tokens", "predicted tokens"),
             **_effects(),
             "shared_reads": ints("shared", "reads", "reads by other n-grams that share so many rows"),

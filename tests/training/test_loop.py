@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engram_interp.data.packing import Windows, encode_stream
 from engram_interp.errors import DamagedFileError, InputError
+from engram_interp.memory.config import EngramConfig
 from engram_interp.model.training.evaluate import gate_summary, held_out_loss
 from engram_interp.model.training.loop import Progress, Trainer
 from engram_interp.model.training.recipe import Schedule
@@ -21,8 +23,9 @@ STREAM = encode_stream(support.documents(60), support.tokenizer(), separator_id=
 VALID = encode_stream(support.documents(20, seed=5), support.tokenizer(), separator_id=0)
 
 
-def trainer(*, memory: bool = True, seed: int = 0, **changes: Any) -> Trainer:
-    cfg = support.model_config(memory=support.memory_config() if memory else None, n_ctx=LENGTH, **changes)
+def trainer(*, memory: bool | EngramConfig = True, seed: int = 0, **changes: Any) -> Trainer:
+    config = memory if isinstance(memory, EngramConfig) else support.memory_config() if memory else None
+    cfg = support.model_config(memory=config, n_ctx=LENGTH, **changes)
     token_map = support.model().get_buffer("token_map").numpy() if memory else None
     model = HookedEngramTransformer(cfg, token_map=token_map)
     schedule = Schedule(tokens=STEPS * BATCH * LENGTH, warmup=3, seed=seed, evaluate_every=4)
@@ -82,6 +85,37 @@ def test_hits_count_every_row_that_was_read() -> None:
     assert sum(int(h.sum()) for h in trained.hits) == STEPS * BATCH * LENGTH * 2 * 6
     touched = sum((w > 0).sum() for w in wanted) / sum(map(len, wanted))
     assert last.rows_touched == pytest.approx(touched)
+
+
+class _LargeTensors(TorchDispatchMode):
+    """Notes every dense tensor of so many numbers that an operation makes; those at `known` are not new."""
+
+    def __init__(self, *, least: int, known: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own
+        self.least, self.known, self.made = least, known, list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            dense = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
+            if dense and tensor.numel() >= self.least and tensor.data_ptr() not in self.known:
+                self.made.append(f"{func} {tuple(tensor.shape)}")
+        return out
+
+
+def test_a_step_makes_nothing_as_large_as_a_table() -> None:
+    trained = trainer(memory=support.memory_config(rows=40_000))
+    run(trained, 2)  # the optimiser's state is there after the first
+    tables = [p for n, p in trained.model.named_parameters() if n.endswith("table.weight")]
+    assert trained.optimisers.memory is not None
+    moments = [v for p in tables for v in trained.optimisers.memory.state[p].values() if torch.is_tensor(v)]
+    known = {t.data_ptr() for t in (*tables, *moments, *trained.hits)}
+    with _LargeTensors(least=40_000, known=known) as seen:
+        torch.bincount(torch.arange(3), minlength=40_000)
+        assert len(seen.made) == 1  # the watch sees what it should
+        seen.made.clear()
+        next(trained.run(save=lambda: None))
+    assert not seen.made
 
 
 def test_progress_says_where_the_run_stands() -> None:

@@ -92,6 +92,7 @@ class Trainer:
         self.done, self.seconds = 0, 0.0
         rows = () if model.layout is None else model.layout.rows
         self.hits = [torch.zeros(int(n), dtype=torch.int32) for n in rows]
+        self.touched = 0
 
     def run(self, *, save: Callable[[], None], save_every_seconds: float = 180.0) -> Iterator[Progress]:
         """Train to the end, yielding after every step; `save` is called every few minutes."""
@@ -126,7 +127,11 @@ class Trainer:
         rows = self.model.memory_rows(inputs)
         if rows is not None:
             for layer, hits in enumerate(self.hits):
-                hits.add_(torch.bincount(rows[:, :, layer].flatten(), minlength=len(hits)))
+                # Nothing here goes through the whole table: a step costs what the batch reads.
+                read, times = rows[:, :, layer].unique(return_counts=True)
+                before = hits[read]
+                self.touched += int((before == 0).sum())
+                hits[read] = before + times.to(hits.dtype)
 
     def _progress(self, loss: float, norm: float, *, evaluate: bool) -> Progress:
         held_out, gates, strata = None, None, None
@@ -136,7 +141,7 @@ class Trainer:
             gates = gate_summary(self.model, self.valid) or None
         touched = None
         if self.hits:
-            touched = sum(int((h > 0).sum()) for h in self.hits) / sum(map(len, self.hits))
+            touched = self.touched / sum(map(len, self.hits))
         return Progress(
             step=self.done,
             steps=self.steps,
@@ -194,6 +199,7 @@ class Trainer:
         self.model.load_state_dict(part("model:"))
         self.optimisers.load_state_tensors(part("optimiser:"))
         self.hits = [part("hits:")[str(i)] for i in range(len(self.hits))]
+        self.touched = sum(int((h > 0).sum()) for h in self.hits)
         self.done, self.seconds = int(meta["step"]), float(meta["seconds"])
 
     def _fingerprint(self) -> str:
