@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from engram_interp import pairs
 from tests.apps import awkward
+from tests.apps.conftest import Held
 
 pytestmark = pytest.mark.browser
 
@@ -197,18 +198,21 @@ def idle(page: Page) -> None:
     )
 
 
-def test_an_ablation_is_stopped_run_again_and_opened_cold_by_its_link(visit: Callable[[str], Page]) -> None:
-    page = visit("/ablate?b=planted&prompt=fact-amri&tok=4")
+def test_an_ablation_is_stopped_run_again_and_opened_cold_by_its_link(
+    visit: Callable[[str], Page], held: Held
+) -> None:
+    page = visit(f"{held.address}/ablate?b=planted&prompt=fact-amri&tok=4")
     page.get_by_role("button", name="Run at token 4").click()
-    page.get_by_role("button", name="Stop").or_(page.locator(".predictions").first).first.wait_for()
-    if page.get_by_role("button", name="Stop").count():
-        page.get_by_role("button", name="Stop").click()
-        expect(page.get_by_text("The run was stopped.")).to_be_visible()
-        page.get_by_role("button", name="Run it again").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("The run was stopped.")).to_be_visible()
+    expect(page.get_by_text("nothing of it was kept")).to_be_visible()
+    expect(page.locator(".predictions")).to_have_count(0)
+    page.get_by_role("button", name="Run it again").click()
+    held.let_go()
     answers = page.locator(".predictions .answer-share b")
     expect(answers).to_have_text(["0.973", "0.002", "0.004", "0.690"])
     assert link(page)["spec"] == "rows_zero:t4"
-    cold = visit("/ablate?" + urlsplit(page.url).query)
+    cold = visit(f"{held.address}/ablate?" + urlsplit(page.url).query)
     expect(cold.locator(".predictions .answer-share b")).to_have_text(["0.973", "0.002", "0.004", "0.690"])
 
 
