@@ -142,6 +142,19 @@ def test_a_link_restores_what_was_chosen(visit: Callable[[str], Page]) -> None:
     }  # fmt: skip
 
 
+def test_one_click_copies_the_link_and_one_saves_the_figure(visit: Callable[[str], Page]) -> None:
+    page = visit("/layers?b=wiki-nano&cell=3.4")
+    page.wait_for_selector(MAP)
+    idle(page)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == page.url
+    with page.expect_download() as waited:
+        page.get_by_role("button", name="PNG").first.click()
+    assert waited.value.path().read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_typed_phrase_is_looked_up_and_switched_off(visit: Callable[[str], Page]) -> None:
     phrase = pairs.examples()[0]["text"]
     page = visit("/tokens")
