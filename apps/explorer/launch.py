@@ -12,8 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 HERE = Path(__file__).resolve()
-MAIN = HERE.parent / "main.py"
-NEEDED_FIRST = ("engram_interp.results", "h5netcdf", "plotly.io", "plotly.graph_objects")
+APP = HERE.parent / "app.py"
 
 OPTIONS: Mapping[str, str] = {
     "browser.gatherUsageStats": "false",
@@ -68,7 +67,7 @@ def command(
         sys.executable,
         str(HERE),
         "run",
-        str(MAIN),
+        str(APP),
         *(f"--{name}={value}" for name, value in options.items()),
         "--",
         *given,
@@ -85,10 +84,14 @@ def serve() -> None:
 
 
 def _warm_up() -> None:
-    for name in NEEDED_FIRST:
-        import_module(name)
-    import_module("xarray").backends.list_engines()  # reads the installed packages once, a fifth of a second
-    import_module("plotly.graph_objects").Figure().add_heatmap(z=[[0.0]]).to_json()
+    """Read and draw a map once: what that imports, and looks up on first use, is then there."""
+    from engram_interp import pairs
+    from engram_interp.results import open_bundle
+
+    path = pairs.bundle_path()
+    if (path / "manifest.json").is_file():
+        open_bundle(path)["depth"].plot().to_json()
+    import_module("explorer.overview")
 
 
 if __name__ == "__main__":

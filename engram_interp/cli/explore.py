@@ -77,10 +77,10 @@ def _model_folder(model: Path) -> Path:
 
 
 def _listed(places: list[Path]) -> list[str]:
-    """A line for each bundle found; of one that cannot be opened it says why.
+    """A line for each bundle found; of one that cannot be opened it says why, as the page will.
 
     Raises:
-        InputError: If there is no bundle, or none that can be opened.
+        InputError: If there is no bundle.
     """
     from engram_interp.results import open_bundle
     from engram_interp.results.finding import find_bundles
@@ -88,17 +88,13 @@ def _listed(places: list[Path]) -> list[str]:
     found = find_bundles(places)
     if not found.bundles:
         raise InputError(" ".join(found.notes))
-    problems: list[InputError] = []
     lines: list[str] = []
     for name, path in found.bundles.items():
         try:
             said = f"{len(open_bundle(path))} parts"
         except InputError as problem:
-            problems.append(problem)
             said = str(problem)
         lines.append(f"{name}  {path}  {said}")
-    if len(problems) == len(lines):
-        raise problems[0]
     return [*lines, *found.notes]
 
 

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -94,13 +95,47 @@ def places(launcher: ModuleType, bundle: Path, tmp_path_factory: pytest.TempPath
         yield found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A server in which ``import torch``, which every first run begins with, waits for `let_go`."""
+
+    address: str
+    go: Path
+
+    def let_go(self) -> None:
+        """Let the runs go on."""
+        self.go.touch()
+
+
+_WAIT = """
+import sys, time
+from pathlib import Path
+
+class Wait:
+    def find_spec(self, name, path=None, target=None):
+        while name == "torch" and not Path({go!r}).exists():
+            time.sleep(0.05)
+
+sys.meta_path.insert(0, Wait())
+"""
+
+
+@pytest.fixture
+def held(launcher: ModuleType, tmp_path: Path) -> Iterator[Held]:
+    """The explorer on the planted bundle; its runs wait."""
+    (tmp_path / "sitecustomize.py").write_text(_WAIT.format(go=str(tmp_path / "go")), encoding="utf-8")
+    bundle = REPOSITORY / "engram_interp" / "assets" / "bundles" / "planted.engram"
+    with serving(launcher, bundle, first=tmp_path) as (address, _, _):
+        yield Held(address=address, go=tmp_path / "go")
+
+
 @contextmanager
-def serving(launcher: ModuleType, *bundles: Path) -> Iterator[Server]:
-    """A server of its own process, until the block is left."""
+def serving(launcher: ModuleType, *bundles: Path, first: Path = REPOSITORY) -> Iterator[Server]:
+    """A server of its own process, until the block is left; it imports from `first` before all else."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{first}{os.pathsep}{REPOSITORY}", "OMP_NUM_THREADS": "1"}
     started = time.monotonic()
     process = subprocess.Popen(
         launcher.command(bundles, port=port, browser=False),

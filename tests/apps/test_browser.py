@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from engram_interp import pairs
 from tests.apps import awkward
+from tests.apps.conftest import Held
 
 pytestmark = pytest.mark.browser
 
@@ -141,6 +142,19 @@ def test_a_link_restores_what_was_chosen(visit: Callable[[str], Page]) -> None:
     }  # fmt: skip
 
 
+def test_one_click_copies_the_link_and_one_saves_the_figure(visit: Callable[[str], Page]) -> None:
+    page = visit("/layers?b=wiki-nano&cell=3.4")
+    page.wait_for_selector(MAP)
+    idle(page)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == page.url
+    with page.expect_download() as waited:
+        page.get_by_role("button", name="PNG").first.click()
+    assert waited.value.path().read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_typed_phrase_is_looked_up_and_switched_off(visit: Callable[[str], Page]) -> None:
     phrase = pairs.examples()[0]["text"]
     page = visit("/tokens")
@@ -197,18 +211,21 @@ def idle(page: Page) -> None:
     )
 
 
-def test_an_ablation_is_stopped_run_again_and_opened_cold_by_its_link(visit: Callable[[str], Page]) -> None:
-    page = visit("/ablate?b=planted&prompt=fact-amri&tok=4")
+def test_an_ablation_is_stopped_run_again_and_opened_cold_by_its_link(
+    visit: Callable[[str], Page], held: Held
+) -> None:
+    page = visit(f"{held.address}/ablate?b=planted&prompt=fact-amri&tok=4")
     page.get_by_role("button", name="Run at token 4").click()
-    page.get_by_role("button", name="Stop").or_(page.locator(".predictions").first).first.wait_for()
-    if page.get_by_role("button", name="Stop").count():
-        page.get_by_role("button", name="Stop").click()
-        expect(page.get_by_text("The run was stopped.")).to_be_visible()
-        page.get_by_role("button", name="Run it again").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("The run was stopped.")).to_be_visible()
+    expect(page.get_by_text("nothing of it was kept")).to_be_visible()
+    expect(page.locator(".predictions")).to_have_count(0)
+    page.get_by_role("button", name="Run it again").click()
+    held.let_go()
     answers = page.locator(".predictions .answer-share b")
     expect(answers).to_have_text(["0.973", "0.002", "0.004", "0.690"])
     assert link(page)["spec"] == "rows_zero:t4"
-    cold = visit("/ablate?" + urlsplit(page.url).query)
+    cold = visit(f"{held.address}/ablate?" + urlsplit(page.url).query)
     expect(cold.locator(".predictions .answer-share b")).to_have_text(["0.973", "0.002", "0.004", "0.690"])
 
 

@@ -1,7 +1,11 @@
 """How the explorer is started."""
 
+import http.client
+import re
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -21,7 +25,7 @@ def test_the_server_sends_nothing_out_and_listens_here_alone(launcher: ModuleTyp
 def test_bundles_and_model_come_after_the_double_dash(launcher: ModuleType) -> None:
     command = launcher.command(["a.engram", Path("b c")], model=Path("m"), port=8700)
     assert command[0] == sys.executable
-    assert command[3] == str(EXPLORER / "main.py")
+    assert command[3] == str(EXPLORER / "app.py")
     assert "--server.port=8700" in command
     assert "--server.headless=false" in command
     assert command[command.index("--") + 1 :] == ["a.engram", "b c", "--model", "m"]
@@ -32,3 +36,24 @@ def test_the_launcher_is_light() -> None:
     code = f"import sys, runpy; runpy.run_path(sys.argv[1]); sys.exit({heavy})"
     done = subprocess.run([sys.executable, "-c", code, str(EXPLORER / "launch.py")], check=False)
     assert done.returncode == 0
+
+
+def test_the_page_names_its_files_ahead_and_none_of_them_waits_for_the_one_before(
+    server: tuple[str, int, float],
+) -> None:
+    address = server[0].removeprefix("http://")
+    took = []
+    with closing(http.client.HTTPConnection(address, timeout=30)) as connection:
+        connection.request("GET", "/layers?b=wiki-nano")
+        page = connection.getresponse().read().decode()
+        files = re.findall(r'modulepreload" crossorigin href="\./(static/js/[^"]+)"', page)
+        for file in files:
+            began = time.perf_counter()
+            connection.request("GET", f"/{file}")
+            answer = connection.getresponse()
+            answer.read()
+            took.append(time.perf_counter() - began)
+            assert answer.status == 200
+    assert {file.split("/")[-1].split(".")[0] for file in files} >= {"PlotlyChart", "Selectbox", "react-dom"}
+    assert len(files) == len(set(files))
+    assert sorted(took)[len(took) // 4] < 0.03  # 0.04 where the server waits for the browser's receipt

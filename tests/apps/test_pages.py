@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from engram_interp.results import open_bundle, write_bundle
 from tests.apps.helpers import Start, figures, parts, show, written
 
@@ -219,12 +221,17 @@ def test_the_selection_stays_from_page_to_page(start: Start, bundle: Path) -> No
     assert app.query_params["layer"] == "4"
 
 
-def test_a_link_holds_everything_that_is_chosen(start: Start, bundle: Path) -> None:
+def test_a_link_holds_everything_that_is_chosen(
+    start: Start, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = start(bundle)
     assert dict(app.query_params) == {
         "b": "made-up", "prompt": "0", "layer": "1", "stream": "all", "tok": "3", "v": "1",
     }  # fmt: skip
-    assert "b=made-up&prompt=0&layer=1&stream=all&tok=3&v=1" in app.code[0].value
+    copied: list[str] = []
+    monkeypatch.setattr(sys.modules["explorer.buttons"], "copy", lambda text, **_: copied.append(text))
+    app.run()
+    assert copied[0].endswith("?b=made-up&prompt=0&layer=1&stream=all&tok=3&v=1")
 
 
 def test_saved_results_are_shown_without_a_live_model(start: Start, bundle: Path) -> None:

@@ -16,12 +16,18 @@ from tests.cli.harness import one_line, run
 from tests.results import samples
 
 
-def test_bundles_are_checked_first(tmp_path: Path) -> None:
+def test_bundles_are_looked_for_first_and_a_damaged_one_is_left_to_the_page(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    served: list[list[str]] = []
+    monkeypatch.setattr(exploring, "_run", served.append)
     one_line(run("explore", tmp_path / "no.engram"), "There is no bundle")
     (tmp_path / "x.engram").mkdir()
     (tmp_path / "x.engram" / "manifest.json").write_text("{", encoding="utf-8")
-    one_line(run("explore", tmp_path / "x.engram"), "is not JSON")
-    one_line(run("explore", tmp_path), "is not JSON")
+    for place in (tmp_path / "x.engram", tmp_path):
+        result = run("explore", place, "--no-browser")
+        assert result.exit_code == 0 and "is not JSON" in result.stdout
+    assert len(served) == 2
     (tmp_path / "empty").mkdir()
     one_line(run("explore", tmp_path / "empty"), "There is no bundle at")
 

@@ -106,4 +106,11 @@ def _run(prompt: Prompt, spec: Spec, found: AblationComparison, *, title: str) -
     with st.expander(f"Every number of run {title}"):
         style.html(tables.prediction_table(found.data))
     code = switch_off.code(prompt.text, spec)
-    export.tools(found, bundle=None, part=f"ablation-{title}", call="plot()", code=code)
+    export.tools(
+        found,
+        bundle=None,
+        part=f"ablation-{title}",
+        call="plot()",
+        code=code,
+        drawn=f"effect by token {title}",
+    )

@@ -48,7 +48,7 @@ def folded(bundle: Bundle, found: Found) -> None:
             with fold:
                 style.figure(view.plot(theme=style.theme()), key=f"figure {part}", alt=view.summary())
                 states.say(view.summary())
-                export.tools(view, bundle=bundle, part=part, call="plot()")
+                export.tools(view, bundle=bundle, part=part, call="plot()", drawn=f"figure {part}")
     absent = [what for part, (what, _) in VIEWS.items() if part not in found]
     if absent:
         states.show(shelf.absent(bundle, absent))

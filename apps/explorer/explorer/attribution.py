@@ -41,6 +41,7 @@ def promotion(scene: Scene, prompt: Prompt, present: readings.Present, *, token:
         call=f"plot(layer={layer})",
         code=export.ran(live().source, "attribution", f"promoted(model, {prompt.text!r}, token={token})"),
         figure=lambda: drawn.plot(layer=layer),
+        drawn="promotion",
     )
 
 
@@ -67,6 +68,7 @@ def parts(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
         call=f"plot(view={view!r})",
         code=export.ran(live().source, "attribution", f"memory(model, {prompt.text!r}, token={token})"),
         figure=lambda: drawn.plot(view=view),
+        drawn="attribution",
     )
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer import selection, settings, shelf, states
+from explorer import buttons, selection, settings, shelf, states
 from explorer.live import live, state_model
 from explorer.scene import TYPED, Prompt, Scene, model_of, scene_of
 
@@ -133,12 +133,11 @@ def link(page: str) -> str:
 
 
 def _link(page: str) -> None:
-    """A button that shows the whole link, with a mark to copy it."""
-    with st.popover("Copy link", help="A link to exactly what you see", width="stretch"):
-        st.caption("This address restores what you see. It names things and never carries a typed text.")
-        st.code(link(page), language=None, wrap_lines=True)
-        if selection.current().prompt.startswith(TYPED):
-            st.caption("The prompt was typed here: the link works as long as this explorer runs.")
+    """A button that copies the whole link."""
+    about = "An address that restores what you see. It names things and never carries a typed text."
+    if selection.current().prompt.startswith(TYPED):
+        about += " The prompt was typed here: the link works as long as this explorer runs."
+    buttons.copy(link(page), label="Copy link", about=about)
 
 
 def _nothing(notes: tuple[str, ...]) -> states.State:

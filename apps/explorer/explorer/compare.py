@@ -104,7 +104,7 @@ def _part(one: Bundle, other: Bundle, part: str, *, what: str) -> None:
                 continue
             style.figure(drawn[name], key=f"compared {name}", alt=found.summary())
             states.say(found.summary())
-            export.tools(found, bundle=bundle, part=part, call="plot()")
+            export.tools(found, bundle=bundle, part=part, call="plot()", drawn=f"compared {name}")
     states.say(
         "No interval of the difference is given: the two bundles were measured apart, and what differs "
         "between them (training run, size, text) is more than any one thing."

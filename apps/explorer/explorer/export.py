@@ -1,7 +1,4 @@
-"""Taking a panel away: its numbers as CSV, its figure as one HTML file, and the lines that draw it again.
-
-The picture as PNG is in the figure's own toolbar, at three times its size.
-"""
+"""Taking a panel away: its numbers as CSV, its figure as PNG or HTML, and the lines that draw it again."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -12,8 +9,9 @@ import streamlit as st
 
 from engram_interp.results import Bundle, Result
 from engram_interp.views.page import Section, html_page
+from explorer import buttons
 
-OFFLINE = "One file that opens without a network. For a PNG, point at the figure and take the camera."
+OFFLINE = "One file that opens without a network."
 
 
 def tools(
@@ -24,8 +22,9 @@ def tools(
     call: str,
     code: str = "",
     figure: Callable[[], go.Figure] | None = None,
+    drawn: str = "",
 ) -> None:
-    """CSV, HTML and code of one panel.
+    """CSV, PNG, HTML and code of one panel.
 
     Args:
         result: what the panel shows.
@@ -34,6 +33,7 @@ def tools(
         call: the method that draws it.
         code: the lines that make a live result, as `result`.
         figure: draws it in light colours; by default the result's own figure.
+        drawn: the key under which its figure stands on the page; empty where there is none to save as PNG.
     """
     file = part.replace(":", "-")
     key = f"{'live' if bundle is None else bundle.name} {part} {call}"
@@ -47,6 +47,8 @@ def tools(
             type="tertiary",
             help="Tidy: one row a value, with its unit; the first line says where it comes from.",
         )
+        if drawn:
+            buttons.save(drawn, key=key)
         st.download_button(
             "HTML",
             data=lambda: _html(result, part, result.plot if figure is None else figure),

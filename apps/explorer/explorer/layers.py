@@ -56,7 +56,7 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
         )
         shown = settings.toggled(controls, "Self-reference", settings.SELF_REFERENCE)
         chosen = selection.current()
-        picker.draw(
+        drawn = picker.draw(
             lambda: similarity.heat_map(
                 depth.data,
                 alignment=cast(similarity.Alignment, alignment),
@@ -74,6 +74,7 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
             part="depth",
             call=f'plot(alignment="{alignment}")',
             figure=lambda: depth.plot(alignment=cast(similarity.Alignment, alignment)),
+            drawn=drawn,
         )
     with right:
         cell.show(scene, depth, measure=str(alignment) if alignment in cell.SHIFT else "path")
@@ -96,6 +97,7 @@ def _shift(scene: Scene, depth: DepthResult) -> None:
         part="depth",
         call=f'plot(view="shift", alignment="{estimate}")',
         figure=lambda: depth.plot(view="shift", alignment=cast(similarity.Alignment, estimate)),
+        drawn="shift",
     )
 
 
@@ -135,4 +137,5 @@ def _lens(scene: Scene) -> None:
         part="lens-engram",
         call=f'plot({other}quantity="{quantity}"{scale})',
         figure=lambda: curves("light"),
+        drawn="lens curves",
     )

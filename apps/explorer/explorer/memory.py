@@ -108,7 +108,7 @@ def _load(scene: Scene) -> None:
         states.show(load)
     elif isinstance(load, SlotLoad):
         neighbours.load(load, layer=selection.current().layer, key="bundle")
-        export.tools(load, bundle=scene.bundle, part="slot-load", call="plot()")
+        export.tools(load, bundle=scene.bundle, part="slot-load", call="plot()", drawn="load bundle")
 
 
 def _edits(scene: Scene) -> None:
@@ -127,4 +127,4 @@ def _edits(scene: Scene) -> None:
                 drawn = found.plot(theme=style.theme(), show=show)
                 with cell:
                     style.figure(drawn, key=f"edits {name} {show}", alt=f"Edits “{name}”: {said}")
-            export.tools(found, bundle=scene.bundle, part=name, call="plot()")
+            export.tools(found, bundle=scene.bundle, part=name, call="plot()", drawn=f"edits {name} success")

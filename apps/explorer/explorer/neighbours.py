@@ -36,14 +36,14 @@ def show(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int
         shown = found.occupants
         style.figure(shown.plot(theme=style.theme()), key="occupants", alt=shown.summary())
         states.say(shown.summary())
-        export.tools(shown, bundle=None, part="occupants", call="plot()")
+        export.tools(shown, bundle=None, part="occupants", call="plot()", drawn="occupants")
     with right:
         if found.colliders is None:
             states.say("The n-gram reaches back before the text, so its colliders are not looked for.")
         else:
             style.figure(found.colliders.plot(theme=style.theme()), key="colliders", alt="Colliders")
             states.say(found.colliders.summary())
-            export.tools(found.colliders, bundle=None, part="colliders", call="plot()")
+            export.tools(found.colliders, bundle=None, part="colliders", call="plot()", drawn="colliders")
     states.say(
         f"Looked through: the {len(texts)} prompts of the bundle, a small text. In the text a model was "
         "trained on, rows are shared by many more n-grams (engram-interp index)."

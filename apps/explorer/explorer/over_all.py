@@ -39,7 +39,9 @@ def gates(bundle: Bundle, present: readings.Present, *, token: int) -> None:
         drawn = gate_band.with_token(statistics, gate, token=token, theme=style.theme())
         style.figure(drawn, key="gate statistics", alt=statistics.summary())
         states.say(statistics.summary())
-        export.tools(statistics, bundle=bundle, part="gate-statistics", call="plot()")
+        export.tools(
+            statistics, bundle=bundle, part="gate-statistics", call="plot()", drawn="gate statistics"
+        )
     elif isinstance(statistics, states.State):
         states.show(statistics)
     found = _found(bundle, TESTS)
@@ -59,7 +61,7 @@ def ablations(bundle: Bundle) -> None:
     if isinstance(effect, AblationEffect):
         style.figure(effect.plot(theme=style.theme()), key="ablation effect", alt=effect.summary())
         states.say(effect.summary(), *filter(None, [effect.coinciding()]))
-        export.tools(effect, bundle=bundle, part="ablation", call="plot()")
+        export.tools(effect, bundle=bundle, part="ablation", call="plot()", drawn="ablation effect")
     elif isinstance(effect, states.State):
         states.show(effect)
     _retained(bundle, _found(bundle, RETAINED).get("retained"))
@@ -99,7 +101,7 @@ def _gate_test(bundle: Bundle, part: str, found: Mapping[str, Result | states.St
                 "Frequent n-grams differ from rare ones in much else, and no untrained null stands beside "
                 "the strata."
             )
-        export.tools(test, bundle=bundle, part=part, call="plot()")
+        export.tools(test, bundle=bundle, part=part, call="plot()", drawn=f"figure {part}")
 
 
 def _retained(bundle: Bundle, found: Result | states.State | None) -> None:
@@ -122,4 +124,6 @@ def _retained(bundle: Bundle, found: Result | states.State | None) -> None:
         style.html(tables.retained_table(found.data, probe_set=name))
         style.html(tables.retained_strata_table(found.data, probe_set=name))
         states.say("The strata hold few probes: read their intervals first.")
-        export.tools(found, bundle=bundle, part="retained", call=f"plot(probe_set={name!r})")
+        export.tools(
+            found, bundle=bundle, part="retained", call=f"plot(probe_set={name!r})", drawn="figure retained"
+        )

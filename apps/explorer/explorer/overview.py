@@ -112,7 +112,7 @@ def _loaded(scene: Scene) -> None:
     with st.expander("Numbers behind the map"):
         if isinstance(depth, DepthResult):
             style.html(tables.depth_table(depth.data))
-            export.tools(depth, bundle=bundle, part="depth", call="plot()")
+            export.tools(depth, bundle=bundle, part="depth", call="plot()", drawn="overview map")
 
 
 def _others(bundle: Bundle) -> None:
@@ -132,4 +132,4 @@ def _others(bundle: Bundle) -> None:
                 continue
             style.figure(found.plot(theme=style.theme()), key=f"figure other {name}", alt=found.summary())
             states.say(found.summary())
-            export.tools(found, bundle=bundle, part=name, call="plot()")
+            export.tools(found, bundle=bundle, part=name, call="plot()", drawn=f"figure other {name}")

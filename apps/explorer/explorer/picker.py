@@ -71,8 +71,8 @@ def draw(
     cell: Cell,
     pick: Callable[[Cell], None],
     alt: str,
-) -> None:
-    """Draw the map and hand every clicked cell to `pick`.
+) -> str:
+    """Draw the map and hand every clicked cell to `pick`; returns the key of what is drawn.
 
     Args:
         make: makes the figure for `settings`.
@@ -97,6 +97,7 @@ def draw(
         on_select=lambda: _clicked(key, memory, pick),
         selection_mode="points",
     )
+    return key
 
 
 def _ready(make: Callable[[], go.Figure], memory: _Memory) -> go.Figure:

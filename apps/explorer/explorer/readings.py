@@ -98,7 +98,7 @@ def _of_bundle(scene: Scene, prompt: Prompt) -> Present | State:
     else:
         return gates if isinstance(gates, State) else _none("gates", prompt)
     return Present(
-        tokens=[str(text) for text in tokens.values],
+        tokens=[str(text) for text in tokens.values.tolist()],
         gate=gate,
         slots=slots if isinstance(slots, SlotLookup | State) else _none("slots", prompt),
         lens=lens if isinstance(lens, LensTable | State) else _none("lens table", prompt),

@@ -1,6 +1,8 @@
 // A list of tokens with their gates. Token text is not to be trusted: it enters as textContent alone.
 const MARKS = /([␣↵⇥␍]|‹[^›]*›)/;
 
+const BLOCK = 100;
+
 const make = (tag, name, text) => {
   const made = document.createElement(tag);
   made.className = name;
@@ -20,8 +22,7 @@ const chip = (data, index) => {
   const made = make("span", "chip");
   made.dataset.index = index;
   made.setAttribute("role", "option");
-  made.title = note(data, index);
-  made.setAttribute("aria-label", made.title);
+  made.setAttribute("aria-label", note(data, index));
   const lines = make("span", "lines");
   for (const order of data.orders) lines.append(make("i", `order-${order}`));
   const text = make("span", "text");
@@ -31,9 +32,7 @@ const chip = (data, index) => {
   const bars = make("span", "bars");
   for (const row of data.rows) {
     const bar = make("span", "bar");
-    const fill = make("i", "");
-    fill.style.width = `${100 * (row.values[index] ?? 0)}%`;
-    bar.append(fill);
+    bar.style.setProperty("--share", `${100 * (row.values[index] ?? 0)}%`);
     bars.append(bar);
   }
   const share = data.rows[data.ground].values[index] ?? 0;
@@ -60,15 +59,28 @@ const pick = (list, data, index) => {
   const reach = Math.max(1, ...data.orders);
   for (const end of [list.marked ?? index, index]) {
     for (let at = Math.max(0, end - reach + 1); at <= end; at += 1) {
-      if (list.children[at]) mark(list.children[at], data, at, index);
+      if (list.chips[at]) mark(list.chips[at], data, at, index);
     }
   }
   list.marked = index;
 };
 
+// Of a long text the browser lays out and paints only the blocks that are in sight.
+const fill = (list, data) => {
+  list.chips = data.tokens.map((_, index) => chip(data, index));
+  const blocks = [];
+  for (let at = 0; at < list.chips.length; at += BLOCK) {
+    const block = make("div", "block");
+    block.setAttribute("role", "presentation");
+    block.append(...list.chips.slice(at, at + BLOCK));
+    blocks.push(block);
+  }
+  list.replaceChildren(...blocks);
+};
+
 const move = (list, from, key) => {
-  const last = list.children.length - 1;
-  const top = (at) => list.children[at].offsetTop;
+  const last = list.chips.length - 1;
+  const top = (at) => list.chips[at].offsetTop;
   if (key === "ArrowRight") return Math.min(from + 1, last);
   if (key === "ArrowLeft") return Math.max(from - 1, 0);
   if (key === "Home") return 0;
@@ -78,9 +90,9 @@ const move = (list, from, key) => {
   let at = from;
   while (at + step >= 0 && at + step <= last && top(at) === top(from)) at += step;
   const line = top(at);
-  const place = list.children[from].offsetLeft;
-  while (step < 0 && at > 0 && top(at - 1) === line && list.children[at].offsetLeft > place) at -= 1;
-  while (step > 0 && at < last && top(at + 1) === line && list.children[at].offsetLeft < place) at += 1;
+  const place = list.chips[from].offsetLeft;
+  while (step < 0 && at > 0 && top(at - 1) === line && list.chips[at].offsetLeft > place) at -= 1;
+  while (step > 0 && at < last && top(at + 1) === line && list.chips[at].offsetLeft < place) at += 1;
   return at;
 };
 
@@ -95,18 +107,19 @@ export default function (component) {
     parentElement.append(list);
   }
   for (const [name, colour] of Object.entries(data.colours)) list.style.setProperty(`--${name}`, colour);
-  const { picked, ...drawn } = data;
-  const signature = JSON.stringify(drawn);
-  if (list.signature !== signature) {
+  const { version } = data;
+  // A click is not sent back with new data; a strip that is drawn again on another page still shows it.
+  const picked = window.engramPicked?.version === version ? window.engramPicked.index : data.picked;
+  if (list.version !== version) {
     const focused = list.contains(list.getRootNode().activeElement);
-    list.replaceChildren(...data.tokens.map((_, index) => chip(data, index)));
-    list.signature = signature;
+    fill(list, data);
+    list.version = version;
     list.marked = undefined;
-    [...list.children].forEach((one, at) => mark(one, data, at, picked));
-    if (focused) list.children[picked]?.focus({ preventScroll: true });
+    list.chips.forEach((one, at) => mark(one, data, at, picked));
+    if (focused) list.chips[picked]?.focus({ preventScroll: true });
+    pick(list, data, picked);
   }
-  pick(list, data, picked);
-  const shown = list.children[picked];
+  const shown = list.chips[picked];
   if (list.shown !== picked && shown) {
     const above = shown.offsetTop - list.offsetTop;
     const hidden = above < list.scrollTop || above + shown.offsetHeight > list.scrollTop + list.clientHeight;
@@ -115,8 +128,13 @@ export default function (component) {
   }
 
   const choose = (index) => {
+    window.engramPicked = { version, index };
     pick(list, data, index);
     setTriggerValue("picked", index);
+  };
+  list.onpointerover = (event) => {
+    const one = event.target.closest(".chip");
+    if (one) one.title = one.getAttribute("aria-label");
   };
   list.onclick = (event) => {
     const one = event.target.closest(".chip");
@@ -128,7 +146,7 @@ export default function (component) {
     const from = Number(one.dataset.index);
     const to = move(list, from, event.key);
     if (event.key === "Enter" || event.key === " ") choose(from);
-    else if (to !== null) list.children[to].focus();
+    else if (to !== null) list.chips[to].focus();
     else return;
     event.preventDefault();
   };

@@ -102,7 +102,14 @@ def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:
         if st.button("Draw the controls again", type="tertiary", key="redraw"):
             st.session_state[_DRAW] = int(st.session_state.get(_DRAW, 0)) + 1
             st.rerun()
-        export.tools(found, bundle=None, part="switch-off", call="plot()", code=code(prompt.text, spec))
+        export.tools(
+            found,
+            bundle=None,
+            part="switch-off",
+            call="plot()",
+            code=code(prompt.text, spec),
+            drawn="effect by token",
+        )
     with st.expander("Every number, and the effect by token"):
         style.html(tables.prediction_table(found.data))
         style.figure(found.plot(theme=style.theme()), key="effect by token", alt=found.summary())

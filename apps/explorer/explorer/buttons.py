@@ -1,0 +1,55 @@
+"""Two buttons that the browser answers by itself: copy a text, save a figure as PNG."""
+
+import streamlit as st
+
+_CSS = """
+button {
+  font: inherit; font-family: var(--st-font); font-size: 15px; color: var(--st-text-color); cursor: pointer;
+  white-space: nowrap; border-radius: 6px; padding: 0; border: 0; background: none; min-height: 2.5rem;
+}
+button.framed { width: 100%; border: 1px solid var(--st-border-color); padding: 0 .6rem; }
+button:hover { color: var(--st-primary-color); border-color: var(--st-primary-color); }
+button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 2px; }
+"""
+_COPY = """
+export default function ({ data, parentElement }) {
+  const button = parentElement.querySelector("button");
+  button.className = "framed";
+  button.title = data.about;
+  button.onclick = async () => {
+    try {
+      await navigator.clipboard.writeText(data.text);
+      button.textContent = "Copied";
+    } catch {
+      window.prompt("Copy this link", data.text);
+    }
+    setTimeout(() => { button.textContent = data.label; }, 2000);
+  };
+  if (button.textContent !== "Copied") button.textContent = data.label;
+}
+"""
+_SAVE = """
+export default function ({ data, parentElement }) {
+  const button = parentElement.querySelector("button");
+  button.textContent = "PNG";
+  button.title = "The figure as it stands above, at three times its size";
+  button.onclick = () => {
+    const figure = document.querySelector(`[class~="${data.figure}"] .js-plotly-plot`);
+    figure?.querySelector('.modebar-btn[data-title*="png" i], .modebar-btn[aria-label*="png" i]')?.click();
+  };
+}
+"""
+_HTML = '<button type="button"></button>'
+
+
+def copy(text: str, *, label: str, about: str) -> None:
+    """A button that puts `text` on the clipboard and says so; where it may not, the text is shown."""
+    button = st.components.v2.component("engram_copy", html=_HTML, css=_CSS, js=_COPY)
+    button(key="copy link", data={"text": text, "label": label, "about": about})
+
+
+def save(figure: str, *, key: str) -> None:
+    """A button that saves the figure drawn under the key `figure`, as the one in its toolbar does."""
+    drawn = "st-key-" + "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in figure)
+    button = st.components.v2.component("engram_png", html=_HTML, css=_CSS, js=_SAVE)
+    button(key=f"png {key}", data={"figure": drawn})
