@@ -16,7 +16,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from engram_interp import ablation, arms, claims, gates
+from engram_interp import ablation, arms, claims, domains, gates
 from engram_interp.data import documents, prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
@@ -50,10 +50,10 @@ results, models = {"gates-held": held, "usefulness": useful}, [model]
 def compare(one, other):
     """Loss of one run less that of another, in nats a token, over documents."""
     subject, against = one.load(), other.load()
-    found = ablation.effect(against, texts, kinds=["output_off"], baseline=subject, n_boot=n_boot, seed=0)
+    found = domains.gain(against, subject, {"passages": texts}, n_boot=n_boot, seed=0)
     results[f"loss-{one.name}"] = found
     models.extend([subject, against])
-    return found.data
+    return found.data.sel(domain="passages", per="token")
 
 
 # %% 5 The measures
@@ -88,7 +88,8 @@ for one, other in family.pairs("open", "engram"):
     measures.append(
         claims.Measure.of(
             compare(one, other),
-            "baseline_delta_loss",
+            "gain",
+            unit="nats",
             label=f"trained with the gate at 1, less gated, seed {one.seed}",
             null=0.0,
             compared_with="no difference",
@@ -106,7 +107,8 @@ if again is not None:
     measures.append(
         claims.Measure.of(
             compare(again, run),
-            "baseline_delta_loss",
+            "gain",
+            unit="nats",
             label="another seed of the gated model",
             null=0.0,
             compared_with="no difference",

@@ -11,11 +11,12 @@ In the packaged pair only what each order is worth to the trained model can be t
 """
 
 # %% 1 The arms, and the texts that losses are measured on
+import math
 import os
 from itertools import islice
 from pathlib import Path
 
-from engram_interp import ablation, arms, claims
+from engram_interp import ablation, arms, claims, domains
 from engram_interp.data import documents, prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
@@ -49,17 +50,18 @@ for order in (2, 3):
 def loss_over(one, other):
     """Loss of one run less that of another on the same tokens, in nats a token, over documents."""
     subject, against = one.load(), other.load()
-    found = ablation.effect(against, texts, kinds=["output_off"], baseline=subject, n_boot=n_boot, seed=0)
+    found = domains.gain(against, subject, {"passages": texts}, n_boot=n_boot, seed=0)
     results[f"loss-{one.name}-{other.name}"] = found
     models.extend([subject, against])
-    return found.data
+    return found.data.sel(domain="passages", per="token")
 
 
 def within(data, label, role="decides"):
     """A difference of losses that the claim expects to be none."""
     return claims.Measure.of(
         data,
-        "baseline_delta_loss",
+        "gain",
+        unit="nats",
         label=label,
         null=0.0,
         compared_with="no difference",
@@ -91,10 +93,7 @@ for order in (2, 3):
     )
     for stratum in data["stratum"].values:
         cell = data.sel(stratum=stratum)
-        if (
-            int(cell["stratum_tokens"])
-            and float(cell["stratum_delta_loss_low"]) == cell["stratum_delta_loss_low"]
-        ):
+        if int(cell["stratum_tokens"]) and not math.isnan(float(cell["stratum_delta_loss_low"])):
             measures.append(
                 claims.Measure.of(
                     cell,

@@ -11,11 +11,12 @@ In the packaged pair only how much the map merges can be told, which decides not
 """
 
 # %% 1 The arms, and the texts that losses are measured on
+import math
 import os
 from itertools import islice
 from pathlib import Path
 
-from engram_interp import ablation, arms, claims
+from engram_interp import arms, claims, domains
 from engram_interp.data import documents, prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
@@ -53,22 +54,23 @@ for order, share in merged.items():
 def loss_over(one, other):
     """Loss of one run less that of another on the same tokens, in nats a token, over documents."""
     subject, against = one.load(), other.load()
-    found = ablation.effect(against, texts, kinds=["output_off"], baseline=subject, n_boot=n_boot, seed=0)
+    found = domains.gain(against, subject, {"passages": texts}, n_boot=n_boot, seed=0)
     results[f"loss-{one.name}-{other.name}"] = found
     models.extend([subject, against])
-    return found.data
+    return found.data.sel(domain="passages", per="token")
 
 
 def above(data, label):
     """A loss that the claim expects to be higher, by more than another seed moves it."""
     return claims.Measure.of(
         data,
-        "baseline_delta_loss",
+        "gain",
+        unit="nats",
         label=label,
-        null=0.0,
+        null=0.0 if again else math.nan,
         null_low=-spread,
         null_high=spread,
-        compared_with="another seed of engram" if again else "no difference",
+        compared_with="another seed of engram",
         expects="above",
     )
 
@@ -76,9 +78,9 @@ def above(data, label):
 seeds = None
 if again is not None:
     seeds = claims.Measure.of(
-        loss_over(again, run), "baseline_delta_loss", label="another seed of engram", role="beside"
+        loss_over(again, run), "gain", unit="nats", label="another seed of engram", role="beside"
     )
-spread = 0.0 if seeds is None else abs(seeds.value)
+spread = math.nan if seeds is None else abs(seeds.value)  # without a second seed the claim stays open
 measures = [
     above(loss_over(one, other), f"loss with raw ids less engram's, seed {one.seed}")
     for one, other in family.pairs("raw-ids", "engram")

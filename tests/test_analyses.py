@@ -4,9 +4,11 @@ import ast
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,8 @@ from tests import support
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((REPOSITORY / "analyses").glob("[0-9c]*.py"))
+PLAIN = {"n_layers": 2, "d_model": 12, "n_heads": 2, "d_mlp": 16, "n_ctx": 16}
+MEMORY = {"layer_ids": (1,), "heads": 2, "d_row": 4, "rows": 40}
 CLAIMS = [script for script in SCRIPTS if script.stem.startswith("claim_")]
 PUBLIC = {
     "engram_interp",
@@ -105,6 +109,27 @@ def _claim(
     return made
 
 
+def _family(
+    folder: Path,
+    arms: dict[str, dict[str, Any] | None],
+    *,
+    model: dict[str, Any] = PLAIN,
+    seeds: tuple[int, ...] = (0,),
+) -> str:
+    """Train tiny arms, given as the memory of each, for a few steps into a folder of runs."""
+    for name, count, seed in (("text", 90, 0), ("valid", 12, 8)):
+        text = "\n<|endoftext|>\n".join(support.documents(count, seed=seed))
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    schedule = Schedule(tokens=6 * 4 * 16, batch=4, learning_rate=1e-2, warmup=2, evaluate_every=3)
+    recipes = [
+        Recipe(name=f"tiny-{arm}", d_vocab=290, model=model, engram=memory, schedule=schedule)
+        for arm, memory in arms.items()
+    ]
+    texts, valid = [folder / "text.txt"], [folder / "valid.txt"]
+    train_family(recipes, texts, out=folder / "runs", valid=valid, seeds=seeds)
+    return str(folder / "runs")
+
+
 @pytest.mark.parametrize("script", CLAIMS, ids=lambda path: path.stem)
 def test_a_claim_in_the_reduced_setting(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -122,19 +147,9 @@ def test_a_claim_in_the_reduced_setting(
 def test_a_claim_on_trained_arms_compares_those_that_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, count, seed in (("text", 90, 0), ("valid", 12, 8)):
-        text = "\n<|endoftext|>\n".join(support.documents(count, seed=seed))
-        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
-    plain = {"n_layers": 2, "d_model": 12, "n_heads": 2, "d_mlp": 16, "n_ctx": 16}
-    memory = {"layer_ids": (1,), "heads": 2, "d_row": 4, "rows": 40}
-    schedule = Schedule(tokens=6 * 4 * 16, batch=4, learning_rate=1e-2, warmup=2, evaluate_every=3)
-    recipes = [
-        Recipe(name=f"tiny-{arm}", d_vocab=290, model=plain, engram=memory | changes, schedule=schedule)
-        for arm, changes in (("engram", {}), ("open", {"gate": "open"}))
-    ]
-    train_family(recipes, [tmp_path / "text.txt"], out=tmp_path / "runs", valid=[tmp_path / "valid.txt"])
+    runs = _family(tmp_path, {"engram": MEMORY, "open": MEMORY | {"gate": "open"}})
     script = REPOSITORY / "analyses" / "claim_04_gates_matter.py"
-    made = _claim(script, tmp_path / "out", tmp_path, monkeypatch, RUNS=str(tmp_path / "runs"))
+    made = _claim(script, tmp_path / "out", tmp_path, monkeypatch, RUNS=runs)
     assert "on the family runs, one training run of each" in made.summary()
     assert "trained with the gate at 1, less gated, seed 0" in made.summary()
     assert "no second seed" in made.summary()
@@ -143,20 +158,26 @@ def test_a_claim_on_trained_arms_compares_those_that_are_there(
 def test_experts_with_and_without_a_memory_are_compared_seed_by_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, count, seed in (("text", 90, 0), ("valid", 12, 8)):
-        text = "\n<|endoftext|>\n".join(support.documents(count, seed=seed))
-        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
-    mixture = {"n_layers": 2, "d_model": 12, "n_heads": 2, "d_mlp": 16, "n_ctx": 16, "n_experts": 4}
-    mixture |= {"experts_per_token": 2, "d_expert": 8}
-    memory = {"layer_ids": (1,), "heads": 2, "d_row": 4, "rows": 40}
-    schedule = Schedule(tokens=4 * 4 * 16, batch=4, learning_rate=1e-2, warmup=2, evaluate_every=3)
-    recipes = [
-        Recipe(name=f"tiny-{arm}", d_vocab=290, model=mixture, engram=engram, schedule=schedule)
-        for arm, engram in (("moe", None), ("moe-engram", memory))
-    ]
-    train_family(recipes, [tmp_path / "text.txt"], out=tmp_path / "runs", valid=[tmp_path / "valid.txt"])
+    mixture = PLAIN | {"n_experts": 4, "experts_per_token": 2, "d_expert": 8}
+    runs = _family(tmp_path, {"moe": None, "moe-engram": MEMORY}, model=mixture)
     script = REPOSITORY / "analyses" / "claim_17_experts.py"
-    made = _claim(script, tmp_path / "out", tmp_path, monkeypatch, RUNS=str(tmp_path / "runs"))
+    made = _claim(script, tmp_path / "out", tmp_path, monkeypatch, RUNS=runs)
     decides = [row["measure"] for row in made.rows() if row["role"] == "decides"]
     assert decides == ["what the choice tells of the last two tokens, without memory, seed0, layer 1"]
     assert made.word == "not resolved at this scale"
+
+
+@pytest.mark.parametrize("script", ["claim_09_attention", "claim_18_early_layers"])
+def test_without_another_seed_of_the_baseline_a_difference_stays_open(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = REPOSITORY / "analyses" / f"{script}.py"
+    runs = _family(tmp_path, {"dense": None, "engram": MEMORY}, model=PLAIN | {"n_ctx": 64}, seeds=(0, 1))
+    made = _claim(path, tmp_path / "out", tmp_path, monkeypatch, RUNS=runs)
+    deciding = [row for row in made.rows() if row["role"] == "decides"]
+    assert deciding and all("another baseline seed" in row["compared_with"] for row in deciding)
+    assert "control" not in made.data["role"].values
+    shutil.rmtree(Path(runs) / "tiny-dense-seed1")
+    alone = _claim(path, tmp_path / "alone", tmp_path, monkeypatch, RUNS=runs)
+    assert alone.data["role"].values.tolist().count("control") == 1
+    assert alone.word == "not resolved at this scale" and "no second seed" in alone.summary()
