@@ -233,6 +233,7 @@ def test_a_report_is_downloaded_and_opens_without_a_network(
     visit: Callable[[str], Page], browser: Browser, tmp_path: Path
 ) -> None:
     page = visit("/report?b=planted&prompt=fact-amri&tok=4&parts=memory")
+    idle(page)
     with page.expect_download() as waited:
         page.get_by_role("button", name="HTML report").click()
     file = tmp_path / "report.html"

@@ -137,7 +137,7 @@ def _link(page: str) -> None:
     about = "An address that restores what you see. It names things and never carries a typed text."
     if selection.current().prompt.startswith(TYPED):
         about += " The prompt was typed here: the link works as long as this explorer runs."
-    buttons.copy(link(page), label="Copy link", about=about)
+    buttons.copy(link(page), about=about)
 
 
 def _nothing(notes: tuple[str, ...]) -> states.State:

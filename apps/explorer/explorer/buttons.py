@@ -4,7 +4,8 @@ import streamlit as st
 
 _CSS = """
 button {
-  font: inherit; font-family: var(--st-font); font-size: 15px; color: var(--st-text-color); cursor: pointer;
+  font: inherit; font-family: var(--st-font); font-size: 14px; line-height: 1.6;
+  color: var(--st-text-color); cursor: pointer;
   white-space: nowrap; border-radius: 6px; padding: 0; border: 0; background: none; min-height: 2.5rem;
 }
 button.framed { width: 100%; border: 1px solid var(--st-border-color); padding: 0 .6rem; }
@@ -23,15 +24,13 @@ export default function ({ data, parentElement }) {
     } catch {
       window.prompt("Copy this link", data.text);
     }
-    setTimeout(() => { button.textContent = data.label; }, 2000);
+    setTimeout(() => { button.textContent = "Copy link"; }, 2000);
   };
-  if (button.textContent !== "Copied") button.textContent = data.label;
 }
 """
 _SAVE = """
 export default function ({ data, parentElement }) {
   const button = parentElement.querySelector("button");
-  button.textContent = "PNG";
   button.title = "The figure as it stands above, at three times its size";
   button.onclick = () => {
     const figure = document.querySelector(`[class~="${data.figure}"] .js-plotly-plot`);
@@ -39,17 +38,21 @@ export default function ({ data, parentElement }) {
   };
 }
 """
-_HTML = '<button type="button"></button>'
 
 
-def copy(text: str, *, label: str, about: str) -> None:
-    """A button that puts `text` on the clipboard and says so; where it may not, the text is shown."""
-    button = st.components.v2.component("engram_copy", html=_HTML, css=_CSS, js=_COPY)
-    button(key="copy link", data={"text": text, "label": label, "about": about})
+def copy(link: str, *, about: str) -> None:
+    """A button that puts `link` on the clipboard and says so; where it may not, the link is shown."""
+    button = st.components.v2.component("engram_copy", html=_named("Copy link"), css=_CSS, js=_COPY)
+    button(key="copy link", data={"text": link, "about": about})
 
 
 def save(figure: str, *, key: str) -> None:
     """A button that saves the figure drawn under the key `figure`, as the one in its toolbar does."""
     drawn = "st-key-" + "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in figure)
-    button = st.components.v2.component("engram_png", html=_HTML, css=_CSS, js=_SAVE)
-    button(key=f"png {key}", data={"figure": drawn})
+    button = st.components.v2.component("engram_png", html=_named("PNG"), css=_CSS, js=_SAVE)
+    button(key=f"png {key}", data={"figure": drawn}, width="content")
+
+
+def _named(label: str) -> str:
+    """A button that has its name from the start, also for a screen reader that comes before the script."""
+    return f'<button type="button">{label}</button>'
