@@ -8,6 +8,8 @@ from transformer_lens.hook_points import HookPoint
 
 from engram_interp.model.config import ModelConfig
 
+_TILE = 64
+
 
 class SwiGLU(nn.Module):
     """``W_out (silu(W_gate x) · W_in x)``; `hook_post` is the product `[batch token d_mlp]`."""
@@ -29,6 +31,12 @@ class SwiGLU(nn.Module):
         post = self.hook_post(functional.silu(self.hook_pre(gate)) * self.hook_pre_linear(linear))
         output: Tensor = self.out(post)
         return output
+
+
+def _whole_tiles(token: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens and gains with rows of gain 0 at the end: every new size costs a compiled kernel on a CPU."""
+    short = -len(token) % _TILE
+    return functional.pad(token, (0, short)), functional.pad(gain, (0, 0, 0, short))
 
 
 class MixtureOfExperts(nn.Module):
@@ -71,7 +79,11 @@ class MixtureOfExperts(nn.Module):
         for number, expert in enumerate(self.experts):
             token, choice = (ids == number).nonzero(as_tuple=True)
             if len(token):
-                routed = routed.index_add(0, token, expert(flat[token]) * gains[token, choice, None])
+                gain = gains[token, choice, None]
+                if self.training:
+                    token, gain = _whole_tiles(token, gain)
+                output = expert(flat[token]) * gain
+                routed = routed.index_add(0, token, output.to(routed.dtype))
         shared: Tensor = self.shared(x)
         return shared + routed.view_as(x)
 

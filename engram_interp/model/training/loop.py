@@ -114,8 +114,9 @@ class Trainer:
         batch = torch.from_numpy(self.windows.at(self.done))
         inputs, targets = batch[:, :-1], batch[:, 1:]
         self._count_hits(inputs)
-        hidden = self.model.ln_final(self.model.resid_final(inputs)).flatten(0, 1)
-        loss = tiled_cross_entropy(hidden, self.model.embed.weight, targets.flatten())
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
+            hidden = self.model.ln_final(self.model.resid_final(inputs)).flatten(0, 1)
+            loss = tiled_cross_entropy(hidden, self.model.embed.weight, targets.flatten())
         loss.backward()
         norm = self.optimisers.step(learning_rate(self.done, self.steps, self.schedule))
         for module in self.model.modules():

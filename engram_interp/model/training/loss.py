@@ -17,9 +17,12 @@ class _TiledCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, unembed: Tensor, targets: Tensor) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float64)
         grad_hidden, grad_unembed = torch.empty_like(hidden), torch.zeros_like(unembed)
+        if torch.is_autocast_enabled(hidden.device.type):
+            dtype = torch.get_autocast_dtype(hidden.device.type)
+            hidden, unembed = hidden.to(dtype), unembed.to(dtype)
         for start in range(0, len(hidden), _ROWS):
             rows = slice(start, start + _ROWS)
-            logits = hidden[rows] @ unembed.mT
+            logits = (hidden[rows] @ unembed.mT).to(grad_hidden.dtype)
             logits -= logits.amax(-1, keepdim=True)
             right = logits.gather(-1, targets[rows, None]).squeeze(-1)
             logits.exp_()
@@ -28,10 +31,11 @@ class _TiledCrossEntropy(torch.autograd.Function):
             logits /= mass[:, None]
             logits.scatter_add_(-1, targets[rows, None], -torch.ones_like(mass)[:, None])
             logits /= len(hidden)
-            torch.mm(logits, unembed, out=grad_hidden[rows])
-            grad_unembed.addmm_(logits.mT, hidden[rows])
+            logits = logits.to(hidden.dtype)
+            grad_hidden[rows] = logits @ unembed
+            grad_unembed += logits.mT @ hidden[rows]
         ctx.save_for_backward(grad_hidden, grad_unembed)
-        return (total / len(hidden)).to(hidden.dtype)
+        return (total / len(hidden)).to(grad_hidden.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -47,7 +51,8 @@ def tiled_cross_entropy(
     """Mean of ``-log softmax(hidden @ unembedᵀ)[target]`` over the rows, nats.
 
     Equals `torch.nn.functional.cross_entropy` of the full logits to float32 rounding, without storing
-    rows × d_vocab of them: on CPU that traffic costs more than the arithmetic.
+    rows × d_vocab of them: on CPU that traffic costs more than the arithmetic. Under autocast the three
+    products run in its precision, everything between them in the hidden states' own.
     """
     loss: Tensor = _TiledCrossEntropy.apply(hidden, unembed, targets)  # type: ignore[no-untyped-call]
     return loss

@@ -11,6 +11,9 @@ from engram_interp.model.config import ModelConfig
 from engram_interp.model.training.cost import Cost, cost
 from engram_interp.model.transformer import HookedEngramTransformer
 
+PRECISIONS = ("float32", "bfloat16")
+"""What a schedule can compute in."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -30,6 +33,8 @@ class Schedule:
         final_rate: Share of the peak that the cosine ends at.
         seed: Order of the training windows.
         evaluate_every: Steps between evaluations on held-out text.
+        precision: Of the matrix products and attention while training, "float32" or "bfloat16"; weights,
+            moments and evaluations are float32 either way.
     """
 
     tokens: int
@@ -44,6 +49,13 @@ class Schedule:
     final_rate: float = 0.1
     seed: int = 0
     evaluate_every: int = 200
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"A schedule wants a precision of {' or '.join(PRECISIONS)}, got {self.precision!r}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
