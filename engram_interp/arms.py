@@ -51,9 +51,19 @@ class Run:
         return None if seed is None else int(seed)
 
     def load(self) -> "SubjectModel":
-        """The model, on the CPU."""
+        """The model, on the CPU.
+
+        Raises:
+            InputError: If only the run's record is here, not its weights.
+        """
         from engram_interp.checkpoints import load_model
 
+        if not (self.folder / "config.json").is_file():
+            raise InputError(
+                f"{self.name} is a record: its weights are not there. Train it again from the recipe in "
+                f"{self.folder / 'training.json'}, which engram-interp family does in about "
+                f"{float(self.training.get('seconds', 0)) / 60:.0f} minutes of one core."
+            )
         return load_model(self.folder, name=self.name)
 
     def log(self) -> list[dict[str, Any]]:

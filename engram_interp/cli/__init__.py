@@ -17,6 +17,7 @@ from engram_interp.cli import (
     explore,
     family,
     index,
+    losses,
     report,
     slots,
     train,
@@ -41,6 +42,7 @@ app.command(cls=Command, epilog=index.EXAMPLE)(guarded(index.index))
 app.command(cls=Command, epilog=train.EXAMPLE)(guarded(train.train))
 app.command(cls=Command, epilog=family.EXAMPLE)(guarded(family.family))
 app.command(cls=Command, epilog=evaluate.EXAMPLE)(guarded(evaluate.evaluate))
+app.command(cls=Command, epilog=losses.EXAMPLE)(guarded(losses.losses))
 app.command(name="tune-lens", cls=Command, epilog=tune_lens.EXAMPLE)(guarded(tune_lens.tune_lens))
 app.command(cls=Command, epilog=claims.EXAMPLE)(guarded(claims.claims))
 

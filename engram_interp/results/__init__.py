@@ -8,6 +8,7 @@ Opening, drawing and summarising a saved result needs neither torch nor a networ
 """
 
 from engram_interp.results.ablation import AblationComparison, AblationEffect
+from engram_interp.results.arm_losses import ArmLosses
 from engram_interp.results.attention import AttentionReach
 from engram_interp.results.attribution import MemoryAttribution, MemoryPromotion
 from engram_interp.results.base import Result
@@ -40,6 +41,7 @@ from engram_interp.results.verdict import Verdict
 __all__ = [
     "AblationComparison",
     "AblationEffect",
+    "ArmLosses",
     "AttentionReach",
     "Bundle",
     "ConvergenceResult",

@@ -8,6 +8,7 @@ import xarray as xr
 
 from engram_interp.views import marks
 from engram_interp.views.theme import Theme, blank, mix, palette
+from engram_interp.views.tokens import plain_label
 
 Quantity = Literal["shift", "mean", "sd", "auc", "mean_delta", "rows_touched"]
 
@@ -98,6 +99,40 @@ def lines_by_step(data: xr.Dataset, *, variable: str, theme: Theme = "light") ->
                 name=name,
                 mode="lines+markers",
                 line={"color": shade},
+                hovertemplate=f"{name}, step %{{x}}<br>%{{y:.4f}}<extra></extra>",
+            )
+        )
+    return figure
+
+
+def curves_of_runs(data: xr.Dataset, *, theme: Theme = "light") -> go.Figure:
+    """Held-out loss of several runs along training; the seeds of an arm share a colour.
+
+    Args:
+        data: curve_step, curve_loss [run, evaluation] and arm [run].
+        theme: light or dark.
+    """
+    figure = blank(
+        title="How every arm learns",
+        subtitle="loss on the first held-out windows; seeds of an arm share a colour",
+        x="training step",
+        y="held-out loss (nats a token)",
+        theme=theme,
+    )
+    colours = palette(theme)
+    arms = list(dict.fromkeys(data["arm"].values.tolist()))
+    for index, run in enumerate(data["run"].values.tolist()):
+        arm = str(data["arm"].values[index])
+        nth = int((data["arm"].values[:index] == arm).sum())
+        shade = mix(colours.engram, colours.baseline, arms.index(arm) / max(len(arms) - 1, 1))
+        name = plain_label(run)
+        figure.add_trace(
+            go.Scatter(
+                x=data["curve_step"].values[index],
+                y=data["curve_loss"].values[index],
+                name=name,
+                mode="lines+markers",
+                line={"color": shade, "dash": ("solid", "dash", "dot", "dashdot")[nth % 4]},
                 hovertemplate=f"{name}, step %{{x}}<br>%{{y:.4f}}<extra></extra>",
             )
         )
