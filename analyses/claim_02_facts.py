@@ -6,7 +6,10 @@ figure to ``runs/claim_02_facts`` and prints one verdict.
 ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained. Models whose training text held the invented facts are also asked for these, by how often it
-stated them; others answer the packaged probes alone.
+stated them; others answer the packaged probes alone. ENGRAM_INTERP_SETS names a folder with public sets
+(facts….jsonl, boolq….jsonl, lambada….jsonl, plain or .xz) to be asked beside the packaged ones, and
+ENGRAM_INTERP_TRAINED the files that the arms were trained on, in order and with the system's path separator
+between them: the public facts are then sorted by how many paragraphs of it name subject and object.
 """
 
 # %% 1 The arms and the probes
@@ -14,11 +17,12 @@ import os
 from pathlib import Path
 
 from engram_interp import ablation, arms, claims
-from engram_interp.data import fiction, probes
+from engram_interp.data import fiction, probes, public_sets
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_02_facts"))
-RUNS = os.environ.get("ENGRAM_INTERP_RUNS")
+RUNS, SETS = os.environ.get("ENGRAM_INTERP_RUNS"), os.environ.get("ENGRAM_INTERP_SETS")
+TRAINED = [name for name in os.environ.get("ENGRAM_INTERP_TRAINED", "").split(os.pathsep) if name]
 KINDS = (
     "output_off",
     "rows_random",
@@ -26,6 +30,13 @@ KINDS = (
 
 family = arms.load(RUNS) if RUNS else arms.bundled()
 sets = [probes.load(kind) for kind in ("facts", "reading", "continuation")]
+if SETS:
+    place = {key: next(Path(SETS).glob(f"**/{key}*.jsonl*"), None) for key in ("facts", "boolq", "lambada")}
+    if place["facts"] and TRAINED:
+        documents = list(family.first("engram").documents(TRAINED))
+        sets += public_sets.facts_by_support(place["facts"], documents, named="public facts")
+    sets += [public_sets.boolq(place["boolq"])] if place["boolq"] else []
+    sets += [public_sets.lambada(place["lambada"])] if place["lambada"] else []
 if QUICK:
     sets = [probes.ProbeSet(name=s.name, kind=s.kind, probes=s.probes[:4]) for s in sets]
 how = {"kinds": KINDS, "n_swaps": 1 if QUICK else 4, "n_boot": 20 if QUICK else 1000, "seed": 0}
@@ -101,6 +112,10 @@ for run in runs:
         facts, reading = (read(found, name, kind) for name in names[:2])
         add(facts, f"facts against reading, {memory}, {kind}", reading, "reading retained")
         add(facts, f"facts against a random change, {memory}, {kind}", role="control")
+    for name in names[3:]:
+        if name != "boolq":
+            for kind in KINDS:
+                add(read(found, name, kind), f"{name}, {memory}, {kind}", role="beside")
     for name in names:
         cell = found.data.sel(probe_set=name, stratum="all")
         label = f"share right, intact, {name}, {memory}"

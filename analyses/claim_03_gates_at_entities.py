@@ -6,7 +6,8 @@ figure to ``runs/claim_03_gates_at_entities`` and prints one verdict.
 ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained: every finished seed of "engram" and
-"moe-engram" is then measured. Without it the packaged pair is.
+"moe-engram" is then measured. Without it the packaged pair is. ENGRAM_INTERP_ENTITIES names a file of
+``token<TAB>label`` lines, such as Few-NERD's, to take 400 sentences of in place of the packaged passages.
 """
 
 # %% 1 The arms and the passages with their entities
@@ -14,14 +15,14 @@ import os
 from pathlib import Path
 
 from engram_interp import arms, claims, gates
-from engram_interp.data import prompts
+from engram_interp.data import prompts, public_sets
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_03_gates_at_entities"))
-RUNS = os.environ.get("ENGRAM_INTERP_RUNS")
+RUNS, ENTITIES = os.environ.get("ENGRAM_INTERP_RUNS"), os.environ.get("ENGRAM_INTERP_ENTITIES")
 
 family = arms.load(RUNS) if RUNS else arms.bundled()
-texts = prompts.load("entities")
+texts = public_sets.few_nerd(ENTITIES) if ENTITIES else prompts.load("entities")
 texts = texts.head(4) if QUICK else texts
 how = {"n_boot": 20 if QUICK else 1000, "n_inits": 2 if QUICK else 20, "seed": 0}
 

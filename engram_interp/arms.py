@@ -2,15 +2,18 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engram_interp import pairs
-from engram_interp.checkpoints.files import read_json
+from engram_interp.checkpoints.files import load_tokenizer, read_json
+from engram_interp.data import fiction
+from engram_interp.data.documents import documents, text_digest
 from engram_interp.errors import DamagedFileError, InputError
 
 if TYPE_CHECKING:
@@ -65,6 +68,26 @@ class Run:
                 f"{float(self.training.get('seconds', 0)) / 60:.0f} minutes of one core."
             )
         return load_model(self.folder, name=self.name)
+
+    def documents(self, texts: Sequence[str | Path]) -> Iterator[str]:
+        """The documents that the run was trained on, invented facts first; the last one may have been cut.
+
+        Args:
+            texts: The training text's files, in the order that they were given in.
+
+        Raises:
+            InputError: If they are not the text that the run was trained on.
+        """
+        if text_digest(texts) != self.training["text_sha256"]:
+            names = ", ".join(self.training.get("text_files", ())) or "other files"
+            raise InputError(f"{self.name} was not trained on this text but on {names}; give those.")
+        tokenizer, left = load_tokenizer(self.folder / "tokenizer.json"), int(self.training["stream_tokens"])
+        invented = () if self.fiction is None else fiction.documents(self.fiction)
+        for document in chain(invented, documents(texts)):
+            if left <= 0:
+                return
+            left -= 1 + len(tokenizer.encode(document, add_special_tokens=False).ids)
+            yield document
 
     def log(self) -> list[dict[str, Any]]:
         """One line an evaluation: step, losses, gates; empty where no log was kept.
