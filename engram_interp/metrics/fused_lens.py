@@ -22,8 +22,9 @@ from torch import Tensor
 
 from engram_interp.errors import InputError
 
-ROWS = 256
-"""Rows whose final log-probabilities are held at a time."""
+ROWS = 512
+"""Rows whose final log-probabilities are held at a time: 64 MB at 32,768 token ids. What every tile of rows
+costs, the final product in float64 and a centred copy of the unembedding, is shared by more of them."""
 
 COLUMNS = 1024
 """Token ids whose logits are held at a time."""
