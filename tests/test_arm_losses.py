@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engram_interp import arms
-from engram_interp.arm_losses import losses
+from engram_interp.arm_losses import join, losses
 from engram_interp.checkpoints import load_model
 from engram_interp.cli import app
 from engram_interp.data.documents import documents
@@ -100,6 +100,23 @@ def test_what_runs_recorded_stands_beside(found: ArmLosses, tmp_path: Path) -> N
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
 
 
+def test_losses_measured_apart_join_to_the_whole(family: Path, found: ArmLosses) -> None:
+    def part(*names: str) -> ArmLosses:
+        whole = arms.load(family / "runs")
+        kept = {arm: {s: r for s, r in seeds.items() if r.name in names} for arm, seeds in whole.runs.items()}
+        some = replace(whole, runs={arm: seeds for arm, seeds in kept.items() if seeds})
+        return losses(some, [family / "valid.txt"], n_boot=50)
+
+    one, two = part("tiny-dense-seed0", "tiny-dense-seed1"), part("tiny-engram-seed1")
+    whole = join([two, one], n_boot=50)
+    assert whole.data.drop_vars("digest").drop_attrs().equals(found.data.drop_vars("digest").drop_attrs())
+    other = ArmLosses(data=one.data.assign_attrs(text_digest="another"))
+    with pytest.raises(InputError, match="text_digest differ"):
+        join([one, other])
+    with pytest.raises(InputError, match="at least one result"):
+        join([])
+
+
 def test_what_is_refused(family: Path, tmp_path: Path) -> None:
     whole = arms.load(family / "runs")
     with pytest.raises(InputError, match=r"wants one of moe in the family runs; it has none"):
@@ -120,3 +137,5 @@ def test_the_command_saves_and_prints(family: Path, tmp_path: Path) -> None:
     assert ArmLosses.load(out).data.sizes["run"] == 3
     again = CliRunner().invoke(app, run)
     assert again.exit_code == 1 and "exists; give the name of a new file" in again.output
+    half = CliRunner().invoke(app, ["losses", str(family / "runs")])
+    assert half.exit_code == 1 and "a folder and --text, or neither" in half.output

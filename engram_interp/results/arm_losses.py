@@ -27,6 +27,7 @@ class ArmLosses(Result):
             "reference": texts("reference", "arm that losses are compared with"),
             "stratum": texts("stratum", "how often the training text has the context's last three tokens"),
             "evaluation": counted("evaluation", "1", "evaluation along training, in order"),
+            "document": counted("document", "1", "held-out document, in order"),
         },
         variables={
             "arm": texts("run", "what was trained"),
@@ -43,6 +44,8 @@ class ArmLosses(Result):
             "spread": floats("run", "nats", "largest difference between the losses of the arm's seeds"),
             "stratum_loss": floats("run stratum", "nats", "held-out loss by context, as recorded"),
             "stratum_tokens": floats("run stratum", "tokens", "held-out tokens by context"),
+            "document_loss": floats("run document", "nats", "loss summed over the document's tokens"),
+            "document_tokens": ints("document", "tokens", "tokens predicted in the document"),
             "curve_step": floats("run evaluation", "step", "step of the evaluation"),
             "curve_loss": floats("run evaluation", "nats", "loss on the first held-out windows"),
             "parameters": ints("run", "1", "parameters"),
