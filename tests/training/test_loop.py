@@ -23,12 +23,16 @@ STREAM = encode_stream(support.documents(60), support.tokenizer(), separator_id=
 VALID = encode_stream(support.documents(20, seed=5), support.tokenizer(), separator_id=0)
 
 
-def trainer(*, memory: bool | EngramConfig = True, seed: int = 0, **changes: Any) -> Trainer:
+def trainer(
+    *, memory: bool | EngramConfig = True, seed: int = 0, precision: str = "float32", **changes: Any
+) -> Trainer:
     config = memory if isinstance(memory, EngramConfig) else support.memory_config() if memory else None
     cfg = support.model_config(memory=config, n_ctx=LENGTH, **changes)
     token_map = support.model().get_buffer("token_map").numpy() if memory else None
     model = HookedEngramTransformer(cfg, token_map=token_map)
-    schedule = Schedule(tokens=STEPS * BATCH * LENGTH, warmup=3, seed=seed, evaluate_every=4)
+    schedule = Schedule(
+        tokens=STEPS * BATCH * LENGTH, warmup=3, seed=seed, evaluate_every=4, precision=precision
+    )
     windows = Windows(stream=STREAM, length=LENGTH, batch=BATCH, seed=seed)
     return Trainer(model, windows, schedule, valid=VALID)
 
@@ -48,8 +52,14 @@ def weights(of: Trainer) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"memory": False}, {"n_experts": 4}, {"n_streams": 3, "sinkhorn_steps": 4}],
-    ids=["dense", "baseline", "experts", "m3"],
+    [
+        {},
+        {"memory": False},
+        {"n_experts": 4},
+        {"n_streams": 3, "sinkhorn_steps": 4},
+        {"n_experts": 4, "precision": "bfloat16"},
+    ],
+    ids=["dense", "baseline", "experts", "m3", "bfloat16"],
 )
 def test_a_resumed_run_ends_bit_identical(tmp_path: Path, changes: dict[str, Any]) -> None:
     stop = 4  # right after an evaluation, which must not count towards the experts' load
@@ -67,6 +77,22 @@ def test_a_resumed_run_ends_bit_identical(tmp_path: Path, changes: dict[str, Any
     assert [p.valid_loss for p in rest] == [p.valid_loss for p in log[stop:]]
     assert all(a.equal(b) for a, b in zip(whole.hits, resumed.hits, strict=True))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["state.safetensors"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"n_experts": 4}, {"n_streams": 3, "sinkhorn_steps": 4}])
+def test_bfloat16_rounds_the_products_and_keeps_the_weights(changes: dict[str, Any]) -> None:
+    exact, rounded = trainer(**changes), trainer(precision="bfloat16", **changes)
+    logs = [run(exact), run(rounded)]
+    for one, other in zip(*logs, strict=True):
+        assert one.loss != other.loss and other.loss == pytest.approx(one.loss, abs=0.02)
+    assert logs[1][-1].loss < logs[1][0].loss - 0.05
+    assert all(p.dtype == torch.float32 for p in rounded.model.parameters())
+    before = weights(trainer(**changes))
+    learnt = [n for n, v in before.items() if v.is_floating_point() and not v.equal(weights(exact)[n])]
+    one, other = (
+        torch.cat([(weights(of)[n] - before[n]).flatten() for n in learnt]) for of in (exact, rounded)
+    )
+    assert float(torch.cosine_similarity(one, other, dim=0)) > 0.9
 
 
 def test_hits_count_every_row_that_was_read() -> None:

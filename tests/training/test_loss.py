@@ -25,3 +25,18 @@ def test_huge_logits_stay_finite() -> None:
     loss.backward()
     assert loss.isfinite()
     assert hidden.grad is not None and hidden.grad.isfinite().all()
+
+
+def test_autocast_rounds_the_products_alone() -> None:
+    unembed = torch.randn(37, 16, requires_grad=True)
+    hidden = torch.randn(600, 16, requires_grad=True)
+    targets = torch.randint(0, 37, (600,))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = tiled_cross_entropy(hidden, unembed, targets)
+    found = torch.autograd.grad(loss, (hidden, unembed))
+    wanted = functional.cross_entropy(hidden @ unembed.mT, targets)
+    assert loss.dtype == torch.float32 and loss != wanted
+    torch.testing.assert_close(loss, wanted, atol=5e-3, rtol=0)
+    for ours, theirs in zip(found, torch.autograd.grad(wanted, (hidden, unembed)), strict=True):
+        assert ours.dtype == torch.float32
+        assert float((ours - theirs).norm() / theirs.norm()) < 0.02

@@ -6,7 +6,7 @@ import pytest
 
 from engram_interp import training
 from engram_interp.errors import InputError
-from engram_interp.model.training.recipe import Recipe
+from engram_interp.model.training.recipe import Recipe, Schedule
 
 GOOD = """
 d_vocab = 300
@@ -69,3 +69,8 @@ def test_a_recipe_that_is_nowhere(tmp_path: Path) -> None:
         training.find_recipe("wiki-nino")
     with pytest.raises(InputError, match="No recipe at"):
         Recipe.load(tmp_path / "none.toml")
+
+
+def test_a_precision_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(InputError, match="precision of float32 or bfloat16, got 'float16'"):
+        Schedule(tokens=100, precision="float16")
