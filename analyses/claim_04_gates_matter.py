@@ -4,31 +4,27 @@ Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``cla
 figure to ``runs/claim_04_gates_matter`` and prints one verdict.
 
 ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
-ENGRAM_INTERP_OUT names another folder to write to, ENGRAM_INTERP_TEXT a held-out text to measure losses on
-in place of the packaged passages; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp family`` trained:
-"open" (gate fixed at 1 from the first step) is then compared with "engram". Without it the packaged pair is
-measured.
+ENGRAM_INTERP_OUT names another folder to write to, ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
+family`` trained; without it the packaged pair is measured. The arm "open" (gate fixed at 1 from the first
+step) is compared with "engram" by ENGRAM_INTERP_LOSSES, which ``engram-interp losses`` saved of them, or
+on ENGRAM_INTERP_TEXT, a held-out text; for the packaged pair by the losses in the package.
 """
 
 # %% 1 The arms, and the texts that losses are measured on
 import math
 import os
-from itertools import islice
 from pathlib import Path
 
-from engram_interp import ablation, arms, claims, domains, gates
-from engram_interp.data import documents, prompts
+from engram_interp import ablation, arm_losses, arms, claims, gates
+from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_04_gates_matter"))
-RUNS, TEXT = os.environ.get("ENGRAM_INTERP_RUNS"), os.environ.get("ENGRAM_INTERP_TEXT")
+RUNS, TEXT, LOSSES = (os.environ.get(f"ENGRAM_INTERP_{name}") for name in ("RUNS", "TEXT", "LOSSES"))
 MARGIN = 0.02  # nats a token: what the claim calls no difference
 
 family = arms.load(RUNS) if RUNS else arms.bundled()
 texts = prompts.load("entities")
-if TEXT:
-    opened = [text[:800] for text in islice(documents.documents([TEXT]), 400)]
-    texts = prompts.from_texts(opened, name=Path(TEXT).name)
 texts = texts.head(4) if QUICK else texts
 n_boot = 20 if QUICK else 1000
 run = family.first("engram")
@@ -45,16 +41,12 @@ print(useful.summary())
 
 # %% 4 Trained without a gate, from the same weights on the same batches; the loss on the same tokens
 results, models = {"gates-held": held, "usefulness": useful}, [model]
-
-
-def compare(one, other):
-    """Loss of one run less that of another, in nats a token, over documents."""
-    subject, against = one.load(), other.load()
-    found = domains.gain(against, subject, {"passages": texts}, n_boot=n_boot, seed=0)
-    results[f"loss-{one.name}"] = found
-    models.extend([subject, against])
-    return found.data.sel(domain="passages", per="token")
-
+losses = arm_losses.told(family, text=TEXT, saved=LOSSES, n_boot=n_boot)
+ungated, again = {}, {}
+if losses is not None:
+    results["losses"] = losses
+    ungated, again = losses.between("open", "engram"), losses.between("engram", "engram")
+    print(losses.summary())
 
 # %% 5 The measures
 at = held.data.sel(kind="gate_mean")
@@ -84,32 +76,29 @@ measures = [
         role="control",
     ),
 ]
-for one, other in family.pairs("open", "engram"):
+for name, cell in ungated.items():
     measures.append(
         claims.Measure.of(
-            compare(one, other),
-            "gain",
-            unit="nats",
-            label=f"trained with the gate at 1, less gated, seed {one.seed}",
+            cell,
+            "difference",
+            label=f"trained with the gate at 1, less gated, {name}",
             null=0.0,
             compared_with="no difference",
             expects="within",
             margin=MARGIN,
         )
     )
-if not family.pairs("open", "engram"):  # half of the claim stays open: a model that learnt to use its gate
+if not ungated:  # half of the claim stays open: a model that learnt to use its gate
     label = "trained with the gate at 1, less gated"
     measures.append(
         claims.Measure(label=label, value=math.nan, unit="nats", null=0.0, expects="within", margin=MARGIN)
     )
-again = family.another(run)
-if again is not None:
+for name, cell in again.items():
     measures.append(
         claims.Measure.of(
-            compare(again, run),
-            "gain",
-            unit="nats",
-            label="another seed of the gated model",
+            cell,
+            "difference",
+            label=f"another seed of the gated model, {name}",
             null=0.0,
             compared_with="no difference",
             expects="within",
@@ -131,16 +120,16 @@ for index, layer in enumerate(useful.data["layer"].values):
     )
 
 # %% 6 The verdict: both the held and the missing gate must make no difference
-remark = family.lacking("open") if RUNS else "no arm trained without a gate is in the package"
-if RUNS and again is None:
-    remark += f"{'; ' if remark else ''}no second seed shows what a seed does"
+remarks = [] if losses is None else [losses.basis()]
+remarks += [] if ungated else ["no losses of an arm trained without a gate"]
+remarks += [] if again else ["no second seed shows what a seed does"]
 verdict = claims.verdict(
     4,
     measures,
     scope=family.scope("engram", "open"),
     models=models,
     rule="parts",
-    remark=remark,
+    remark="; ".join(remarks),
     provenance={"n_documents": len(texts), "text_digest": texts.digest, "n_boot": n_boot, "seed": 0},
 )
 claims.keep(verdict, OUT, results)

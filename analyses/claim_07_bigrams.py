@@ -4,36 +4,30 @@ Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``cla
 figure to ``runs/claim_07_bigrams`` and prints one verdict.
 
 ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
-ENGRAM_INTERP_OUT names another folder to write to, ENGRAM_INTERP_TEXT a held-out text to measure
-losses on in place of the packaged passages; ENGRAM_INTERP_RUNS a folder of arms that
-``engram-interp family`` trained: "bigram" is then compared with "engram".
-In the packaged pair only what each order is worth to the trained model can be told, which decides nothing.
+ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
+family`` trained, in place of the packaged pair. The arm "bigram" is compared with
+"engram" by ENGRAM_INTERP_LOSSES, which ``engram-interp losses`` saved of them, or on ENGRAM_INTERP_TEXT,
+a held-out text; for the packaged pair by the losses in the package.
 """
 
 # %% 1 The arms, and the texts that losses are measured on
 import math
 import os
-from itertools import islice
 from pathlib import Path
 
-from engram_interp import ablation, arms, claims, domains
-from engram_interp.data import documents, prompts
+from engram_interp import ablation, arm_losses, arms, claims
+from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_07_bigrams"))
-RUNS, TEXT = os.environ.get("ENGRAM_INTERP_RUNS"), os.environ.get("ENGRAM_INTERP_TEXT")
+RUNS, TEXT, LOSSES = (os.environ.get(f"ENGRAM_INTERP_{name}") for name in ("RUNS", "TEXT", "LOSSES"))
 MARGIN = 0.02  # nats a token: what the claim calls no difference
 
 family = arms.load(RUNS) if RUNS else arms.bundled()
 texts = prompts.load("entities")
-if TEXT:
-    opened = [text[:800] for text in islice(documents.documents([TEXT]), 400)]
-    texts = prompts.from_texts(opened, name=Path(TEXT).name)
 texts = texts.head(4) if QUICK else texts
 n_boot = 20 if QUICK else 1000
-run = family.first("engram")
-again = family.another(run)
-model = run.load()
+model = family.first("engram").load()
 results, models = {}, [model]
 
 # %% 2 What each order is worth to the model that learnt to use it: other rows of the same heads, and none
@@ -47,21 +41,22 @@ for order in (2, 3):
 
 
 # %% 3 A table of bigrams without a gate, as large, from the same weights on the same batches
-def loss_over(one, other):
-    """Loss of one run less that of another on the same tokens, in nats a token, over documents."""
-    subject, against = one.load(), other.load()
-    found = domains.gain(against, subject, {"passages": texts}, n_boot=n_boot, seed=0)
-    results[f"loss-{one.name}-{other.name}"] = found
-    models.extend([subject, against])
-    return found.data.sel(domain="passages", per="token")
+losses = arm_losses.told(family, text=TEXT, saved=LOSSES, n_boot=n_boot)
+if losses is not None:
+    results["losses"] = losses
+    print(losses.summary())
 
 
-def within(data, label, role="decides"):
+def between(arm, reference="engram"):
+    """Cells that compare an arm's losses with another's on the same tokens, by run."""
+    return {} if losses is None else losses.between(arm, reference)
+
+
+def within(cell, label, role="decides"):
     """A difference of losses that the claim expects to be none."""
     return claims.Measure.of(
-        data,
-        "gain",
-        unit="nats",
+        cell,
+        "difference",
         label=label,
         null=0.0,
         compared_with="no difference",
@@ -71,12 +66,9 @@ def within(data, label, role="decides"):
     )
 
 
-measures = [
-    within(loss_over(one, other), f"loss of the bigram arm less engram's, seed {one.seed}")
-    for one, other in family.pairs("bigram", "engram")
-]
-if again is not None:
-    measures.append(within(loss_over(again, run), "another seed of engram", role="control"))
+bigram, again = between("bigram"), between("engram")
+measures = [within(cell, f"loss of {name} less engram's") for name, cell in bigram.items()]
+measures += [within(cell, f"another seed, {name}", role="control") for name, cell in again.items()]
 
 # %% 4 Beside it: each order's worth, and by how often training saw the n-gram
 for order in (2, 3):
@@ -112,11 +104,10 @@ third = claims.Measure.of(
     label="other rows of order 3 cost",
     role="beside",
 )
-remark = f"{third.said()}, in a model that learnt to use them"
-if absent := family.lacking("bigram") if RUNS else "the bigram arm is not in the package":
-    remark = f"{absent}; {remark}"
-if RUNS and again is None:
-    remark += f"{'; ' if remark else ''}no second seed shows what a seed does"
+remarks = [] if losses is None else [losses.basis()]
+remarks += [] if bigram else ["no losses of the bigram arm"]
+remarks += [f"{third.said()}, in a model that learnt to use them"]
+remarks += [] if again else ["no second seed shows what a seed does"]
 
 verdict = claims.verdict(
     7,
@@ -124,7 +115,7 @@ verdict = claims.verdict(
     scope=family.scope("engram", "bigram"),
     models=models,
     rule="views",
-    remark=remark,
+    remark="; ".join(remarks),
     provenance={"n_documents": len(texts), "text_digest": texts.digest, "n_boot": n_boot, "seed": 0},
 )
 claims.keep(verdict, OUT, results)

@@ -4,36 +4,30 @@ Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``cla
 figure to ``runs/claim_10_placement`` and prints one verdict.
 
 ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
-ENGRAM_INTERP_OUT names another folder to write to, ENGRAM_INTERP_TEXT a held-out text to measure
-losses on in place of the packaged passages; ENGRAM_INTERP_RUNS a folder of arms that
-``engram-interp family`` trained: "late" and "no-conv" are then compared
-with "engram". In the packaged pair only what each part is worth to the trained model can be told.
+ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
+family`` trained, in place of the packaged pair. The arms "late" and "no-conv" are compared with
+"engram" by ENGRAM_INTERP_LOSSES, which ``engram-interp losses`` saved of them, or on ENGRAM_INTERP_TEXT,
+a held-out text; for the packaged pair by the losses in the package.
 """
 
 # %% 1 The arms, and the texts that losses are measured on
 import math
 import os
-from itertools import islice
 from pathlib import Path
 
-from engram_interp import ablation, arms, claims, domains
-from engram_interp.data import documents, prompts
+from engram_interp import ablation, arm_losses, arms, claims
+from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_10_placement"))
-RUNS, TEXT = os.environ.get("ENGRAM_INTERP_RUNS"), os.environ.get("ENGRAM_INTERP_TEXT")
+RUNS, TEXT, LOSSES = (os.environ.get(f"ENGRAM_INTERP_{name}") for name in ("RUNS", "TEXT", "LOSSES"))
 MARGIN = 0.02  # nats a token: what the claim calls no difference
 
 family = arms.load(RUNS) if RUNS else arms.bundled()
 texts = prompts.load("entities")
-if TEXT:
-    opened = [text[:800] for text in islice(documents.documents([TEXT]), 400)]
-    texts = prompts.from_texts(opened, name=Path(TEXT).name)
 texts = texts.head(4) if QUICK else texts
 n_boot = 20 if QUICK else 1000
-run = family.first("engram")
-again = family.another(run)
-model = run.load()
+model = family.first("engram").load()
 results, models = {}, [model]
 
 # %% 2 What each memory layer is worth to the model that learnt to use it
@@ -50,7 +44,7 @@ def shut(written, hook):
     return written * 0
 
 
-without = run.load()
+without = family.first("engram").load()
 sites = [f"blocks.{layer}.engram.hook_conv_out" for layer in model.memory_layers]
 with without.hooks(fwd_hooks=[(site, shut) for site in sites]):
     conv = ablation.effect(model, texts, kinds=["output_off"], baseline=without, n_boot=n_boot, seed=0)
@@ -58,21 +52,22 @@ results["conv-off"] = conv
 
 
 # %% 4 Trained late, and trained without: the loss on the same tokens
-def loss_over(one, other):
-    """Loss of one run less that of another on the same tokens, in nats a token, over documents."""
-    subject, against = one.load(), other.load()
-    found = domains.gain(against, subject, {"passages": texts}, n_boot=n_boot, seed=0)
-    results[f"loss-{one.name}-{other.name}"] = found
-    models.extend([subject, against])
-    return found.data.sel(domain="passages", per="token")
+losses = arm_losses.told(family, text=TEXT, saved=LOSSES, n_boot=n_boot)
+if losses is not None:
+    results["losses"] = losses
+    print(losses.summary())
 
 
-def within(data, label, role="decides"):
+def between(arm, reference="engram"):
+    """Cells that compare an arm's losses with another's on the same tokens, by run."""
+    return {} if losses is None else losses.between(arm, reference)
+
+
+def within(cell, label, role="decides"):
     """A difference of losses that the claim expects to be none."""
     return claims.Measure.of(
-        data,
-        "gain",
-        unit="nats",
+        cell,
+        "difference",
         label=label,
         null=0.0,
         compared_with="no difference",
@@ -82,14 +77,17 @@ def within(data, label, role="decides"):
     )
 
 
-def above(data, label):
+again = between("engram")
+spread = max((float(cell["spread"]) for cell in again.values()), default=math.nan)
+
+
+def above(cell, label):
     """A loss that the claim expects to be higher, by more than another seed moves it."""
     return claims.Measure.of(
-        data,
-        "gain",
-        unit="nats",
+        cell,
+        "difference",
         label=label,
-        null=0.0 if again else math.nan,
+        null=0.0 if again else math.nan,  # without a second seed the claim stays open
         null_low=-spread,
         null_high=spread,
         compared_with="another seed of engram",
@@ -97,21 +95,13 @@ def above(data, label):
     )
 
 
-seeds = None
-if again is not None:
-    seeds = claims.Measure.of(
-        loss_over(again, run), "gain", unit="nats", label="another seed of engram", role="beside"
-    )
-spread = math.nan if seeds is None else abs(seeds.value)  # without a second seed the claim stays open
-measures = [
-    above(loss_over(one, other), f"loss of the late arm less engram's, seed {one.seed}")
-    for one, other in family.pairs("late", "engram")
-]
+late, bare = between("late"), between("no-conv")
+measures = [above(cell, f"loss of {name} less engram's") for name, cell in late.items()]
+measures += [within(cell, f"loss without convolution less engram's, {name}") for name, cell in bare.items()]
 measures += [
-    within(loss_over(one, other), f"loss without convolution less engram's, seed {one.seed}")
-    for one, other in family.pairs("no-conv", "engram")
+    claims.Measure.of(cell, "difference", label=f"another seed, {name}", role="beside")
+    for name, cell in again.items()
 ]
-measures += [] if seeds is None else [seeds]
 
 # %% 5 Beside it: the parts of the trained model
 for layer in model.memory_layers:
@@ -131,11 +121,11 @@ switched = claims.Measure.of(
 measures.append(switched)
 
 # %% 6 The verdict: both parts of the claim must hold
-remark = f"{switched.said()}, in a model that learnt to use it"
-if absent := family.lacking("late", "no-conv") if RUNS else "no arm of another shape is in the package":
-    remark = f"{absent}; {remark}"
-if RUNS and again is None:
-    remark += f"{'; ' if remark else ''}no second seed shows what a seed does"
+remarks = [] if losses is None else [losses.basis()]
+missing = [arm for arm, cells in (("late", late), ("no-conv", bare)) if not cells]
+remarks += [f"no losses of {' and '.join(missing)}"] if missing else []
+remarks += [f"{switched.said()}, in a model that learnt to use it"]
+remarks += [] if again else ["no second seed shows what a seed does"]
 
 verdict = claims.verdict(
     10,
@@ -143,7 +133,7 @@ verdict = claims.verdict(
     scope=family.scope("engram", "late", "no-conv"),
     models=models,
     rule="parts",
-    remark=remark,
+    remark="; ".join(remarks),
     provenance={"n_documents": len(texts), "text_digest": texts.digest, "n_boot": n_boot, "seed": 0},
 )
 claims.keep(verdict, OUT, results)

@@ -19,10 +19,12 @@ from engram_interp.model.training.evaluate import held_out_loss
 from engram_interp.model.transformer import HookedEngramTransformer
 from engram_interp.results.arm_losses import ArmLosses
 
-__all__ = ["REFERENCES", "join", "losses", "packaged"]
+__all__ = ["REFERENCES", "join", "losses", "packaged", "told"]
 
 REFERENCES = ("dense", "moe", "engram", "moe-engram")
 """Arms that the others are compared with: the baselines, and the plain memory that variants change."""
+
+_PACKAGED = Path(str(files("engram_interp") / "assets" / "arms" / "losses.nc"))
 
 
 def losses(
@@ -84,10 +86,33 @@ def packaged() -> ArmLosses:
     Raises:
         InputError: If the package holds none.
     """
-    path = Path(str(files("engram_interp") / "assets" / "arms" / "losses.nc"))
-    if not path.is_file():
+    if not _PACKAGED.is_file():
         raise InputError("The package holds no losses of arms; give the folder of a family of your own.")
-    return ArmLosses.load(path)
+    return ArmLosses.load(_PACKAGED)
+
+
+def told(
+    family: Arms, *, text: str | Path | None = None, saved: str | Path | None = None, n_boot: int = 1000
+) -> ArmLosses | None:
+    """The losses to read a family's arms from: saved ones, measured now, or those in the package.
+
+    Args:
+        family: Whose.
+        text: Held-out text to measure them on.
+        saved: What `losses` saved of them earlier; comes first.
+        n_boot: Bootstrap samples where they are measured now.
+
+    Returns:
+        The losses; None for a family of one's own without either.
+
+    Raises:
+        InputError: As `losses`.
+    """
+    if saved is not None:
+        return ArmLosses.load(saved)
+    if family.bundled:
+        return packaged() if _PACKAGED.is_file() else None
+    return None if text is None else losses(family, [text], n_boot=n_boot)
 
 
 def join(

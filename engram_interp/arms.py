@@ -136,11 +136,13 @@ class Arms:
         where: What they are, as a phrase: "the bundled pair wiki-nano", "the family nano".
         runs: By arm, by seed.
         unfinished: Names of runs that have begun and not ended; they are not among `runs`.
+        bundled: Whether it is a packaged pair.
     """
 
     where: str
     runs: Mapping[str, Mapping[int, Run]]
     unfinished: tuple[str, ...] = ()
+    bundled: bool = False
 
     def __contains__(self, arm: str) -> bool:
         return arm in self.runs
@@ -231,7 +233,7 @@ def bundled(name: str = "wiki-nano") -> Arms:
         facts = read_json(pair / part / "training.json")
         seed = int(facts["recipe"]["model"].get("init_seed", 0))
         runs[arm] = {seed: Run(arm=arm, seed=seed, name=f"{name}/{part}", folder=pair / part, training=facts)}
-    return Arms(where=f"the bundled pair {name}", runs=runs)
+    return Arms(where=f"the bundled pair {name}", runs=runs, bundled=True)
 
 
 def _split(name: str) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engram_interp import claims
+from engram_interp import arm_losses, arms, claims
 from engram_interp.family import train_family
 from engram_interp.model.training.recipe import Recipe, Schedule
 from engram_interp.results import Verdict, open_bundle
@@ -149,10 +149,36 @@ def test_a_claim_on_trained_arms_compares_those_that_are_there(
 ) -> None:
     runs = _family(tmp_path, {"engram": MEMORY, "open": MEMORY | {"gate": "open"}})
     script = REPOSITORY / "analyses" / "claim_04_gates_matter.py"
-    made = _claim(script, tmp_path / "out", tmp_path, monkeypatch, RUNS=runs)
+    valid = str(tmp_path / "valid.txt")
+    made = _claim(script, tmp_path / "out", tmp_path, monkeypatch, RUNS=runs, TEXT=valid)
     assert "on the family runs, one training run of each" in made.summary()
-    assert "trained with the gate at 1, less gated, seed 0" in made.summary()
-    assert "no second seed" in made.summary()
+    assert "trained with the gate at 1, less gated, open seed 0" in made.summary()
+    assert "no second seed" in made.summary() and "of 12 documents" in made.summary()
+    monkeypatch.delenv("ENGRAM_INTERP_TEXT")
+    bare = _claim(script, tmp_path / "bare", tmp_path, monkeypatch, RUNS=runs)
+    assert "no losses of an arm trained without a gate" in bare.summary()
+
+
+@pytest.mark.parametrize(
+    ("script", "arm", "memory"),
+    [
+        ("claim_07_bigrams", "bigram", MEMORY | {"max_order": 2, "gate": "open"}),
+        ("claim_10_placement", "late", MEMORY | {"layer_ids": (0,)}),
+        ("claim_11_compression", "raw-ids", MEMORY | {"compression": "none"}),
+    ],
+)
+def test_claims_of_losses_read_those_that_were_saved(
+    script: str, arm: str, memory: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = _family(tmp_path, {"engram": MEMORY, arm: memory}, seeds=(0, 1))
+    found = arm_losses.losses(arms.load(runs), [tmp_path / "valid.txt"], n_boot=20)
+    saved = str(found.save(tmp_path / "losses.nc"))
+    path = REPOSITORY / "analyses" / f"{script}.py"
+    made = _claim(path, tmp_path / "out", tmp_path, monkeypatch, RUNS=runs, LOSSES=saved)
+    row = next(row for row in made.rows() if f"{arm} seed 1" in str(row["measure"]))
+    assert row["role"] == "decides"
+    assert row["value"] == pytest.approx(float(found.between(arm, "engram")[f"{arm} seed 1"]["difference"]))
+    assert "no losses of" not in made.summary() or arm == "late"  # its claim has a second part
 
 
 def test_experts_with_and_without_a_memory_are_compared_seed_by_seed(

@@ -56,6 +56,18 @@ class ArmLosses(Result):
         },
     )
 
+    def between(self, arm: str, reference: str) -> dict[str, xr.Dataset]:
+        """By run of an arm, the cell of `data` that compares it with the reference; empty where none does."""
+        if reference not in self.data["reference"].values:
+            return {}
+        cells = self.data.sel(reference=reference)
+        chosen = {str(run): cells.sel(run=run) for run in cells["run"].values[cells["arm"].values == arm]}
+        return {run: cell for run, cell in chosen.items() if int(cell["reference_seed"]) >= 0}
+
+    def basis(self) -> str:
+        """On what, as part of a sentence."""
+        return f"losses of {self.data.attrs.get('family', 'a family')} over {wording.basis(self.data)}"
+
     def summary(self) -> str:
         """Every arm's loss with its seeds' spread, then every difference to a reference arm."""
         data = self.data
@@ -84,8 +96,7 @@ class ArmLosses(Result):
         for index, name in enumerate(cells["run"].values.tolist()):
             cell = cells.isel(run=index)
             if not np.isnan(float(cell["difference"])):
-                ends = (float(cell["difference_low"]), float(cell["difference_high"]))
-                told.append(f"{name} {signed(float(cell['difference']))} {wording.span(*ends, digits=3)}")
+                told.append(f"{name} {_less(cell)}")
         return f"Against {reference} ({seeds}): {', '.join(told) or 'nothing'}."
 
     def markdown(self) -> list[str]:
@@ -144,4 +155,6 @@ class ArmLosses(Result):
 def _less(cell: xr.Dataset) -> str:
     """A run's difference to a reference with its interval; a dash where it would be itself."""
     value, low, high = (float(cell[f"difference{end}"]) for end in ("", "_low", "_high"))
-    return "—" if np.isnan(value) else f"{signed(value)} {wording.span(low, high, digits=3)}"
+    if np.isnan(value):
+        return "—"
+    return signed(value) if np.isnan(low) else f"{signed(value)} {wording.span(low, high, digits=3)}"
