@@ -122,6 +122,7 @@ def test_an_ablation_is_put_together_run_and_set_beside_another(tokens: AppTest)
     settle(app)
     first = app.query_params["spec"]
     assert first.startswith("gate_zero:t") and "gate_zero" in written(app)
+    assert any("Lens grid" in node.proto.spec for node in app.get("plotly_chart"))
     app.selectbox(key="ab kind").set_value("rows_zero").run()
     next(group for group in app.button_group if group.key == "ab orders").set_value([3]).run()
     app.button(key="run ablation").click().run()
@@ -133,6 +134,19 @@ def test_an_ablation_is_put_together_run_and_set_beside_another(tokens: AppTest)
     assert "Two ablations of one text, each with its controls" in written(app)
     app.number_input(key="bar token").set_value(1).run()
     assert "as it was run. Token 1 is chosen now" in written(app)
+
+
+def test_a_run_without_the_lens_says_why_and_keeps_its_other_panels(
+    tokens: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typed(tokens, "Only Kalo saw the ren")
+    show(app, "ablate")
+    why = "this model has no lens head."
+    monkeypatch.setattr("engram_interp.ablation_lens.sites", lambda _: ([], why))
+    app.button(key="run ablation").click().run()
+    page = written(settle(app))
+    assert "Run A has no lens grid." in page and "This model has no lens head." in page
+    assert any("Where the prediction changes" in node.proto.spec for node in app.get("plotly_chart"))
 
 
 def test_what_the_bundle_lacks_is_computed_when_asked_for(start: Start) -> None:
