@@ -149,8 +149,23 @@ def test_a_run_without_the_lens_says_why_and_keeps_its_other_panels(
     assert any("Where the prediction changes" in node.proto.spec for node in app.get("plotly_chart"))
 
 
-def test_what_the_bundle_lacks_is_computed_when_asked_for(start: Start) -> None:
-    app = settle(start(page="memory", b="planted", prompt="fact-amri", tok="3", live="on", slot="2.1"))
+def test_who_shares_a_row_is_read_from_the_bundle_without_a_run(start: Start) -> None:
+    app = start(page="memory", b="planted", prompt="fact-amri", tok="4", layer="1", slot="2.2")
+    page = written(app)
+    assert "Row 610 of layer 1 (order 2, head 2) holds 2 distinct n-grams" in page
+    assert "shares at least one of its 3 rows at layer 1 with 1 other n-gram" in page
+    assert not app.get("progress") and "Who shares the row is not in this bundle." not in page
+    code = [node.value for node in app.code if ".occupants(" in node.value]
+    assert len(code) == 1 and "layer=1, order=2, head=2, address=610" in code[0]
+
+
+def test_what_the_bundle_lacks_is_computed_when_asked_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = start(page="memory", b="planted", prompt="fact-amri", tok="3", live="on", slot="2.1")
+    monkeypatch.setattr(sys.modules["explorer.neighbours"], "CENSUS", "not there")
+    app.run()
+    settle(app)
     text = written(app)
     assert "after token 3" in text and "Row 507" not in text
     assert "holds 1 distinct n-gram" in text or "holds no n-gram" in text or "distinct n-grams" in text
