@@ -115,10 +115,11 @@ def sharing(data: xr.Dataset, *, layer: int, theme: Theme = "light") -> go.Figur
     )
     bars = (
         ("sharing", "distinct n-grams", colours.engram),
-        ("sharing_mass", "occurrences", colours.baseline),
+        ("sharing_mass", "occurrences", colours.engram_band),
     )
     for name, said, colour in bars:
-        figure.add_trace(go.Bar(x=labels, y=one[name].values, name=said, marker={"color": colour}))
+        marker = {"color": colour, "line": {"width": 1, "color": colours.engram}}
+        figure.add_trace(go.Bar(x=labels, y=one[name].values, name=said, marker=marker))
     figure.add_trace(
         go.Scatter(
             x=labels,
