@@ -1,12 +1,16 @@
 """Typing a text, looking its slots up, switching the memory off: on a tiny model, in this process."""
 
+import re
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from engram_interp import ablation
+from engram_interp.checkpoints import load_model
 from tests import support
 from tests.apps.helpers import EXPLORER, Start, show, written
 
@@ -217,3 +221,11 @@ def test_a_failing_run_leaves_the_page_alive(tokens: AppTest, monkeypatch: pytes
     assert "RuntimeError: the disk is on fire. This is a defect of the tool" in page
     app.selectbox(key="bar prompt").set_value("0").run()
     assert "Memory read at token" in written(app)
+
+
+def test_the_tour_says_the_numbers_of_its_run() -> None:
+    text = (EXPLORER / "explorer" / "tour.py").read_text(encoding="utf-8")
+    [look] = re.findall(r'title="Does it matter\?",(.*?)chosen=', text, flags=re.DOTALL)
+    found = ablation.compare(load_model("planted"), "nax yod zor vel amri", token=4, kind="rows_zero")
+    shares = np.exp(found.data["answer_logprob"].values)
+    assert sorted(re.findall(r"0\.\d{3}", look)) == sorted(f"{share:.3f}" for share in shares)

@@ -62,7 +62,8 @@ def _one_token(scene: Scene, prompt: Prompt, present: readings.Present, *, token
     left, right = st.columns([0.52, 0.48], gap="medium")
     with left:
         st.html(element("h2", "Which rows were read", class_="engram-title"))
-        style.html(tables.slot_table(present.slots.data, token=token, layer=layer))
+        rows = present.slots.data.drop_vars("count", errors="ignore")  # of n-grams, on the page before
+        style.html(tables.slot_table(rows, token=token, layer=layer))
         states.say(
             "A share is the exact part of the value vector that a row gives, not of what it changes in the "
             "prediction: that stands at the right. The canonical n-gram is what is hashed. Hits: how often "
