@@ -5,7 +5,7 @@ every effect stands beside a random control that moves the memory's write just a
 follows from one kind of ablation alone (SCIENCE section 5 lists the kinds).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engram_interp import ablation_lens
 from engram_interp.ablation_effect import effect
 from engram_interp.capture.ablations import (
     KINDS,
@@ -102,7 +103,8 @@ def compare(
     """Predictions after one token, with and without what it read from memory, and with two controls.
 
     Conditions: "intact"; "ablated"; "random rows" (the same reads from other rows of the same heads);
-    "random direction" (the memory's write moved as far as the ablation moved it, anywhere).
+    "random direction" (the memory's write moved as far as the ablation moved it, anywhere). The raw lens is
+    read under each, where the model has one.
 
     Args:
         model: A model with a memory.
@@ -134,30 +136,48 @@ def compare(
     tokens = None if everywhere else [position]
     target = target_of(model, kind, layers=layers, orders=orders, heads=heads, tokens=tokens)
     by_rows = target_of(model, "rows_random", layers=layers, orders=orders, heads=heads, tokens=tokens)
-    sites = write_sites(model, target)
+    writes, lens = write_sites(model, target), ablation_lens.sites(model)[0]
     means = means_for(model, [kind], reference=reference, swap=swap)
-    before, written = log_probabilities(model, encoded, {}, sites)
-    after, seen = log_probabilities(
-        model, encoded, changes(model, kind, target, seed=seed, means=means), sites
+    before, intact = log_probabilities(model, encoded, {}, [*writes, *lens])
+    after, ablated = log_probabilities(
+        model, encoded, changes(model, kind, target, seed=seed, means=means), [*writes, *lens]
     )
-    other, _ = log_probabilities(model, encoded, changes(model, "rows_random", by_rows, seed=seed))
-    control = same_size_changes(model, target, moved(written, seen), seed=seed)
-    nudged, _ = log_probabilities(model, encoded, control)
+    other, drawn = log_probabilities(model, encoded, changes(model, "rows_random", by_rows, seed=seed), lens)
+    sizes = moved({site: intact[site] for site in writes}, {site: ablated[site] for site in writes})
+    control = same_size_changes(model, target, sizes, seed=seed)
+    nudged, pushed = log_probabilities(model, encoded, control, lens)
+    variables, unread = ablation_lens.change(model, encoded, before, [intact, ablated, drawn, pushed])
+    first_layer = min(sizes)
+    written = f"blocks.{first_layer}.hook_engram_out"
+    variables |= {
+        "written": ablation_lens.written(intact[written], ablated[written]),
+        "first_layer": first_layer,
+        "first_token": 0 if everywhere else position,
+    }
+    facts = {"what": f"{kind}: {MEANING[kind]}; {target.describe()}"}
+    facts |= {"lens_missing": unread} if unread else {"lens": "raw logit lens"}
     stack = torch.stack([before[0], after[0], other[0], nudged[0]])
-    return _comparison(
-        model, encoded, stack, position, top, what=f"{kind}: {MEANING[kind]}; {target.describe()}", seed=seed
-    )
+    return _comparison(model, encoded, stack, position, top=top, more=variables, facts=facts, seed=seed)
 
 
 def _comparison(
-    model: SubjectModel, encoded: Encoded, log_p: Tensor, position: int, top: int, *, what: str, seed: int
+    model: SubjectModel,
+    encoded: Encoded,
+    log_p: Tensor,
+    position: int,
+    *,
+    top: int,
+    more: Mapping[str, Any],
+    facts: dict[str, str],
+    seed: int,
 ) -> AblationComparison:
     best = log_p[:, position].topk(top)
     answer = int(best.indices[0, 0])
     kl = (log_p[:1].exp() * (log_p[:1] - log_p)).sum(-1)
     texts = [[model.token_text(int(i)) for i in row] for row in best.indices]
     return AblationComparison.from_arrays(
-        coords={"condition": list(_CONDITIONS)},
+        coords={"condition": list(_CONDITIONS)}
+        | ({"layer": np.arange(model.n_layers)} if "lens_kl" in more else {}),
         variables={
             "top_token": np.asarray(texts, dtype=object),
             "top_id": best.indices.numpy(),
@@ -166,6 +186,7 @@ def _comparison(
             "answer_logprob": log_p[:, position, answer].double().numpy(),
             "token_text": np.asarray([model.token_text(int(i)) for i in encoded.tokens[0]], object),
             "token_index": position,
+            **more,
         },
-        provenance=describe(model, encoded, seed=seed) | {"what": what, "answer": model.token_text(answer)},
+        provenance=describe(model, encoded, seed=seed) | facts | {"answer": model.token_text(answer)},
     )

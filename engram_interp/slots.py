@@ -20,11 +20,12 @@ from engram_interp.provenance import describe
 from engram_interp.results import SlotLookup
 from engram_interp.slots_addresses import addresses
 from engram_interp.slots_index import canonical_names, index, name_of, open_index, refuse_without_memory
-from engram_interp.slots_occupancy import colliders, load, occupants
+from engram_interp.slots_occupancy import census, colliders, load, occupants
 from engram_interp.slots_rows import trained_rows
 
 __all__ = [
     "addresses",
+    "census",
     "colliders",
     "index",
     "load",

@@ -11,14 +11,15 @@ from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.memory import collisions
 from engram_interp.memory.index import NgramIndex, column_rows
-from engram_interp.results import SlotColliders, SlotLoad, SlotOccupants
+from engram_interp.results import SlotCensus, SlotColliders, SlotLoad, SlotOccupants
 from engram_interp.slots_index import SlotIndex, name_of
 
-__all__ = ["colliders", "load", "occupants"]
+__all__ = ["census", "colliders", "load", "occupants"]
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _STRATA = ("0", "1–4", "5–49", "≥ 50")
 _EDGES = (1, 5, 50)
+_CENSUS = 20_000  # n-grams that one small file holds
 
 
 def _place(model: SubjectModel, index: SlotIndex, layer: int) -> int:
@@ -114,6 +115,51 @@ def colliders(
             "own_count": 0 if own is None else int(index.ngrams.counts(order)[own]),
         },
         provenance=index.provenance(model) | {"layer": layer, "ngram": name_of(ids.tolist(), index.names)},
+    )
+
+
+def census(model: SubjectModel, index: SlotIndex) -> SlotCensus:
+    """Every n-gram of a small reference text with its rows, for pages and bundles that have no model.
+
+    Args:
+        model: A model with the index's addresses.
+        index: The index.
+
+    Raises:
+        InputError: If the text has more than 20,000 distinct n-grams, or the index is of other addresses.
+    """
+    index.check(model)
+    ngrams, layout = index.ngrams, index.ngrams.layout
+    numbers = {order: np.arange(len(ngrams.keys(order))) for order in range(2, layout.max_order + 1)}
+    total = sum(map(len, numbers.values()))
+    if total > _CENSUS:
+        raise InputError(
+            f"A census holds at most {_CENSUS:,} n-grams, this text has {total:,}; ask the index itself with "
+            "occupants and colliders."
+        )
+    address = np.concatenate(
+        [
+            [
+                [
+                    column_rows(layout, place, order, head, ngrams.ids(order, every))
+                    + layout.offsets[place, (order - 2) * layout.heads + head]
+                    for head in range(layout.heads)
+                ]
+                for place in range(len(layout.layer_ids))
+            ]
+            for order, every in numbers.items()
+        ],
+        axis=-1,
+    )
+    return SlotCensus.from_arrays(
+        coords={"layer": np.asarray(layout.layer_ids)},
+        variables={
+            "ngram": np.asarray([name for o, n in numbers.items() for name in index.named(o, n)], object),
+            "order": np.repeat(list(numbers), [len(n) for n in numbers.values()]),
+            "count": np.concatenate([ngrams.counts(o)[n].astype(np.int64) for o, n in numbers.items()]),
+            "address": address,
+        },
+        provenance=index.provenance(model),
     )
 
 

@@ -46,12 +46,14 @@ def prompts() -> tuple[PromptSet, dict[str, int]]:
 
 def parts(model: SubjectModel, texts: PromptSet, ends: dict[str, int], index: Path) -> dict[str, Result]:
     """Every result that the explorer shows of one model."""
+    made = slots.index(model, texts.texts, out=index)
     found: dict[str, Result] = {
         "lens-engram": lens.convergence(model, texts, seed=SEED),
         "gates": gates.read(model, texts),
         "gate-statistics": gates.statistics(model, texts, seed=SEED),
         "ablation": ablation.effect(model, texts, seed=SEED),
-        "slot-load": slots.load(model, slots.index(model, texts.texts, out=index)),
+        "slot-load": slots.load(model, made),
+        "slot-census": slots.census(model, made),
     }
     for name, text in zip(texts.ids, texts.texts, strict=True):
         if name not in SHOWN:

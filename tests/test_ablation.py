@@ -156,6 +156,50 @@ def test_a_comparison_shows_four_conditions() -> None:
     np.testing.assert_allclose(data["logprob"].sel(condition="ablated"), log_p.topk(4).values, atol=1e-6)
 
 
+def test_the_lens_is_read_at_every_layer_against_the_intact_answer() -> None:
+    model, text = support.subject(), TEXTS[0]
+    data = ablation.compare(model, text, token=5, kind="rows_zero", layers=[2]).data
+    sites = [f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers)]
+    intact = record(model, text, sites=sites)
+    with ablation.ablate(model, "rows_zero", layers=[2], tokens=[5]):
+        ablated = record(model, text, sites=sites)
+    final = intact.logits[0].log_softmax(-1)
+    answer = final.argmax(-1, keepdim=True)
+    assert model.lens_head is not None
+    for name, seen in (("intact", intact), ("ablated", ablated)):
+        for layer, site in enumerate(sites):
+            log_q = model.lens_head(seen[site])[0].log_softmax(-1)
+            at = data.sel(condition=name, layer=layer)
+            np.testing.assert_allclose(at["lens_kl"], (final.exp() * (final - log_q)).sum(-1), atol=2e-5)
+            np.testing.assert_allclose(at["lens_logprob"], log_q.gather(-1, answer)[:, 0], atol=2e-5)
+    np.testing.assert_allclose(data["lens_kl"][:, -1], data["kl"], atol=2e-5)
+    assert (int(data["first_layer"]), int(data["first_token"])) == (2, 5)
+    moved = (data["lens_kl"] - data["lens_kl"].sel(condition="intact")).values
+    assert not moved[:, :2].any() and not moved[:, :, :5].any(), "nothing moves outside the causal cone"
+    assert (np.abs(moved[1:, 2:, 5]) > 0).all()
+
+
+def test_a_changed_read_is_written_where_the_convolution_takes_it() -> None:
+    model = support.subject()
+    conv = model.module.get_submodule("blocks.1.engram.conv.conv")
+    assert isinstance(conv, torch.nn.Conv1d)
+    reach = [5 + tap * conv.dilation[0] for tap in range(conv.kernel_size[0])]
+    data = ablation.compare(model, TEXTS[0], token=5, kind="rows_zero", layers=[2, 1]).data
+    assert int(data["first_layer"]) == 1
+    length = data.sizes["token"]
+    assert np.flatnonzero(data["written"]).tolist() == [at for at in reach if at < length]
+    everywhere = ablation.compare(model, TEXTS[0], token=5, everywhere=True).data
+    assert int(everywhere["first_token"]) == 0 and int(everywhere["written"].sum()) >= length - 1
+
+
+def test_a_model_that_no_lens_can_read_is_compared_without_one() -> None:
+    model = replace(support.subject(), lens_head=None, final_norm=None, unembed=None)
+    result = ablation.compare(model, TEXTS[0], token=5)
+    assert "lens_kl" not in result.data and "layer" not in result.data.coords
+    assert "has no lens head" in result.unread
+    assert result.plot().data
+
+
 def test_what_cannot_be_ablated_says_why() -> None:
     model = support.subject()
     with pytest.raises(InputError, match="no memory to ablate"):

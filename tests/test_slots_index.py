@@ -85,6 +85,40 @@ def test_colliders_are_named_with_heads_and_mass(
     assert "“zor|vel” occurs" in found.summary()
 
 
+def test_a_census_answers_as_the_index_does_without_the_model(model: SubjectModel, index: SlotIndex) -> None:
+    assert model.layout is not None
+    found = slots.census(model, index)
+    data, names = found.data, ["ngram", "count", "ngrams", "occurrences", "address", "order", "head"]
+    assert np.array_equal(data["order"], np.sort(data["order"])) and set(data["order"].values) == {2, 3}
+    assert "distinct 2-gram" in found.summary()
+    for layer, step in ((1, 41), (2, 37)):
+        for address in range(0, int(model.layout.rows[layer - 1]), step):
+            wanted = slots.occupants(model, index, layer=layer, address=address).data
+            place = {"order": int(wanted["order"]), "head": int(wanted["head"])}
+            got = found.occupants(layer=layer, address=address, **place).data
+            assert got[names].drop_attrs().equals(wanted[names].drop_attrs())
+    for fact in planted.facts():
+        wanted = slots.colliders(model, index, " ".join(fact.ngram), layer=fact.layer).data
+        got = found.colliders(
+            "|".join(fact.ngram), wanted["address"].values.tolist(), layer=fact.layer, order=len(fact.ngram)
+        ).data
+        assert got.drop_attrs().equals(wanted.drop_attrs())
+    with pytest.raises(InputError, match="Layer 3 has no memory; layers 1 and 2 have"):
+        found.occupants(layer=3, order=2, head=0, address=5)
+    with pytest.raises(InputError, match=r"hash heads 0 … 2, got 3"):
+        found.occupants(layer=1, order=2, head=3, address=5)
+    with pytest.raises(InputError, match="has 3 rows, one a head, got 2"):
+        found.colliders("zor|vel", [1, 2], layer=1, order=2)
+
+
+def test_a_census_of_a_large_text_is_refused(
+    model: SubjectModel, index: SlotIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engram_interp.slots_occupancy._CENSUS", 5)
+    with pytest.raises(InputError, match="holds at most 5 n-grams, this text has"):
+        slots.census(model, index)
+
+
 def test_planted_collisions_are_found(model: SubjectModel, index: SlotIndex) -> None:
     for collision in planted.collisions():
         fact = collision.fact

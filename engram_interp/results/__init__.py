@@ -32,6 +32,7 @@ from engram_interp.results.retained import RetainedPerformance
 from engram_interp.results.series import Series
 from engram_interp.results.skipping import SkipEffect
 from engram_interp.results.slots import SlotLookup
+from engram_interp.results.slots_census import SlotCensus
 from engram_interp.results.slots_index import SlotColliders, SlotLoad, SlotOccupants
 from engram_interp.results.slots_rows import SlotRows
 from engram_interp.results.stitching import StitchingResult
@@ -68,6 +69,7 @@ __all__ = [
     "SecondOpinions",
     "Series",
     "SkipEffect",
+    "SlotCensus",
     "SlotColliders",
     "SlotLoad",
     "SlotLookup",

@@ -12,8 +12,8 @@ from engram_interp.errors import InputError
 from engram_interp.results import wording
 from engram_interp.results.base import Result
 from engram_interp.results.registry import register
-from engram_interp.results.schema import Schema, Variable, counted, floats, ints, texts, with_interval
-from engram_interp.views import effects
+from engram_interp.results.schema import Schema, Variable, counted, flags, floats, ints, texts, with_interval
+from engram_interp.views import effects, lens_change, marks
 from engram_interp.views.theme import Theme, number, signed
 from engram_interp.views.tokens import visible
 
@@ -171,6 +171,17 @@ def _by_count(data: xr.Dataset) -> str:
     return f"; {at['kind'].item()} by {data.attrs.get('strata', 'training hits')}: {', '.join(each)}"
 
 
+_BY_LAYER = {  # results made before they were kept lack them
+    "lens_kl": floats("condition layer token", "nats", "KL(intact final ‖ layer)"),
+    "lens_logprob": floats(
+        "condition layer token", "nats", "log-probability of the intact top token, by the lens at the layer"
+    ),
+    "written": flags("token", "whether the first ablated layer writes something else here"),
+    "first_layer": ints("", "layer", "the first layer at which something is changed"),
+    "first_token": ints("", "position", "the first token at which something is changed"),
+}
+
+
 @register
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AblationComparison(Result):
@@ -182,6 +193,7 @@ class AblationComparison(Result):
             "condition": texts("condition", "intact, ablated, or one of the two controls"),
             "rank": counted("rank", "rank", "rank, 0 = top"),
             "token": counted("token", "position", "token position, counted from 0"),
+            "layer": replace(ints("layer", "layer", "layer, counted from 0"), optional=True),
         },
         variables={
             "top_token": texts("condition rank", "token text by rank"),
@@ -193,6 +205,7 @@ class AblationComparison(Result):
             ),
             "token_index": ints("", "position", "the token whose prediction is shown"),
             "token_text": texts("token", "token text", optional=True),
+            **{name: replace(variable, optional=True) for name, variable in _BY_LAYER.items()},
         },
     )
 
@@ -230,7 +243,26 @@ class AblationComparison(Result):
             f"{answer}; one prompt, so no interval is possible."
         )
 
-    def plot(self, *, theme: Theme = "light") -> go.Figure:
-        """KL to the intact prediction by token, ablated beside control."""
+    @property
+    def unread(self) -> str:
+        """Why the lens was not read under each condition; empty where it was."""
+        if "lens_kl" in self.data:
+            return ""
+        return str(self.data.attrs.get("lens_missing", "it was made before the lens was kept."))
+
+    def plot(self, *, theme: Theme = "light", view: lens_change.View = "tokens") -> go.Figure:
+        """KL to the intact prediction by token, ablated beside control; or the lens grid, after − before.
+
+        Args:
+            theme: light or dark.
+            view: "tokens"; or "lens", every layer and token.
+
+        Raises:
+            InputError: If the lens is asked for and was not read.
+        """
         what = str(self.data.attrs.get("what", "the ablation"))
-        return effects.divergence_by_token(self.data, what=what, theme=theme)
+        if marks.choose(lens_change.VIEWS, view, what="view") == lens_change.VIEWS["tokens"]:
+            return effects.divergence_by_token(self.data, what=what, theme=theme)
+        if self.unread:
+            raise InputError(f"There is no lens grid here: {self.unread} Run ablation.compare again.")
+        return lens_change.grid(self.data, what=what, theme=theme)

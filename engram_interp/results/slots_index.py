@@ -56,9 +56,10 @@ class SlotOccupants(Result):
             f"{wording.counted(int(data['occurrences']), 'read')}."
         )
 
-    def plot(self, *, theme: Theme = "light") -> go.Figure:
-        """Counts of the most frequent n-grams."""
-        return slot_bars.counts(self.data, title="Who lives in this row", theme=theme)
+    def plot(self, *, theme: Theme = "light", mark: str = "") -> go.Figure:
+        """Counts of the most frequent n-grams; all but `mark`, the one that was read, are grey."""
+        title = f"Who lives in row {int(self.data['address']):,}"
+        return slot_bars.counts(self.data, title=title, mark=mark, theme=theme)
 
 
 @register
@@ -100,8 +101,8 @@ class SlotColliders(Result):
         )
 
     def plot(self, *, theme: Theme = "light") -> go.Figure:
-        """Counts of the colliders, those that share most heads first."""
-        return slot_bars.counts(self.data, title="Who collides with this n-gram", theme=theme)
+        """How many heads each collider shares, those that share most first."""
+        return slot_bars.companions(self.data, ngram=str(self.data.attrs["ngram"]), theme=theme)
 
 
 @register

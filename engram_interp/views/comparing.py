@@ -42,12 +42,16 @@ def runs_by_token(runs: Mapping[str, xr.Dataset], *, theme: Theme = "light") -> 
     """KL to the intact prediction by token, one line a run and a thin one for its random rows.
 
     Args:
-        runs: two by name: kl[condition, token] in nats, and token_text[token] where there is one.
+        runs: two by name: kl[condition, token] in nats, token_index, and token_text[token] where there is
+            one.
         theme: light or dark.
     """
+    first = next(iter(runs.values()))
+    length = first.sizes["token"]
+    start, stop = marks.window(length, min(int(data["token_index"]) for data in runs.values()))
     figure = blank(
         title="The two runs by token",
-        subtitle="KL(intact ‖ changed) at each token; thin: the same reads from random rows",
+        subtitle=f"{marks.zoomed_of(start, stop, length)}thin: the same reads from random rows",
         x=TOKEN_AXIS,
         y="KL(intact ‖ changed) (nats)",
         theme=theme,
@@ -72,9 +76,9 @@ def runs_by_token(runs: Mapping[str, xr.Dataset], *, theme: Theme = "light") -> 
                     hovertemplate=f"token %{{x}} %{{text}}<br>{condition} %{{y:.3f}} nats<extra></extra>",
                 )
             )
-    texts = next(iter(runs.values()))
-    if "token_text" in texts:
-        marks.label_tokens(figure, [str(token) for token in texts["token_text"].values])
+    if "token_text" in first:
+        marks.label_tokens(figure, [str(t) for t in first["token_text"].values[start:stop]], first=start)
+    figure.update_xaxes(range=[start - 0.5, stop - 0.5])
     figure.update_yaxes(rangemode="tozero")
     return figure
 

@@ -68,15 +68,18 @@ def divergence_by_token(data: xr.Dataset, *, what: str, theme: Theme = "light") 
     """KL to the intact prediction at every token of one prompt, ablated beside both controls.
 
     Args:
-        data: kl[condition, token] in nats; token_text[token] where there is one.
+        data: kl[condition, token] in nats, token_index; token_text[token] where there is one; written[token]
+            and first_token, to mark where the changed read is written to.
         what: the exact name of the ablation.
         theme: light or dark.
     """
-    positions = data["token"].values
+    positions, length = data["token"].values, data.sizes["token"]
+    start, stop = marks.window(length, int(data["token_index"]))
     tokens = [str(token) for token in data["token_text"].values] if "token_text" in data else None
     figure = blank(
-        title=f"Where {plain_label(what)} changes the prediction",
-        subtitle="KL(intact ‖ changed) at each token of one prompt: no interval is possible",
+        title="Where the prediction changes",
+        subtitle=f"{plain_label(what)}; {marks.zoomed_of(start, stop, length)}one prompt: no interval is "
+        "possible",
         x=TOKEN_AXIS,
         y="KL(intact ‖ changed) (nats)",
         theme=theme,
@@ -96,8 +99,11 @@ def divergence_by_token(data: xr.Dataset, *, what: str, theme: Theme = "light") 
                 hovertemplate=f"token %{{x}} %{{text}}<br>{condition} %{{y:.3f}} nats<extra></extra>",
             )
         )
+    highest = float(data["kl"].sel(condition=list(shades)).max()) or 1.0
+    marks.mark_written(figure, data, y=1.08 * highest, within=(0, length), theme=theme)
     if tokens is not None:
-        marks.label_tokens(figure, tokens)
+        marks.label_tokens(figure, tokens[start:stop], first=start)
     figure.update_layout(barmode="group", bargap=0.25)
+    figure.update_xaxes(range=[start - 0.5, stop - 0.5])
     figure.update_yaxes(rangemode="tozero")
     return figure

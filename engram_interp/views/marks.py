@@ -169,8 +169,65 @@ def mark_memory(figure: go.Figure, layers: Sequence[int], *, theme: Theme) -> No
         )
 
 
-def label_tokens(figure: go.Figure, tokens: Iterable[str]) -> None:
-    """Name the positions 0, 1, 2, … on the x axis by their tokens while there is room.
+def window(length: int, token: int, *, before: int = 6) -> tuple[int, int]:
+    """The tokens that can be named: all of them, or `TOKENS_AT_MOST` from a little before `token` on.
+
+    >>> window(20, 12), window(214, 30), window(60, 59)
+    ((0, 20), (24, 72), (12, 60))
+    """
+    start = max(min(token - before, length - TOKENS_AT_MOST), 0)
+    return start, min(start + TOKENS_AT_MOST, length)
+
+
+def shown_of(start: int, stop: int, length: int) -> str:
+    """Which tokens are shown, for a subtitle; empty where all are."""
+    return "" if stop - start == length else f"tokens {start} to {stop - 1} of {length} are shown; "
+
+
+def zoomed_of(start: int, stop: int, length: int) -> str:
+    """The same for a figure that holds all of them and opens at some."""
+    return shown_of(start, stop, length).replace("shown;", "shown, all after a double click;")
+
+
+def mark_written(
+    figure: go.Figure, data: xr.Dataset, *, y: float, within: tuple[int, int], theme: Theme, row: int = 1
+) -> None:
+    """A triangle over every token that a changed read is written to: its own, and those of the convolution.
+
+    Nothing where that is not recorded, or where every token's reads are changed.
+
+    Args:
+        figure: gets the marks.
+        data: written[token], first_token.
+        y: where they stand.
+        within: the first token that is shown, and the one after the last.
+        theme: light or dark.
+        row: of the panel; the first has the entry in the legend.
+    """
+    if "written" not in data:
+        return
+    written = np.flatnonzero(data["written"].values)
+    if not 0 < len(written) < data.sizes["token"] - int(data["first_token"]):
+        return
+    name = "changed read" if len(written) == 1 else "changed read, and where the convolution takes it"
+    at = written[(written >= within[0]) & (written < within[1])]
+    figure.add_trace(
+        go.Scatter(
+            x=at,
+            y=np.full(len(at), y),
+            mode="markers",
+            cliponaxis=False,
+            marker={"symbol": "triangle-down", "size": 9, "color": palette(theme).ink},
+            hovertemplate="token %{x}: written to directly<extra></extra>",
+            name=name,
+            showlegend=row == 1,
+        ),
+        **({} if row == 1 else {"row": row, "col": 1}),
+    )
+
+
+def label_tokens(figure: go.Figure, tokens: Iterable[str], *, first: int = 0) -> None:
+    """Name the positions `first`, `first` + 1, … on the x axis by their tokens while there is room.
 
     Long tokens end in … here; they are whole on hover.
     """
@@ -179,7 +236,7 @@ def label_tokens(figure: go.Figure, tokens: Iterable[str]) -> None:
         return
     cut = [text if len(text) <= TOKEN_LENGTH else f"{text[: TOKEN_LENGTH - 1]}…" for text in shown]
     figure.update_xaxes(
-        tickvals=list(range(len(cut))),
+        tickvals=list(range(first, first + len(cut))),
         ticktext=[plain_label(text) for text in cut],
         tickangle=-55,
         tickfont={"family": MONO, "size": 11},

@@ -6,12 +6,16 @@ Every number stands with its interval in the cell beside it, and beside its null
 import numpy as np
 import xarray as xr
 
+from engram_interp.errors import InputError
+from engram_interp.views.marks import reason
 from engram_interp.views.markup import Html
-from engram_interp.views.tables import Cell, estimate, interval, measured, table
+from engram_interp.views.tables import Cell, Change, Missing, Token, estimate, interval, measured, table
+from engram_interp.views.tokens import shortened, visible
 
 _PLACE = ["layer (from 0)", "stream"]
 _INTERVAL = "95 % interval"
 _UNTRAINED = "untrained range"
+_STREAMS = 4  # gates of more streams do not fit beside each other
 _WITHOUT = {
     "intact": "intact_score",
     "intact, prompts swapped": "swapped_score",
@@ -82,6 +86,46 @@ def information_table(data: xr.Dataset) -> Html:
     headers = ["what the token is", *_PLACE, "tokens", "information (nats)", _INTERVAL, _UNTRAINED]
     caption = "Mutual information of gate and token; ρ: Spearman's, of what is ordered."
     return table([*headers, "permuted p", "ρ", _INTERVAL], rows, caption=caption)
+
+
+def reads_table(data: xr.Dataset, *, token: int) -> Html:
+    """What one token read, one line a memory layer and n-gram: gates, share of the value, count in training.
+
+    Args:
+        data: gate[token, layer, stream], share[token, layer, column], order[column],
+            ngram[token, order_index], token_text[token], and where the n-grams were counted
+            count[token, order_index].
+        token: position, counted from 0.
+    """
+    if token not in data["token"].values:
+        raise InputError(f"There is no token {token}; tokens are 0 to {data.sizes['token'] - 1}.")
+    chosen = data.sel(token=token)
+    counted = "count" in data and bool(data["count"].notnull().any())
+    streams = data["stream"].values.tolist()
+    apart = len(streams) <= _STREAMS
+    rows: list[list[Cell]] = []
+    for layer in data["layer"].values.tolist():
+        gates = chosen["gate"].sel(layer=layer)
+        shown = [measured(gates.sel(stream=s)) for s in streams] if apart else [measured(gates.max("stream"))]
+        for order in data["order_index"].values.tolist():
+            share = (
+                chosen["share"].sel(layer=layer).isel(column=np.flatnonzero(data["order"].values == order))
+            )
+            ngram = chosen["ngram"].sel(order_index=order).item()
+            own = [measured(chosen["count"].sel(order_index=order))] if counted else []
+            whole = Change(value=float(share.sum(skipna=False)))
+            value: Cell = Missing(reason=reason(data["share"])) if np.isnan(whole.value) else whole
+            rows.append([layer, *shown, Token(text=str(ngram)), value, *own])
+    names = [f"gate, stream {s}" for s in streams] if apart else [f"largest gate of {len(streams)} streams"]
+    headers = [
+        "layer (from 0)",
+        *(["gate"] if len(streams) == 1 else names),
+        "n-gram (canonical)",
+        "share of |value|²",
+        *(["seen in training"] if counted else []),
+    ]
+    text = shortened(visible(str(chosen["token_text"].item())))
+    return table(headers, rows, caption=f"Memory read at token {token} {text}, by layer and n-gram.")
 
 
 def strata_table(data: xr.Dataset) -> Html:

@@ -165,7 +165,7 @@ def test_a_typed_phrase_is_looked_up_and_switched_off(visit: Callable[[str], Pag
     last = int(link(page)["tok"])
     page.locator(".strip .chip").nth(last).click()
     table = page.locator("table", has=page.get_by_text(f"Memory read at token {last}"))
-    expect(table.locator("tbody tr")).to_have_count(9)  # two orders of four heads, and the bias
+    expect(table.locator("tbody tr")).to_have_count(4)  # two orders at two layers
     page.get_by_role("radio", name="rows → 0").click()
     columns = page.locator(".predictions section")
     expect(columns).to_have_count(4)

@@ -1,12 +1,16 @@
 """Typing a text, looking its slots up, switching the memory off: on a tiny model, in this process."""
 
+import re
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from engram_interp import ablation
+from engram_interp.checkpoints import load_model
 from tests import support
 from tests.apps.helpers import EXPLORER, Start, show, written
 
@@ -122,6 +126,7 @@ def test_an_ablation_is_put_together_run_and_set_beside_another(tokens: AppTest)
     settle(app)
     first = app.query_params["spec"]
     assert first.startswith("gate_zero:t") and "gate_zero" in written(app)
+    assert any("Lens grid" in node.proto.spec for node in app.get("plotly_chart"))
     app.selectbox(key="ab kind").set_value("rows_zero").run()
     next(group for group in app.button_group if group.key == "ab orders").set_value([3]).run()
     app.button(key="run ablation").click().run()
@@ -135,8 +140,36 @@ def test_an_ablation_is_put_together_run_and_set_beside_another(tokens: AppTest)
     assert "as it was run. Token 1 is chosen now" in written(app)
 
 
-def test_what_the_bundle_lacks_is_computed_when_asked_for(start: Start) -> None:
-    app = settle(start(page="memory", b="planted", prompt="fact-amri", tok="3", live="on", slot="2.1"))
+def test_a_run_without_the_lens_says_why_and_keeps_its_other_panels(
+    tokens: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typed(tokens, "Only Kalo saw the ren")
+    show(app, "ablate")
+    why = "this model has no lens head."
+    monkeypatch.setattr("engram_interp.ablation_lens.sites", lambda _: ([], why))
+    app.button(key="run ablation").click().run()
+    page = written(settle(app))
+    assert "Run A has no lens grid." in page and "This model has no lens head." in page
+    assert any("Where the prediction changes" in node.proto.spec for node in app.get("plotly_chart"))
+
+
+def test_who_shares_a_row_is_read_from_the_bundle_without_a_run(start: Start) -> None:
+    app = start(page="memory", b="planted", prompt="fact-amri", tok="4", layer="1", slot="2.2")
+    page = written(app)
+    assert "Row 610 of layer 1 (order 2, head 2) holds 2 distinct n-grams" in page
+    assert "shares at least one of its 3 rows at layer 1 with 1 other n-gram" in page
+    assert not app.get("progress") and "Who shares the row is not in this bundle." not in page
+    code = [node.value for node in app.code if ".occupants(" in node.value]
+    assert len(code) == 1 and "layer=1, order=2, head=2, address=610" in code[0]
+
+
+def test_what_the_bundle_lacks_is_computed_when_asked_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = start(page="memory", b="planted", prompt="fact-amri", tok="3", live="on", slot="2.1")
+    monkeypatch.setattr(sys.modules["explorer.neighbours"], "CENSUS", "not there")
+    app.run()
+    settle(app)
     text = written(app)
     assert "after token 3" in text and "Row 507" not in text
     assert "holds 1 distinct n-gram" in text or "holds no n-gram" in text or "distinct n-grams" in text
@@ -188,3 +221,11 @@ def test_a_failing_run_leaves_the_page_alive(tokens: AppTest, monkeypatch: pytes
     assert "RuntimeError: the disk is on fire. This is a defect of the tool" in page
     app.selectbox(key="bar prompt").set_value("0").run()
     assert "Memory read at token" in written(app)
+
+
+def test_the_tour_says_the_numbers_of_its_run() -> None:
+    text = (EXPLORER / "explorer" / "tour.py").read_text(encoding="utf-8")
+    [look] = re.findall(r'title="Does it matter\?",(.*?)chosen=', text, flags=re.DOTALL)
+    found = ablation.compare(load_model("planted"), "nax yod zor vel amri", token=4, kind="rows_zero")
+    shares = np.exp(found.data["answer_logprob"].values)
+    assert sorted(re.findall(r"0\.\d{3}", look)) == sorted(f"{share:.3f}" for share in shares)

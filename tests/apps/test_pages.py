@@ -95,9 +95,15 @@ def test_tokens_opens_at_the_token_its_bundle_names(start: Start, bundle: Path) 
     app = start(bundle, page="tokens")
     text = written(app)
     assert app.number_input(key="bar token").value == 3
-    assert "Memory read at token 3 Wales, layer 1" in text
+    assert "Memory read at token 3 Wales, by layer and n-gram." in text
     assert "2-gram <code>two␣3</code> 3-gram <code>one␣two␣3</code>" in text
     assert "What each layer would predict" in text
+
+
+@pytest.mark.parametrize("page", ["tokens", "memory", "report"])
+def test_a_download_does_not_run_the_page_again(start: Start, bundle: Path, page: str) -> None:
+    buttons = start(bundle, page=page).get("download_button")
+    assert buttons and all(button.proto.ignore_rerun for button in buttons)
 
 
 def test_tokens_shows_token_text_as_text(start: Start, bundle: Path) -> None:
@@ -110,14 +116,13 @@ def test_tokens_follows_layer_and_stream_of_the_bar(start: Start, bundle: Path) 
     app = start(bundle, page="tokens", layer="4", stream="max")
     text = written(app)
     assert "ground: layer 4 · max of 3; bars from the top: layer 1 · max of 3; layer 4 · max of 3" in text
-    assert "Memory read at token 3 Wales, layer 4" in text
     app.selectbox(key="bar stream").set_value("2").run()
     assert "ground: layer 4 · stream 2" in written(app)
     assert app.query_params["stream"] == "2"
 
 
-def test_tokens_names_the_nearest_memory_layer(start: Start, bundle: Path) -> None:
-    text = written(start(bundle, page="tokens", layer="6"))
+def test_memory_names_the_nearest_memory_layer(start: Start, bundle: Path) -> None:
+    text = written(start(bundle, page="memory", layer="6"))
     assert "Layer 6 reads no memory; layer 4, the nearest that does, is shown." in text
 
 

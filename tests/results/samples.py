@@ -258,10 +258,15 @@ def ablation_effect(**changes: Any) -> AblationEffect:
 
 
 def ablation_comparison() -> AblationComparison:
-    """Four conditions, four ranks, nine tokens, no answer given."""
+    """Four conditions, four ranks, nine tokens, no answer given; the lens at three layers."""
     rng = np.random.default_rng(5)
     kl = rng.exponential(0.3, (4, len(TOKENS)))
     kl[0] = 0
+    lens = np.tile(rng.exponential(2, (3, len(TOKENS))), (4, 1, 1))
+    lens[1:, 1:, 4:] += rng.normal(0, 0.4, (3, 2, len(TOKENS) - 4))
+    by_layer = {"lens_kl": lens, "lens_logprob": -lens, "written": np.arange(len(TOKENS)) % 3 == 1,
+                "first_layer": 1, "first_token": 4}  # fmt: skip
+    by_layer["written"][:4] = False
     tops = [
         [" Prince", ".", "<b>", "😀"],
         [" of", ".", "\n", " a"],
@@ -269,8 +274,9 @@ def ablation_comparison() -> AblationComparison:
         [" Prince", ".", ",", " of"],
     ]
     return AblationComparison.from_arrays(
-        coords={"condition": ["intact", "ablated", "random rows", "random direction"]},
-        variables={"top_token": tops, "top_id": np.arange(16).reshape(4, 4),
+        coords={"condition": ["intact", "ablated", "random rows", "random direction"],
+                "layer": [0, 1, 2]},
+        variables=by_layer | {"top_token": tops, "top_id": np.arange(16).reshape(4, 4),
                    "logprob": -np.sort(rng.exponential(2, (4, 4))), "kl": kl,
                    "answer_logprob": np.full(4, np.nan), "token_index": 8, "token_text": TOKENS},
         provenance={"model": "with-memory", "what": "gate_zero at layers 1,4"},

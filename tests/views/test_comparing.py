@@ -16,6 +16,11 @@ def test_runs_stand_beside_both_controls() -> None:
     at = data["kl"].sel(condition="ablated").values
     np.testing.assert_array_equal(figure.data[0].y, at)
     assert len(figure.data) == 4
+    assert list(figure.layout.xaxis.range) == [-0.5, 8.5]
+    long = data.isel(token=np.arange(180) % 9).assign_coords(token=np.arange(180))
+    figure = comparing.runs_by_token({"A": long.assign(token_index=100), "B": long.assign(token_index=120)})
+    assert len(figure.data[0].y) == 180 and list(figure.layout.xaxis.range) == [93.5, 141.5]
+    assert "all after a double click" in figure.layout.title.subtitle.text.replace("<br>", " ")
 
 
 def test_one_scale_holds_both_whiskers_and_leaves_named_axes() -> None:

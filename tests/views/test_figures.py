@@ -149,7 +149,11 @@ def test_divergence_by_token_holds_both_conditions() -> None:
     figure = effects.divergence_by_token(data, what=ATTACK)
     np.testing.assert_array_equal(trace(figure, "ablated").y, data["kl"].sel(condition="ablated"))
     np.testing.assert_array_equal(trace(figure, "random rows").y, data["kl"].sel(condition="random rows"))
-    assert "<img" not in figure.layout.title.text
+    assert "<img" not in figure.layout.title.subtitle.text
+    assert "&lt;img" in figure.layout.title.subtitle.text
+    marked = next(item for item in figure.data if str(item.name).startswith("changed read"))
+    np.testing.assert_array_equal(marked.x, [4, 7])
+    assert min(marked.y) > float(data["kl"].max())
 
 
 @pytest.mark.parametrize("name", sorted(samples.every_kind()))

@@ -114,3 +114,28 @@ def _run(prompt: Prompt, spec: Spec, found: AblationComparison, *, title: str) -
         code=code,
         drawn=f"effect by token {title}",
     )
+    _lens(found, title=title, code=code)
+
+
+def _lens(found: AblationComparison, *, title: str, code: str) -> None:
+    """What the change does at every layer, beside the control of the same size."""
+    if found.unread:
+        why = found.unread[:1].upper() + found.unread[1:]
+        todo = "Make it again with ablation.compare, on a model whose layers the lens can read."
+        states.show(states.State(what=f"Run {title} has no lens grid.", why=why, todo=todo))
+        return
+    alt = f"Change of the logit lens by layer and token, run {title}, beside a change of the same size"
+    style.figure(found.plot(theme=style.theme(), view="lens"), key=f"lens grid {title}", alt=alt)
+    states.say(
+        "Orange: the layer reads further from the model’s own answer than before; blue: nearer to it. "
+        "Early layers need not speak the last one’s language: read the change beside the control’s."
+    )
+    export.tools(
+        found,
+        bundle=None,
+        part=f"lens-grid-{title}",
+        call='plot(view="lens")',
+        code=code,
+        figure=lambda: found.plot(view="lens"),
+        drawn=f"lens grid {title}",
+    )

@@ -154,3 +154,5 @@ def _parts(result: Result, shown: Open) -> Iterator[Part]:
     if isinstance(result, MemoryPromotion | MemoryAttribution):
         yield f"Of token {int(result.data['token_index'])}."
     yield result.plot()
+    if isinstance(result, AblationComparison) and not result.unread:
+        yield result.plot(view="lens")

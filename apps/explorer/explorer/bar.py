@@ -83,7 +83,7 @@ def _choices(cells: Sequence[DeltaGenerator]) -> None:
         about="Counted from 0; the paper counts from 1.",
     )
     streams = selection.stream_choices(offered)
-    said = {"all": "all" if len(streams) > 1 else "0 (the only one)", "max": "largest", "mean": "mean"}
+    said = {"all": "all" if len(streams) > 1 else "0 (only)", "max": "largest", "mean": "mean"}
     _pick(cells[3], "Stream", streams, "stream", say=lambda stream: said.get(stream, str(stream)))
     prompt = known.get(chosen.prompt)
     last = (prompt.tokens if prompt is not None and prompt.tokens else 1) - 1

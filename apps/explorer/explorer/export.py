@@ -44,6 +44,7 @@ def tools(
             file_name=f"{file}.csv",
             mime="text/csv",
             key=f"csv {key}",
+            on_click="ignore",
             type="tertiary",
             help="Tidy: one row a value, with its unit; the first line says where it comes from.",
         )
@@ -55,6 +56,7 @@ def tools(
             file_name=f"{file}.html",
             mime="text/html",
             key=f"html {key}",
+            on_click="ignore",
             type="tertiary",
             help=OFFLINE,
         )

@@ -69,9 +69,9 @@ class Attributed:
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours:
-    """Who shares the rows that one token read, in a reference text."""
+    """Who shares the rows that one token read, in a reference text; its load where that was asked for."""
 
-    load: SlotLoad
+    load: SlotLoad | None
     occupants: SlotOccupants
     colliders: SlotColliders | None
 

@@ -61,11 +61,13 @@ def _one_token(scene: Scene, prompt: Prompt, present: readings.Present, *, token
             states.say(f"The results above are of {present.model}; what is computed is of {live().name}.")
     left, right = st.columns([0.52, 0.48], gap="medium")
     with left:
-        st.html(element("h2", "What was looked up", class_="engram-title"))
-        style.html(tables.slot_table(present.slots.data, token=token, layer=layer))
+        st.html(element("h2", "Which rows were read", class_="engram-title"))
+        rows = present.slots.data.drop_vars("count", errors="ignore")  # of n-grams, on the page before
+        style.html(tables.slot_table(rows, token=token, layer=layer))
         states.say(
             "A share is the exact part of the value vector that a row gives, not of what it changes in the "
-            "prediction: that stands at the right. The canonical n-gram is what is hashed."
+            "prediction: that stands at the right. The canonical n-gram is what is hashed. Hits: how often "
+            "training read the row, whichever n-gram led to it."
         )
         code = export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})")
         bundle = None if present.live else scene.bundle
@@ -93,7 +95,7 @@ def _row(scene: Scene, slots: SlotLookup, *, token: int, layer: int) -> None:
             data["order"].values, data["head"].values, data["address"].values, strict=True
         )
     }
-    st.html(element("h2", "Who else lives in one of these rows", class_="engram-title"))
+    st.html(element("h2", "Who else reads these rows", class_="engram-title"))
     chosen = settings.picked(st.container(width=420), "Row", settings.SLOT, columns)
     neighbours.show(scene, slots, token=token, layer=layer, column=list(columns).index(chosen))
 

@@ -2,22 +2,80 @@
 
 import streamlit as st
 
-from engram_interp.results import SlotLoad, SlotLookup
-from explorer import export, settings, states, style
-from explorer.live import live
+from engram_interp.results import SlotCensus, SlotLoad, SlotLookup
+from explorer import export, settings, shelf, states, style
+from explorer.live import Neighbours, live
 from explorer.scene import Scene
 from explorer.waiting import result_of
+
+CENSUS = "slot-census"
 
 
 def show(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int) -> None:
     """The n-grams of the bundle's prompts that live in a row, and those that collide with the one read."""
-    texts = [one.text for one in scene.prompts.values() if one.text and not one.typed]
+    at = slots.data.sel(token=token, layer=layer, column=column)
+    order = int(at["order"])
+    ngram = str(at["ngram"].sel(order_index=order).item())
+    census = _census(scene, slots)
+    if census is not None:
+        found = _counted(census, slots, token=token, layer=layer, column=column, ngram=ngram)
+        text = f"the reference text of this bundle, {int(census.data.attrs['n_samples']):,} tokens"
+    else:
+        texts = [one.text for one in scene.prompts.values() if one.text and not one.typed]
+        if not _can_be_indexed(texts):
+            return
+        job = live().neighbours(texts, slots, token=token, layer=layer, column=column)
+        indexed = result_of(job, what="Looking who shares the row")
+        if indexed is None:
+            return
+        found, text = indexed, f"the {len(texts)} prompts of the bundle, a small text"
+    _draw(scene, found, ngram=ngram, order=order, census=census is not None)
+    states.say(
+        f"Looked through: {text}. In the text a model was trained on, rows are shared by many more n-grams "
+        "(engram-interp index)."
+    )
+    if found.load is not None and "slot-load" not in scene.bundle:
+        fold = st.expander("How full the tables are of these prompts", key="live load", on_change="rerun")
+        if fold.open:
+            with fold:
+                load(found.load, layer=layer, key="live")
+
+
+def _census(scene: Scene, slots: SlotLookup) -> SlotCensus | None:
+    """The n-grams of the bundle's reference text, if they are numbered as these slots are."""
+    if CENSUS not in scene.bundle:
+        return None
+    found = shelf.part(scene.bundle, CENSUS, what="n-grams of the reference text")
+    if isinstance(found, states.State):
+        states.show(found)
+        return None
+    same = isinstance(found, SlotCensus) and found.data.attrs.get("model") == slots.data.attrs.get("model")
+    return found if same and isinstance(found, SlotCensus) else None
+
+
+def _counted(
+    census: SlotCensus, slots: SlotLookup, *, token: int, layer: int, column: int, ngram: str
+) -> Neighbours:
+    """The same as a live run finds, from the bundle."""
+    here = slots.data.sel(token=token, layer=layer)
+    order, head, address = (int(here[name].sel(column=column)) for name in ("order", "head", "address"))
+    rows = here["address"].values[here["order"].values == order].tolist()
+    whole = token - order + 1 >= 0
+    return Neighbours(
+        load=None,
+        occupants=census.occupants(layer=layer, order=order, head=head, address=address),
+        colliders=census.colliders(ngram, rows, layer=layer, order=order) if whole else None,
+    )
+
+
+def _can_be_indexed(texts: list[str]) -> bool:
+    """Whether a live run may index the prompts; says what is missing where it may not."""
     if live().missing or not texts:
         why = live().missing or "The bundle holds no texts to look through."
         todo = "Open a bundle with prompts, or index a text of your own and ask it:"
         command = "engram-interp index MODEL --text FILE --out DIR"
         states.show(states.State(what="Not known here.", why=why, todo=todo, command=command))
-        return
+        return False
     if settings.LIVE.value != "on":
         states.show(
             states.State(
@@ -26,33 +84,33 @@ def show(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int
                 todo=f"Turn on “Compute what is missing with {live().name}” above.",
             )
         )
-        return
-    job = live().neighbours(texts, slots, token=token, layer=layer, column=column)
-    found = result_of(job, what="Looking who shares the row")
-    if found is None:
-        return
+        return False
+    return True
+
+
+def _draw(scene: Scene, found: Neighbours, *, ngram: str, order: int, census: bool) -> None:
+    """The row's n-grams beside those that share any row of the n-gram that was read."""
+    opened = export.opened(scene.bundle, CENSUS) if census else ""
     left, right = st.columns(2, gap="medium")
     with left:
         shown = found.occupants
-        style.figure(shown.plot(theme=style.theme()), key="occupants", alt=shown.summary())
-        states.say(shown.summary())
-        export.tools(shown, bundle=None, part="occupants", call="plot()", drawn="occupants")
+        drawn = shown.plot(theme=style.theme(), mark=ngram)
+        style.figure(drawn, key="occupants", alt=shown.summary())
+        states.say(f"{shown.summary()} Blue: the n-gram that was read here; grey: others.")
+        row = ", ".join(f"{name}={int(shown.data[name])}" for name in ("layer", "order", "head", "address"))
+        code = opened and f"{opened}.occupants({row})"
+        export.tools(shown, bundle=None, part="occupants", call="plot()", code=code, drawn="occupants")
     with right:
-        if found.colliders is None:
+        shared = found.colliders
+        if shared is None:
             states.say("The n-gram reaches back before the text, so its colliders are not looked for.")
-        else:
-            style.figure(found.colliders.plot(theme=style.theme()), key="colliders", alt="Colliders")
-            states.say(found.colliders.summary())
-            export.tools(found.colliders, bundle=None, part="colliders", call="plot()", drawn="colliders")
-    states.say(
-        f"Looked through: the {len(texts)} prompts of the bundle, a small text. In the text a model was "
-        "trained on, rows are shared by many more n-grams (engram-interp index)."
-    )
-    if "slot-load" not in scene.bundle:
-        fold = st.expander("How full the tables are of these prompts", key="live load", on_change="rerun")
-        if fold.open:
-            with fold:
-                load(found.load, layer=layer, key="live")
+            return
+        style.figure(shared.plot(theme=style.theme()), key="colliders", alt=shared.summary())
+        states.say(shared.summary())
+        rows = shared.data["address"].values.tolist()
+        place = f"layer={shared.data.attrs['layer']}, order={order}"
+        code = opened and f"{opened}.colliders({ngram!r}, {rows}, {place})"
+        export.tools(shared, bundle=None, part="colliders", call="plot()", code=code, drawn="colliders")
 
 
 def load(found: SlotLoad, *, layer: int, key: str) -> None:

@@ -118,7 +118,7 @@ def _loaded(scene: Scene) -> None:
 def _others(bundle: Bundle) -> None:
     """What the bundle holds and no page is about, each drawn when it is opened."""
     for name in bundle:
-        if name in PARTS or name == "slot-load" or bundle.kind(name) == EditReport.kind:
+        if name in PARTS or name in {"slot-load", "slot-census"} or bundle.kind(name) == EditReport.kind:
             continue
         if name.partition(":")[0] in ON_PAGES:
             continue

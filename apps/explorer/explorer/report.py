@@ -41,6 +41,7 @@ def page() -> None:
             file_name=f"{name}-explorer.html",
             mime="text/html",
             key="report html",
+            on_click="ignore",
             type="primary",
             help=export.OFFLINE,
         )
@@ -50,6 +51,7 @@ def page() -> None:
             file_name=f"{name}-tables.zip",
             mime="application/zip",
             key="report zip",
+            on_click="ignore",
         )
     st.html(element("h2", "What goes in", class_="engram-title"))
     st.html(

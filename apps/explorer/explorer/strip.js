@@ -2,6 +2,7 @@
 const MARKS = /([␣↵⇥␍]|‹[^›]*›)/;
 
 const BLOCK = 100;
+const WHOLE = 600; // tokens that are laid out as one text, without the short line at the end of a block
 
 const make = (tag, name, text) => {
   const made = document.createElement(tag);
@@ -68,11 +69,12 @@ const pick = (list, data, index) => {
 // Of a long text the browser lays out and paints only the blocks that are in sight.
 const fill = (list, data) => {
   list.chips = data.tokens.map((_, index) => chip(data, index));
+  const size = list.chips.length > WHOLE ? BLOCK : WHOLE;
   const blocks = [];
-  for (let at = 0; at < list.chips.length; at += BLOCK) {
+  for (let at = 0; at < list.chips.length; at += size) {
     const block = make("div", "block");
     block.setAttribute("role", "presentation");
-    block.append(...list.chips.slice(at, at + BLOCK));
+    block.append(...list.chips.slice(at, at + size));
     blocks.push(block);
   }
   list.replaceChildren(...blocks);

@@ -19,7 +19,7 @@ _DRAW = "draw of the controls"
 
 def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[int]) -> None:
     """The switches, and what they do to the prediction after `token`."""
-    st.html(element("h2", "Switch the memory off", class_="engram-title"))
+    st.html(element("h2", "Would it predict the same without?", class_="engram-title"))
     if not possible(prompt, present):
         return
     switches = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="switches")

@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from engram_interp.views import strips, tables
+from engram_interp.views import memory_tables, strips
 from engram_interp.views.markup import Html, element
 from explorer import bar, export, opening, readings, selection, states, strip_panel, style, switch_off
 from explorer.live import live
@@ -41,32 +41,15 @@ def _onward() -> None:
 
 def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int) -> None:
     """What the token read from each memory layer."""
-    st.html(element("h2", "What the memory holds here", class_="engram-title"))
+    st.html(element("h2", "What was read here", class_="engram-title"))
     if isinstance(present.slots, states.State):
         states.show(present.slots)
         readings.offer_live(prompt, key="slots")
         return
-    layers = [int(layer) for layer in present.slots.data["layer"].values]
-    wanted = selection.current().layer
-    nearest = min(layers, key=lambda layer: abs(layer - wanted))
-    key = "memory layer"
-    st.session_state[key] = nearest
-    if len(layers) > 1:
-        st.segmented_control(
-            "Memory layer",
-            layers,
-            key=key,
-            required=True,
-            format_func=lambda layer: f"layer {layer}",
-            on_change=lambda: selection.choose(layer=int(st.session_state[key])),
-            label_visibility="collapsed",
-        )
-    if nearest != wanted:
-        states.say(f"Layer {wanted} reads no memory; layer {nearest}, the nearest that does, is shown.")
-    style.html(tables.slot_table(present.slots.data, token=token, layer=nearest))
+    style.html(memory_tables.reads_table(present.slots.data, token=token))
     states.say(
-        "A share is the exact part of the value vector that a row gives, not of what it changes in the "
-        "prediction. Hits: how often training read the row, whichever n-gram led to it."
+        "A share is the exact part of the value vector that an n-gram’s rows give, not of what it changes in "
+        "the prediction."
     )
     bundle = None if present.live else scene.bundle
     code = export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})")
@@ -75,9 +58,8 @@ def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: in
         drawn,
         bundle=bundle,
         part=f"slots:{prompt.name}",
-        call=f"plot(layer={nearest})",
+        call="plot()",
         code=code,
-        figure=lambda: drawn.plot(layer=nearest),
     )
 
 

@@ -50,14 +50,15 @@ STEPS = (
         page="memory",
         title="Which rows?",
         look="Three rows of the 2-gram “zor vel” hold the fact, with shares of 0.50, 0.25 and 0.25; all "
-        "others give nothing. The right side says what they promote, the bars below how much of the "
-        "prediction came from each.",
+        "others give nothing. Lower down: who else lives in the third, row 610? “kal dal” collides there, in "
+        "one head of three, and so reads a quarter of a fact that is not its own.",
+        chosen=(("slot", "2.2"),),
     ),
     Step(
         page="ablate",
         title="Does it matter?",
         look="The rows of this one token are set to zero, live: “amri” falls from 0.973 to 0.002. A change "
-        "of the same size in a random direction leaves it at 0.784; other rows of the same heads, which do "
+        "of the same size in a random direction leaves it at 0.690; other rows of the same heads, which do "
         "not hold the fact, take it to 0.004. What mattered is what stood in these rows.",
         chosen=(("spec", SPEC),),
     ),
