@@ -20,7 +20,8 @@ from engram_interp.capture.source import Source, encoded_of
 from engram_interp.depth_comparison import Comparison, Estimator
 from engram_interp.errors import InputError
 from engram_interp.metrics import hsic, shifts
-from engram_interp.metrics.arrays import Array
+from engram_interp.metrics.arrays import Array, take
+from engram_interp.metrics.arrays import check_finite as check_finite_rows
 from engram_interp.provenance import describe
 from engram_interp.results import DepthResult
 
@@ -141,6 +142,10 @@ def from_activations(
             "belong to the same token everywhere."
         )
     _check_count(len(documents))
+    for side, layers in (("xs", xs), ("ys", ys), ("reference", reference or ())):
+        for number, layer in enumerate(layers):
+            rows = take(layer, slice(None))
+            check_finite_rows(rows, name=f"{side}[{number}]", samples=range(len(rows)))
     if reference is not None and len(reference) == len(ys) and all(map(operator.is_, reference, ys)):
         reference = None
     _, owner = np.unique(documents, return_inverse=True)

@@ -10,6 +10,7 @@ from engram_interp.capture.samples import Samples, document_groups
 from engram_interp.errors import InputError
 from engram_interp.metrics import bootstrap, cka, hsic, outliers, shifts
 from engram_interp.metrics.arrays import Array
+from engram_interp.metrics.centring import centre
 from engram_interp.results import DepthResult
 
 Estimator = Literal["minibatch", "unbiased", "biased"]
@@ -89,6 +90,8 @@ class Comparison:
         ys, groups = self.sides[1], self.groups()
         itself, rs = other is None, ys if other is None else other
         if self.estimator != "minibatch" or not groups:
+            for what, part in (("the model", xs), ("the baseline", ys), ("the reference", rs)):
+                _check_varies(np.array([centre(layer, name=what).norms.sum() for layer in part]), what)
             both = (
                 cka.matrix(part, ys, estimator=self.estimator, batch_size=_GROUP_ROWS) for part in (xs, rs)
             )

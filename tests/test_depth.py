@@ -183,11 +183,32 @@ def test_activations_that_are_no_numbers_are_named() -> None:
         depth.compare(support.subject(), broken, texts(12))
 
 
+@pytest.mark.parametrize("side", ["xs", "ys", "reference"])
+def test_given_activations_that_are_no_numbers_are_named_by_side_layer_and_sample(side: str) -> None:
+    rng = np.random.default_rng(0)
+    sides = {name: [rng.normal(size=(803, 6)) for _ in range(3)] for name in ("xs", "ys", "reference")}
+    sides[side][1][802, 3] = np.inf
+    with pytest.raises(InputError, match=rf"^{side}\[1\] holds infinity at sample 802"):
+        depth.from_activations(
+            sides["xs"], sides["ys"], np.arange(803) // 8, reference=sides["reference"], n_boot=5
+        )
+
+
 def test_a_layer_that_does_not_vary_is_refused() -> None:
     rng = np.random.default_rng(0)
     xs = [rng.normal(size=(800, 6)), np.ones((800, 3))]
     with pytest.raises(InputError, match="Layer 1 of the model does not vary"):
         depth.from_activations(xs, [rng.normal(size=(800, 5))] * 3, np.repeat(np.arange(100), 8))
+    for estimator in ("minibatch", "unbiased", "biased"):
+        with pytest.raises(InputError, match="Layer 1 of the reference does not vary"):
+            depth.from_activations(
+                [xs[0]] * 2,
+                [rng.normal(size=(800, 5))] * 2,
+                np.repeat(np.arange(100), 8),
+                reference=xs,
+                estimator=estimator,
+                n_boot=5,
+            )
     with pytest.raises(InputError, match="row i must belong"):
         depth.from_activations([xs[0][:700]], [xs[0]], np.repeat(np.arange(100), 8))
 

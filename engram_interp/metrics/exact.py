@@ -24,7 +24,7 @@ from torch import Tensor
 from engram_interp.metrics import half_grams
 from engram_interp.metrics.arrays import Array, Floats, working_dtype
 from engram_interp.metrics.centring import Samples, tiles
-from engram_interp.metrics.gram import WORST_LOSS, WORST_TRACE, Workspace
+from engram_interp.metrics.gram import WORST_LOSS, WORST_TRACE, Workspace, few_rows_decide
 from engram_interp.metrics.near_mean import NearMean, near_mean
 from engram_interp.metrics.u_centring import centre_term, u_centre, u_share, u_term
 
@@ -205,6 +205,8 @@ def _is_sound(way: Form, layers: Sequence[NearMean], squares: Floats, diagonal: 
         if way == "tiled":
             lost = 2 / len(sums) * float(sums.square().sum())
             if trace > WORST_TRACE[dtype] * square**0.5:
+                return False
+            if dtype == torch.float32 and bool(few_rows_decide(layer.norms)):
                 return False
         if lost > WORST_LOSS[dtype] * square:
             return False

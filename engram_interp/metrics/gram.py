@@ -40,6 +40,9 @@ WORST_TRACE = {torch.float32: 100.0, torch.float64: 1e8}
 
 # How often larger than ‖A‖² the sum Σ K_ij² may be from which it is taken.
 WORST_LOSS = {torch.float32: 4.0, torch.float64: 1e6}
+# As many rows of equal length would have this tr(K)² / Σ K_ii². Of fewer that decide a Gram, the float32
+# errors do not average out, and sums of what stands beside them are rounded one way.
+_FEWEST_ROWS = 16
 _NOTHING_LEFT = 1e-12
 _SAFE_TRACE = (1e-6, 1e14)
 
@@ -131,7 +134,7 @@ def batch_grams(
         n_batches: how many batches.
         names: what each layer is called, for errors.
         samples: the caller's number of each row, for errors.
-        dtype: torch.float32 or torch.float64, of the products.
+        dtype: torch.float32 or torch.float64, of the products; float64 also where a few rows decide.
         workspace: where the Grams go.
 
     Returns:
@@ -148,6 +151,15 @@ def batch_grams(
     for layer, rows in enumerate(batches):
         near = _centred(rows, like, workspace) if moved[layer] else half_grams.filled(rows)
         half_grams.write(near, out=half_grams.of_layer(levels, layer))
+    if dtype == torch.float32 and bool(few_rows_decide(half_grams.diagonals(levels).flatten(2)).any()):
+        return batch_grams(
+            layers,
+            n_batches=n_batches,
+            names=names,
+            samples=samples,
+            dtype=torch.float64,
+            workspace=workspace,
+        )
     sums, squares, sound = _measured(levels, size)
     exponents = np.zeros(sound.shape, dtype=np.int64)
     for layer in torch.nonzero(~sound.all(1)).flatten().tolist():
@@ -164,6 +176,12 @@ def batch_grams(
         squares[this] = _square_sums(alone, sums[this])[1]
     in_own_units = np.ldexp(squares.cpu().numpy(), 4 * exponents)
     return Grams(levels=levels, sums=sums, exponents=exponents, squares=in_own_units)
+
+
+def few_rows_decide(norms: Tensor) -> Tensor:
+    """Whether a Gram with these squared row norms [*, row] is made by so few rows that float32 would show."""
+    k = norms.double()
+    return k.sum(-1).square() < _FEWEST_ROWS * k.square().sum(-1)
 
 
 def _have_far_means(batch: Sequence[Tensor]) -> list[bool]:

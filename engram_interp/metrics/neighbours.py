@@ -36,7 +36,8 @@ def overlap(
         Unrelated layers share k/(n − 1).
 
     Raises:
-        InputError: k outside 1 … n − 1, sample counts that differ, NaN or infinity, a row of zeros.
+        InputError: k outside 1 … n − 1, sample counts that differ, NaN or infinity, a row of zeros, a layer
+            that does not vary.
     """
     n = check_layers(xs, ys, caller="neighbours.overlap")
     if not 1 <= k < n:
@@ -61,6 +62,8 @@ def _nearest(layer: Array, name: str, k: int) -> Tensor:
     if bool((norms == 0).any()):
         sample = int((norms == 0).flatten().nonzero()[0])
         raise InputError(f"{name} is all zero at sample {sample}, which has no direction; leave it out.")
+    if bool((rows == rows[0]).all()):
+        raise InputError(f"{name} does not vary between samples, so no sample is nearest; leave it out.")
     rows = rows / norms
     found = []
     for piece in tiles(len(rows), _TILE):

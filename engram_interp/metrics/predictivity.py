@@ -93,15 +93,19 @@ def held_out(
 
     Raises:
         InputError: a document in two folds, fewer than 3 folds, NaN or infinity (names layer and
-            sample), a target that does not vary.
+            sample), a layer that does not vary.
     """
     n = check_layers(xs, ys, caller="predictivity.held_out")
     names, owner = _checked(documents, folds, n)
     left = [_float64(layer, f"xs[{l}]") for l, layer in enumerate(xs)]
     right = [_float64(layer, f"ys[{l}]") for l, layer in enumerate(ys)]
-    for l, layer in enumerate(right):
-        if bool((layer == layer[0]).all()):
-            raise InputError(f"ys[{l}] does not vary between samples, so there is nothing to predict.")
+    for side, layers, why in (
+        ("xs", left, "it foretells nothing; leave it out"),
+        ("ys", right, "there is nothing to predict"),
+    ):
+        for l, layer in enumerate(layers):
+            if bool((layer == layer[0]).all()):
+                raise InputError(f"{side}[{l}] does not vary between samples, so {why}.")
     edges = np.cumsum([0, *(layer.shape[1] for layer in right)])
     blocks = [slice(a, b) for a, b in pairwise(edges.tolist())]
     targets = np.concatenate(right, axis=1)

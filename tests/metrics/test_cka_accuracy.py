@@ -78,6 +78,28 @@ def test_five_thousand_samples_of_unequal_widths(
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("n", [129, 257])
+@pytest.mark.parametrize("factor_offset", [(300, 0), (1000, 10), (1000, 30), (3000, 100)])
+@pytest.mark.parametrize("massive", [1, 3, 8])
+def test_a_few_massive_tokens_leave_the_error_small(
+    textbook_cka: Callable[..., Floats],
+    estimator: cka.Estimator,
+    n: int,
+    factor_offset: tuple[int, int],
+    massive: int,
+) -> None:
+    rng = np.random.default_rng([n, *factor_offset, 0])
+    base = rng.normal(size=(n, 20))
+    factors = np.ones((n, 1))
+    factors[3 * np.arange(massive) + 2], offset = factor_offset
+    layers = [base @ rng.normal(size=(20, width)) / 4 * factors + offset for width in (17, 64, 33)]
+    xs, ys = [layer.astype(np.float32) for layer in layers[:2]], [layers[2].astype(np.float32)]
+    wanted = textbook_cka(xs, ys, estimator=estimator, batch_size=n)
+    found = cka.matrix(xs, ys, estimator, batch_size=n)
+    assert np.max(np.abs(found - wanted) / np.maximum(np.abs(wanted), 0.1)) <= 1e-5
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("n, batch_size", [(5, 4), (6, 5), (13, 4), (33, 8), (67, 256)])
 def test_few_samples_with_long_rows_and_more_features_than_samples(
     textbook_cka: Callable[..., Floats], estimator: cka.Estimator, n: int, batch_size: int

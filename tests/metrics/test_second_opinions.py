@@ -29,6 +29,8 @@ def test_neighbours_equal_a_slow_count_and_chance() -> None:
     x[5] = 0
     with pytest.raises(InputError, match=r"xs\[0\] is all zero at sample 5"):
         neighbours.overlap([x], [y])
+    with pytest.raises(InputError, match=r"ys\[1\] does not vary"):
+        neighbours.overlap([y], [y, np.full((600, 2), 0.3)])
 
 
 def test_procrustes_knows_rotations_and_its_null() -> None:
@@ -59,6 +61,8 @@ def test_predictivity_is_held_out_r2_of_whole_documents() -> None:
         predictivity.held_out([x], [half], documents=documents, folds=np.arange(600) % 5)
     with pytest.raises(InputError, match=r"ys\[0\] does not vary"):
         predictivity.held_out([x], [np.full((600, 2), 0.1)], documents=documents, folds=folds)
+    with pytest.raises(InputError, match=r"xs\[0\] does not vary"):
+        predictivity.held_out([np.full((600, 2), 0.1)], [half], documents=documents, folds=folds)
     with pytest.raises(InputError, match="at least 3 folds"):
         predictivity.document_folds(documents, n_folds=2)
 
