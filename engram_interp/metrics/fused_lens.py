@@ -9,8 +9,8 @@ pieces of the vocabulary that stay in the cache. The form is exact where the dif
 log-sum-exps is not: whatever the layers share (a bias, a direction common to all tokens, a residual
 feature a thousand times the others) cancels before it is rounded. To that end the unembedding is
 centred, δ is counted from that of the final top token, and the rounding of a product enters both
-expectations, so that it counts by how much the two distributions differ. The final logits are float64,
-once for all layers; products are float32, sums float64.
+expectations, so that it counts by how much the two distributions differ. Products are float32, sums
+float64; the final logits, once for all layers, are float64 where vectors are so long that it would show.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,6 +28,10 @@ costs, the final product in float64 and a centred copy of the unembedding, is sh
 
 COLUMNS = 1024
 """Token ids whose logits are held at a time."""
+
+SHORT = 64.0
+"""Length of a residual times that of a token's vector up to which the final product is float32: it rounds
+logits by some 2⁻²⁴ of that."""
 
 ROUNDING = 1e-6
 """A divergence so little below 0 (nats) is rounding, and 0; one further below is left for all to see."""
@@ -136,6 +140,7 @@ class _Head:
         self.centre = weight.new_zeros(shape[1:], dtype=torch.float32)
         total = sum(self.piece(cut, torch.float64).sum(0) for cut in self.cuts)
         self.centre = torch.as_tensor(total / len(weight)).float()
+        self.longest = max(float(self.piece(cut, torch.float32).norm(dim=-1).max()) for cut in self.cuts)
 
     def piece(self, cut: slice, dtype: torch.dtype) -> Float[Tensor, "column d_model"]:
         """Rows of it, in a place that the next piece of that type takes."""
@@ -177,19 +182,38 @@ class _Tile:
     def __init__(self, head: _Head, final: Tensor, targets: Tensor | None, room: Tensor) -> None:
         self.head, self.targets, self.log_p = head, targets, room
         self.final, self.sums = final.double(), _Sums(len(head.cuts), room[:, 0])
-        levels = torch.stack([self._logits(cut) for cut in head.cuts])
-        totals = torch.stack([room[:, cut].exp().sum(-1) for cut in head.cuts])
-        levels -= (levels + totals.double().log()).logsumexp(0)
+        short = float(self.final.norm(dim=-1).max()) * head.longest <= SHORT
+        self.multiplied = self.final.float() if short else self.final
+        levels, totals = self.final.new_zeros((2, len(head.cuts), len(room)))
+        exact = head.bias is not None or not short
+        places = [
+            room.new_empty(len(room) * COLUMNS, dtype=t) for t in (torch.float32, torch.float64)[: 1 + exact]
+        ]
+        for number, cut in enumerate(head.cuts):
+            levels[number] = self._logits(cut, places)
+            totals[number] = torch.exp(room[:, cut], out=self._place(cut, places[0])).sum(-1)
+        levels -= (levels + totals.log()).logsumexp(0)
         for cut, level in zip(head.cuts, levels.float(), strict=True):
             room[:, cut] += level[:, None]
         self.best = room.argmax(-1)
         self.best_log_p = room.gather(-1, self.best[:, None])
         self.best_weight = head.weight[self.best].double() - head.centre
 
-    def _logits(self, cut: slice) -> Float[Tensor, " row"]:
-        """Put logits in their place less the highest, which is returned: float32 is finest near 0."""
-        logits = self.final @ self.head.piece(cut, torch.float64).mT
+    def _place(self, cut: slice, place: Tensor) -> Float[Tensor, "row column"]:
+        shape = self.log_p[:, cut].shape
+        return place[: shape.numel()].view(shape)
+
+    def _logits(self, cut: slice, places: Sequence[Tensor]) -> Float[Tensor, " row"]:
+        """Put logits in their place less the highest, which is returned: float32 is finest near 0.
+
+        Working room is given, for large tensors that come and go would leave the heap in holes.
+        """
+        dtype = self.multiplied.dtype
+        logits = self._place(cut, places[int(dtype == torch.float64)])
+        torch.mm(self.multiplied, self.head.piece(cut, dtype).mT, out=logits)
         if self.head.bias is not None:
+            if dtype == torch.float32:
+                logits = self._place(cut, places[1]).copy_(logits)
             logits += self.head.bias[cut].double()
         highest = logits.amax(-1)
         self.log_p[:, cut] = logits.sub_(highest[:, None])
