@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engram_interp import arms
-from engram_interp.arm_losses import join, losses
+from engram_interp.arm_losses import join, losses, packaged
 from engram_interp.checkpoints import load_model
 from engram_interp.cli import app
 from engram_interp.data.documents import documents
@@ -139,3 +139,16 @@ def test_the_command_saves_and_prints(family: Path, tmp_path: Path) -> None:
     assert again.exit_code == 1 and "exists; give the name of a new file" in again.output
     half = CliRunner().invoke(app, ["losses", str(family / "runs")])
     assert half.exit_code == 1 and "a folder and --text, or neither" in half.output
+
+
+def test_the_packaged_losses_stand_beside_their_records() -> None:
+    data = packaged().data
+    records = arms.load(Path(arms.__file__).parent / "assets" / "arms")
+    assert data.attrs["n_documents"] > 100 and {"dense seed 0", "dense seed 1"} <= set(data["run"].values)
+    for index, name in enumerate(data["run"].values.tolist()):
+        run = records.runs[str(data["arm"].values[index])][int(data["seed"].values[index])]
+        assert f"{run.arm} seed {run.seed}" == name and run.log()[-1]["step"] == 2441
+        assert run.training["trained_tokens"] == int(data["trained_tokens"][index]) == 4_999_168
+        assert float(data["loss"][index]) == pytest.approx(run.loss, abs=1e-4)  # as the run recorded it
+        with pytest.raises(InputError, match="its weights are not there"):
+            run.load()
