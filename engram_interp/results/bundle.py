@@ -11,7 +11,7 @@ from typing import Any
 
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.results import manifest as manifests
-from engram_interp.results import registry
+from engram_interp.results import registry, wording
 from engram_interp.results.base import Result
 
 _REMEDY = "Copy the bundle again or make it anew."
@@ -37,7 +37,7 @@ class Bundle:
     @property
     def name(self) -> str:
         """The folder's name without ``.engram``."""
-        return self.path.name.removesuffix(".engram")
+        return wording.encodable(self.path.name.removesuffix(".engram"))
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -49,14 +49,21 @@ class Bundle:
         """The result called `name`, read and checked on first use.
 
         Raises:
-            InputError: there is no such part.
+            InputError: there is no such part, or this machine cannot read its file.
             DamagedFileError: its file is missing, cut short, altered, or not what the manifest says.
         """
         if name not in self.names:
             there = ", ".join(self.names) or "none that this version reads"
             raise InputError(f"{self.path.name} has no part {name!r}; its parts: {there}.")
         if name not in self._read:
-            self._read[name] = _load(self.path, manifests.part(name, self.manifest["parts"][name]))
+            part = manifests.part(name, self.manifest["parts"][name])
+            try:
+                self._read[name] = _load(self.path, part)
+            except OSError as error:
+                raise InputError(
+                    f"Part {name!r}: {part.file} cannot be read ({error.strerror or error}); see who may "
+                    "read it and whether its disk answers."
+                ) from error
         return self._read[name]
 
     def __contains__(self, name: object) -> bool:
@@ -96,7 +103,9 @@ def open_bundle(path: str | Path) -> Bundle:
     notes: list[str] = []
     for name, entry in manifest["parts"].items():
         kind = manifests.kind_of(entry)
-        if kind and registry.find(kind) is None:
+        if name != wording.encodable(name):
+            notes.append(f"Part {name!r} has a name that is no text; it is ignored.")
+        elif kind and registry.find(kind) is None:
             notes.append(
                 f"Part {name!r} is of the kind {kind!r}, which this version does not know; it is ignored."
             )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engram_interp.results import manifest
+from engram_interp.results import manifest, wording
 
 SUFFIX = ".engram"
 
@@ -60,7 +60,7 @@ def _inside(folder: Path, notes: list[str]) -> Iterator[Path]:
 
 def _add(found: dict[str, Path], path: Path) -> None:
     """Give `path` its folder's name, with a number where two folders share it."""
-    name = plain = path.resolve().name.removesuffix(SUFFIX)
+    name = plain = wording.encodable(path.resolve().name.removesuffix(SUFFIX))
     number = 2
     while name in found and found[name].resolve() != path.resolve():
         name, number = f"{plain}-{number}", number + 1

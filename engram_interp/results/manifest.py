@@ -70,7 +70,8 @@ def read(bundle: Path) -> dict[str, Any]:
     """The manifest of the bundle in the folder `bundle`.
 
     Raises:
-        InputError: there is no such folder, or its format is newer than this version reads.
+        InputError: there is no such folder, its format is newer than this version reads, or this
+            machine cannot read its manifest.
         DamagedFileError: there is no manifest, or it is none of ours.
     """
     if not bundle.is_dir():
@@ -80,6 +81,11 @@ def read(bundle: Path) -> dict[str, Any]:
         raise DamagedFileError(f"{bundle} has no {NAME}, so it is no bundle or was cut short; make it anew.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); see who may read it and whether its disk "
+            "answers."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(
             f"{path} is not JSON ({error}); copy the bundle again or make it anew."

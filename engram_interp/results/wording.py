@@ -10,6 +10,15 @@ from engram_interp.views.theme import number, signed
 NOT_RECORDED = "not recorded"
 
 
+def encodable(text: str) -> str:
+    r"""`text` with what is no character spelled out: a folder's name need not be UTF-8.
+
+    >>> encodable("run-\udcff")
+    'run-\\udcff'
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def scalar(data: xr.Dataset, name: str) -> float:
     """The value of a scalar variable."""
     return float(data[name].item())

@@ -1,6 +1,7 @@
 """What the tests of the explorer share: a made-up bundle's parts, and reading what a page shows."""
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def show(app: AppTest, page: str) -> None:
     found = app._registered_pages.items()
     app._page_hash = next(key for key, info in found if info["url_pathname"] == page)
     app.run()
+
+
+def settle(app: AppTest) -> AppTest:
+    """Draw the page again, as its polling fragment does, until no run is under way."""
+    deadline = time.monotonic() + 90
+    while app.get("progress") and time.monotonic() < deadline:
+        time.sleep(0.1)
+        app.run()
+    assert not app.exception, app.exception
+    return app
 
 
 def written(app: AppTest) -> str:

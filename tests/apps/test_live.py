@@ -2,7 +2,6 @@
 
 import re
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,7 @@ from streamlit.testing.v1 import AppTest
 from engram_interp import ablation
 from engram_interp.checkpoints import load_model
 from tests import support
-from tests.apps.helpers import EXPLORER, Start, show, written
-
-
-def settle(app: AppTest) -> AppTest:
-    """Draw the page again, as its polling fragment does, until no run is under way."""
-    deadline = time.monotonic() + 90
-    while app.get("progress") and time.monotonic() < deadline:
-        time.sleep(0.1)
-        app.run()
-    assert not app.exception, app.exception
-    return app
+from tests.apps.helpers import EXPLORER, Start, settle, show, written
 
 
 @pytest.fixture
@@ -208,6 +197,13 @@ def test_a_stopped_run_says_so_and_can_be_run_again(tokens: AppTest) -> None:
     assert "The run was stopped." in written(app)
     app.button(key="run again Running tiny").click().run()
     assert "run now by tiny" in written(settle(app))
+
+
+def test_a_run_that_another_visitor_stopped_is_begun_anew(tokens: AppTest) -> None:
+    text = "Kalo met the dor ren"
+    job = sys.modules["explorer.live"].live().read(text)
+    job.left_by, job.stop = "another visitor", True
+    assert "run now by tiny" in written(typed(tokens, text))
 
 
 def test_a_failing_run_leaves_the_page_alive(tokens: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:

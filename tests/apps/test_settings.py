@@ -1,12 +1,13 @@
 """What a link sets beside the selection: ablations in one word, and values that do not exist."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from engram_interp.capture.ablations import KINDS
 from engram_interp.capture.kinds import TABLE
-from tests.apps.helpers import EXPLORER, Start, written
+from tests.apps.helpers import EXPLORER, Start, figures, settle, written
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +51,50 @@ def test_settings_of_a_page_come_from_the_link_and_what_does_not_exist_is_said(
     assert app.toggle(key="log scale").value is True
     assert "The link sets estimate to “nonsense”, which is none of path, peak, soft" in written(app)
     assert app.query_params["align"] == "soft" and app.query_params["shift"] == "path"
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        ({"page": "compare", "with": "../x"}, "There is no bundle “../x” here; other is shown."),
+        (
+            {"page": "compare", "part": "nope"},
+            "There is no part of both bundles “nope” here; depth map is shown.",
+        ),
+        ({"page": "memory", "slot": "9.9"}, "There is no row “9.9” here; order 2, head 0: row"),
+    ],
+)
+def test_a_link_s_choice_that_a_page_does_not_offer_is_said(
+    start: Start, bundle: Path, tmp_path: Path, link: dict[str, str], said: str
+) -> None:
+    other = shutil.copytree(bundle, tmp_path / "other.engram")
+    app = start(bundle, other, tok="8", **link)
+    assert said in written(app)
+    app.run()
+    assert said not in written(app)
+
+
+def test_a_link_opens_the_folds_that_were_open(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="layers", open="view stitching")
+    assert figures(app) == 5  # agreement, map, shift, lens curves, and the fold
+    assert app.query_params["open"] == "view stitching"
+    app = start(bundle, page="ablate", open="retained", probes="none of them")
+    sets = next(group for group in app.button_group if group.key == "probe set")
+    assert figures(app) == 2 and sets.value == sets.options[0]
+
+
+def test_a_link_holds_what_is_switched_off_and_which_controls_were_drawn(
+    start: Start, bundle: Path, tiny_model: Path
+) -> None:
+    link = {"off": "rows_zero", "n": "3", "draw": "2", "run": "live"}
+    app = settle(start(bundle, "--model", tiny_model, page="tokens", **link))
+    text = written(app)
+    assert "run now by tiny" in text and "order 3" in text
+    assert any("orders=(3,)" in code.value and "seed=2" in code.value for code in app.code)
+    assert {name: app.query_params[name] for name in link} == link
+    next(group for group in app.button_group if group.key == "orders").set_value([2]).run()
+    assert settle(app).query_params["n"] == "2"
+    app.button(key="redraw").click().run()
+    assert settle(app).query_params["draw"] == "3"
+    app.selectbox(key="bar prompt").set_value("1").run()
+    assert "run" not in settle(app).query_params

@@ -169,6 +169,8 @@ def test_a_prompt_the_bundle_keeps_no_slots_for(start: Start, bundle: Path) -> N
     [
         ({"tok": "99"}, "Token 99 is not among the 9 of this prompt; token 8 is shown."),
         ({"tok": "-4"}, "Token -4 is not among the 9 of this prompt; token 0 is shown."),
+        ({"tok": "--5"}, "The link names the token “--5”, which is no number."),
+        ({"cell": "--1.2"}, "The link names the layer “--1”, which is no number."),
         ({"tok": "x"}, "The link names the token “x”, which is no number."),
         ({"layer": "12"}, "There is no layer 12 among the 7; layer 6 is shown."),
         ({"cell": "2.17"}, "There is no baseline layer 17 among the 5; layer 4 is shown."),

@@ -57,6 +57,6 @@ def test_a_run_that_one_visitor_alone_waits_for_stops_at_its_next_step(worker) -
     gate.set()
     with pytest.raises(Exception, match="was stopped"):
         job.future.result(10)
-    assert queued.future.cancelled()
+    assert queued.future.cancelled() and queued.left_by == "one"
     worker.drop(job)
     assert worker.submit("a", held(gate, "again"), steps=2).future.result(10) == "again"

@@ -7,7 +7,7 @@ import streamlit as st
 from engram_interp.results import Bundle, DepthResult, LensDepthResult, Result, StitchingResult
 from engram_interp.results import agreement as results
 from engram_interp.views.markup import element
-from explorer import export, shelf, states, style
+from explorer import export, settings, shelf, states, style
 
 VIEWS: Mapping[str, tuple[str, str]] = {
     "stitching": ("stitching", "Function: stitching"),
@@ -43,7 +43,7 @@ def folded(bundle: Bundle, found: Found) -> None:
         if isinstance(view, states.State):
             states.show(view)
             continue
-        fold = st.expander(VIEWS[part][1], key=f"view {part}", on_change="rerun")
+        fold = settings.fold(VIEWS[part][1], key=f"view {part}")
         if fold.open:
             with fold:
                 style.figure(view.plot(theme=style.theme()), key=f"figure {part}", alt=view.summary())

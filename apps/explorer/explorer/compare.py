@@ -45,7 +45,9 @@ def page() -> None:
         )
         return
     controls = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pair")
-    name = settings.picked(controls, f"B, beside A = {scene.bundle.name}", settings.OTHER, others)
+    name = settings.picked(
+        controls, f"B, beside A = {style.plain(scene.bundle.name)}", settings.OTHER, others, said="bundle"
+    )
     opened = shelf.opened(shelf.shelf().bundles[name])
     if isinstance(opened, states.State):
         states.show(opened)
@@ -54,7 +56,9 @@ def page() -> None:
     _differences(scene, other)
     shared = {part: what for part, what in PARTS.items() if part in scene.bundle and part in opened}
     if shared:
-        part = settings.picked(controls, "What is compared", settings.SHOWN, shared)
+        part = settings.picked(
+            controls, "What is compared", settings.SHOWN, shared, said="part of both bundles"
+        )
         _part(scene.bundle, opened, part, what=shared[part])
     else:
         states.say("The two bundles hold no part of the same kind.")

@@ -67,11 +67,11 @@ def tools(
 
 
 def opened(bundle: Bundle, part: str) -> str:
-    """The lines that open a part of a bundle as `result`."""
+    """The lines that open a part of a bundle as `result`; names are written as Python writes them."""
     return (
         "from engram_interp.results import open_bundle\n\n"
-        f'bundle = open_bundle("{bundle.path}")\n'
-        f'result = bundle["{part}"]'
+        f"bundle = open_bundle({str(bundle.path)!r})\n"
+        f"result = bundle[{part!r}]"
     )
 
 

@@ -37,7 +37,7 @@ def page() -> None:
         _one_token(scene, prompt, present, token=selection.current().token)
     _load(scene)
     if found is not None:
-        fold = st.expander("The gates over all prompts: nulls, tests, strata", key="gates", on_change="rerun")
+        fold = settings.fold("The gates over all prompts: nulls, tests, strata", key="gates")
         if fold.open:
             with fold:
                 over_all.gates(scene.bundle, found[1], token=selection.current().token)
@@ -96,7 +96,7 @@ def _row(scene: Scene, slots: SlotLookup, *, token: int, layer: int) -> None:
         )
     }
     st.html(element("h2", "Who else reads these rows", class_="engram-title"))
-    chosen = settings.picked(st.container(width=420), "Row", settings.SLOT, columns)
+    chosen = settings.picked(st.container(width=420), "Row", settings.SLOT, columns, said="row")
     neighbours.show(scene, slots, token=token, layer=layer, column=list(columns).index(chosen))
 
 

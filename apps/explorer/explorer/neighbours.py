@@ -35,7 +35,7 @@ def show(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int
         "(engram-interp index)."
     )
     if found.load is not None and "slot-load" not in scene.bundle:
-        fold = st.expander("How full the tables are of these prompts", key="live load", on_change="rerun")
+        fold = settings.fold("How full the tables are of these prompts", key="live load")
         if fold.open:
             with fold:
                 load(found.load, layer=layer, key="live")

@@ -31,5 +31,5 @@ def opened() -> tuple[Prompt, readings.Present] | None:
         st.rerun()  # the bar above was drawn before the tokens were counted
     if present.cut is not None:
         states.show(present.cut)
-    strip_panel.show(present)
+    strip_panel.show(present, text=prompt.text)
     return prompt, present

@@ -16,7 +16,7 @@ from engram_interp.results import (
 )
 from engram_interp.views import memory_tables as tables
 from engram_interp.views.markup import element
-from explorer import export, gate_band, readings, shelf, states, style
+from explorer import export, gate_band, readings, settings, shelf, states, style
 
 TESTS: Mapping[str, str] = {
     "gate-selectivity": "gate selectivity",
@@ -111,14 +111,16 @@ def _retained(bundle: Bundle, found: Result | states.State | None) -> None:
     if not isinstance(found, RetainedPerformance):
         return
     states.say(found.summary())
-    fold = st.expander(
-        "What is left without the memory, probe by probe set", key="retained", on_change="rerun"
-    )
+    fold = settings.fold("What is left without the memory, probe by probe set", key="retained")
     if not fold.open:
         return
     with fold:
         names = [str(name) for name in found.data["probe_set"].values]
-        name = st.segmented_control("Probe set", names, default=names[0], required=True, key="probe set")
+        if settings.PROBES.value not in names:
+            settings.PROBES.put(names[0])
+        name = settings.segmented(
+            st.container(), "Probe set", settings.PROBES, options=names, say=style.plain
+        )
         drawn = found.plot(theme=style.theme(), probe_set=name)
         style.figure(drawn, key="figure retained", alt=found.summary())
         style.html(tables.retained_table(found.data, probe_set=name))

@@ -8,7 +8,7 @@ from engram_interp.results import Bundle, DepthResult, EditReport, Result
 from engram_interp.views import tables
 from engram_interp.views.markup import element
 from engram_interp.views.theme import DASH
-from explorer import bar, export, headline, shelf, states, style, tour
+from explorer import bar, export, headline, settings, shelf, states, style, tour
 from explorer.provenance import provenance
 from explorer.scene import Scene
 
@@ -122,7 +122,7 @@ def _others(bundle: Bundle) -> None:
             continue
         if name.partition(":")[0] in ON_PAGES:
             continue
-        fold = st.expander(f"Also in this bundle: {name}", key=f"other {name}", on_change="rerun")
+        fold = settings.fold(f"Also in this bundle: {style.plain(name)}", key=f"other {name}")
         if not fold.open:
             continue
         with fold:

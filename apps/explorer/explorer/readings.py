@@ -6,13 +6,11 @@ import streamlit as st
 import xarray as xr
 
 from engram_interp.results import GateReading, LensTable, Result, SlotLookup
-from explorer import bar, shelf
+from explorer import bar, settings, shelf
 from explorer.live import Reading, live
 from explorer.scene import Prompt, Scene
 from explorer.states import State
 from explorer.waiting import result_of
-
-_RUN_LIVE = "prompts run live"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +20,8 @@ class Present:
     Attributes:
         tokens: text by position.
         gate: gate[layer, stream, token].
+        gates: the reading it comes from, for exports; None where only the slots carry it.
+        prompt: its number in that reading.
         slots: which rows each token read.
         lens: what each layer would predict.
         origin: which model, and whether it ran now.
@@ -35,6 +35,8 @@ class Present:
     slots: SlotLookup | State
     lens: LensTable | State
     origin: str
+    gates: GateReading | None = None
+    prompt: int = 0
     live: bool = False
     model: str = ""
     cut: State | None = None
@@ -42,21 +44,16 @@ class Present:
 
 def present(prompt: Prompt) -> Present | State | None:
     """What there is of `prompt`; None where the progress of a live run, or its failure, is shown instead."""
-    if prompt.typed or prompt.name in st.session_state.get(_RUN_LIVE, set()):
+    if prompt.typed or (settings.RUN.value and prompt.text and not live().missing):
         found = result_of(live().read(prompt.text), what=f"Running {live().name}")
         return None if found is None else _of_reading(found)
     return _of_bundle(bar.scene(), prompt)
 
 
-def run_live(prompt: Prompt) -> None:
-    """Have a prompt of the bundle run by the live model from now on."""
-    st.session_state.setdefault(_RUN_LIVE, set()).add(prompt.name)
-
-
 def offer_live(prompt: Prompt, *, key: str) -> None:
     """A button that runs a prompt of the bundle on the live model."""
     if prompt.text and not live().missing:
-        st.button(f"Run it with {live().name}", key=f"run {key}", on_click=run_live, args=(prompt,))
+        st.button(f"Run it with {live().name}", key=f"run {key}", on_click=settings.RUN.put, args=("live",))
 
 
 def _of_reading(reading: Reading) -> Present:
@@ -67,6 +64,8 @@ def _of_reading(reading: Reading) -> Present:
         slots=reading.slots,
         lens=reading.lens,
         origin=f"run now by {live().name}",
+        gates=reading.gates,
+        prompt=int(reading.gates.data["prompt"].values[0]),
         live=True,
         model=live().name,
         cut=_cut(reading),
@@ -88,7 +87,9 @@ def _of_bundle(scene: Scene, prompt: Prompt) -> Present | State:
     slots = _one(scene, "slots", prompt, what="slots")
     lens = _one(scene, "lens-table", prompt, what="lens table")
     gate: xr.DataArray | State
+    whole, number = None, 0
     if isinstance(gates, GateReading) and prompt.row is not None:
+        whole, number = gates, int(gates.data["prompt"].values[prompt.row])
         data = gates.data.isel(prompt=prompt.row, token=slice(0, prompt.tokens))
         gate, tokens = data["gate"], data["token_text"]
     elif isinstance(slots, SlotLookup):
@@ -103,6 +104,8 @@ def _of_bundle(scene: Scene, prompt: Prompt) -> Present | State:
         slots=slots if isinstance(slots, SlotLookup | State) else _none("slots", prompt),
         lens=lens if isinstance(lens, LensTable | State) else _none("lens table", prompt),
         origin=f"from the bundle “{scene.bundle.name}”",
+        gates=whole,
+        prompt=number,
         model=next((m for found in (gates, slots, lens) if (m := _model(found))), ""),
     )
 

@@ -8,11 +8,13 @@ import numpy as np
 import streamlit as st
 
 from engram_interp.errors import InputError
-from engram_interp.results import Bundle, GateReading
+from engram_interp.results import Bundle, GateReading, wording
 from engram_interp.views.tokens import shortened
 
 TYPED = "typed-"
 _TYPED_AT_MOST = 200
+_MOST = 100_000
+"""Layers or tokens that a list can offer; a manifest that says more is not believed."""
 _MINE = "prompts this visitor typed"
 
 
@@ -80,8 +82,9 @@ def _size(bundle: Bundle, parts: list[str], dims: str | tuple[str, ...]) -> int:
         entry = bundle.manifest["parts"].get(name) if name in bundle else None
         shapes = entry.get("shapes", {}) if isinstance(entry, dict) else {}
         for dim in (dims,) if isinstance(dims, str) else dims:
-            if isinstance(shapes.get(dim), int):
-                return int(shapes[dim])
+            size = shapes.get(dim)
+            if isinstance(size, int) and 0 < size <= _MOST:
+                return size
     return 0
 
 
@@ -102,7 +105,8 @@ def _prompts(bundle: Bundle) -> dict[str, Prompt]:
         names = data["prompt_id"] if "prompt_id" in data else data["prompt"]
         counts = (data["token_id"].values >= 0).sum(axis=1)
         for row, (name, text) in enumerate(zip(names.values, data["prompt_text"].values, strict=True)):
-            found[str(name)] = Prompt(name=str(name), text=str(text), row=row, tokens=int(counts[row]))
+            called = wording.encodable(str(name))
+            found[called] = Prompt(name=called, text=str(text), row=row, tokens=int(counts[row]))
     for part in bundle:
         kind, _, name = part.partition(":")
         if name and kind in {"lens-table", "slots"} and name not in found:

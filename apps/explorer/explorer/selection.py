@@ -15,7 +15,7 @@ from explorer.scene import TYPED, Prompt, Scene, first_token
 
 STREAMS = ("all", "max", "mean")
 _KEY = "selection"
-_OF_PROMPT = ("spec", "vs", "slot")
+_OF_PROMPT = ("spec", "vs", "slot", "run")
 """Settings that speak of one prompt."""
 _WRITTEN = "selection written to the address"
 _NOTES = "selection notes"
@@ -82,7 +82,7 @@ def _read(params: Mapping[str, str]) -> tuple[dict[str, str | int], list[str]]:
         "token": params.get("tok", ""),
     }
     for what, text in numbers.items():
-        if text.isascii() and text.lstrip("-").isdigit() and len(text) < 10:
+        if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 10:
             changes[what] = int(text)
         elif text:
             notes.append(f"The link names the {what.replace('_', ' ')} “{text}”, which is no number.")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
 
 from engram_interp.views.curves import QUANTITIES
-from explorer import selection
+from explorer import selection, states
 from explorer.spec import KINDS
 
 
@@ -51,6 +52,9 @@ QUANTITY = Setting(param="q", options=tuple(QUANTITIES), start="kl", key="quanti
 LOG = Setting(param="log", options=_SWITCH, start="off", key="log scale")
 MEMORY = Setting(param="off", options=("on", *list(KINDS)[:3]), start="on", key="switch")
 WHERE = Setting(param="where", options=("here", "everywhere"), start="here", key="where")
+ORDERS = Setting(param="n", key="orders")
+DRAW = Setting(param="draw", key="draw of the controls")
+RUN = Setting(param="run", options=("", "live"), key="prompt run live")
 SLOT = Setting(param="slot", key="slot")
 VIEW = Setting(param="view", options=("columns", "sources", "parts"), start="columns", key="attribution view")
 LIVE = Setting(param="live", options=_SWITCH, start="off", key="live panels")
@@ -59,26 +63,30 @@ BESIDE = Setting(param="vs", key="ablation beside")
 OTHER = Setting(param="with", key="other bundle")
 SHOWN = Setting(param="part", key="compared part")
 PARTS = Setting(param="parts", start="layers,tokens,memory,ablate", key="report parts")
+PROBES = Setting(param="probes", key="probe set")
+OPEN = Setting(param="open", key="open folds")
 TOUR = Setting(param="tour", options=("", *"12345"), key="tour")
 
 OF_PAGE: Mapping[str, Sequence[Setting]] = {
     "layers": (ALIGNMENT, SELF_REFERENCE, ESTIMATE, QUANTITY, LOG),
-    "tokens": (MEMORY, WHERE),
-    "memory": (SLOT, VIEW, LIVE),
-    "ablate": (SPEC, BESIDE),
+    "tokens": (MEMORY, WHERE, ORDERS, DRAW, RUN),
+    "memory": (SLOT, VIEW, LIVE, RUN),
+    "ablate": (SPEC, BESIDE, RUN, PROBES),
     "compare": (OTHER, SHOWN),
     "report": (PARTS,),
 }
 
+_EVERYWHERE = (OPEN, TOUR)
+
 
 def address(page: str) -> dict[str, str]:
     """The settings of a page as parameters of a link; those that are empty are left out."""
-    return {s.param: s.value for s in (*OF_PAGE.get(page, ()), TOUR) if s.value}
+    return {s.param: s.value for s in (*OF_PAGE.get(page, ()), *_EVERYWHERE) if s.value}
 
 
 def adopt(params: Mapping[str, str]) -> list[str]:
     """Take over what a link sets; returns a line for each value that does not exist."""
-    known = {s.param: s for s in (*(s for page in OF_PAGE.values() for s in page), TOUR)}
+    known = {s.param: s for s in (*(s for page in OF_PAGE.values() for s in page), *_EVERYWHERE)}
     found = {name: value for name, value in params.items() if name in known}
     wrong = {
         name for name, value in found.items() if known[name].options and value not in known[name].options
@@ -89,6 +97,17 @@ def adopt(params: Mapping[str, str]) -> list[str]:
         f"{', '.join(filter(None, known[name].options))}; “{known[name].value}” is shown."
         for name in sorted(wrong)
     ]
+
+
+def fold(label: str, *, key: str) -> ExpanderContainer:
+    """A fold whose inside is drawn when it is opened; a link opens what was open."""
+    st.session_state.setdefault(key, key in OPEN.value.split(","))
+
+    def turned() -> None:
+        others = [name for name in OPEN.value.split(",") if name not in {"", key}]
+        OPEN.put(",".join([*others, *([key] if st.session_state[key] else [])]))
+
+    return st.expander(label, key=key, on_change=turned)
 
 
 def segmented(
@@ -131,10 +150,22 @@ def picked(
     options: Mapping[str, str],
     *,
     about: str | None = None,
+    said: str = "",
 ) -> str:
-    """A list for a setting whose choices the page knows; one that does not exist is the first."""
+    """A list for a setting whose choices the page knows; one that does not exist is the first.
+
+    Args:
+        place: where the list is drawn.
+        label: above it.
+        setting: what it sets.
+        options: the choices, by value, as they are shown.
+        about: the help beside the label.
+        said: what a choice is called in the line about one that does not exist; empty for no line.
+    """
     value = setting.value if setting.value in options else next(iter(options), "")
     if value != setting.value:
+        if setting.value and said:
+            states.say(f"There is no {said} “{setting.value}” here; {options.get(value, 'none')} is shown.")
         setting.put(value)  # links say from now on what is shown
     st.session_state[setting.key] = value or None
     place.selectbox(

@@ -4,6 +4,7 @@ A link carries a bundle's name, never a path. The name is looked up here and now
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def opened(path: Path) -> Bundle | State:
     except OSError:
         stamp = 0
     try:
-        return _opened(path, stamp)
+        return _opened(os.fsencode(path), stamp)
     except DamagedFileError as error:
         return State(
             what="This bundle is damaged.",
@@ -63,8 +64,8 @@ def opened(path: Path) -> Bundle | State:
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
-def _opened(path: Path, stamp: int) -> Bundle:  # noqa: ARG001 - a rewritten bundle is read again
-    return open_bundle(path)
+def _opened(path: bytes, stamp: int) -> Bundle:  # noqa: ARG001 - a rewritten bundle is read again
+    return open_bundle(os.fsdecode(path))
 
 
 def _is_newer(path: Path) -> bool:

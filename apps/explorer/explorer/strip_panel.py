@@ -4,7 +4,8 @@ from engram_interp.results import SlotLookup
 from engram_interp.views.markup import Html, element, join
 from engram_interp.views.theme import number
 from engram_interp.views.tokens import token_html
-from explorer import readings, selection, states, strip, style
+from explorer import bar, export, readings, selection, states, strip, style
+from explorer.live import live
 
 
 def orders(present: readings.Present) -> list[int]:
@@ -14,7 +15,7 @@ def orders(present: readings.Present) -> list[int]:
     return []
 
 
-def show(present: readings.Present) -> None:
+def show(present: readings.Present, *, text: str) -> None:
     """The text under its gates, and in words what stands at the chosen token."""
     if isinstance(present.gate, states.State):
         states.show(present.gate)
@@ -42,6 +43,16 @@ def show(present: readings.Present) -> None:
     token = element("code", token_html(present.tokens[chosen.token]))
     said = element("p", f"Token {chosen.token} ", token, f" · gate: {gates}", _grams(present, chosen.token))
     style.html(element("div", said, class_="readout"), element("div", *legend, class_="legend"))
+    reading, number_of = present.gates, present.prompt
+    if reading is not None:
+        export.tools(
+            reading,
+            bundle=None if present.live else bar.scene().bundle,
+            part="gates",
+            call=f"plot(prompt={number_of})",
+            code=export.ran(live().source, "gates", f"read(model, [{text!r}])"),
+            figure=lambda: reading.plot(prompt=number_of),
+        )
 
 
 def _grams(present: readings.Present, token: int) -> Html:

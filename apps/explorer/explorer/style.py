@@ -1,5 +1,6 @@
 """The look that all pages share; colours come from the views' palettes."""
 
+import re
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -7,6 +8,7 @@ import streamlit as st
 
 from engram_interp.views.markup import Html, element, style_sheet
 from engram_interp.views.theme import PLOTLY_CONFIG, Theme
+from engram_interp.views.tokens import visible
 
 # Streamlit recolours itself when the reader's system turns dark, and does not run the page again.
 _WATCH = """
@@ -43,6 +45,11 @@ def inject() -> None:
 def html(*children: str) -> None:
     """Draw escaped HTML in the style of the views."""
     st.html(element("div", *children, class_="engram-view"))
+
+
+def plain(text: str) -> str:
+    """Any text for a label, where Streamlit would obey Markdown: images from other hosts among it."""
+    return re.sub(r"([\\`*_\[\]!:$~<>])", r"\\\1", visible(text).replace("␣", " "))
 
 
 def figure(drawn: go.Figure, *, key: str, alt: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from engram_interp.results import AblationComparison
 from engram_interp.views import tables
@@ -13,8 +14,8 @@ from explorer.scene import Prompt
 from explorer.spec import BY_ROWS, KINDS, Spec, parse
 from explorer.waiting import result_of
 
+_NO_ORDERS = "none"
 CHOICES: Mapping[str, str] = {"on": "on"} | {str(kind): said for kind, said in KINDS.items()}
-_DRAW = "draw of the controls"
 
 
 def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[int]) -> None:
@@ -29,15 +30,7 @@ def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[
     by_order = kind in BY_ROWS and len(orders) > 1
     chosen = orders
     if by_order:
-        chosen = switches.pills(
-            "n-grams",
-            orders,
-            default=orders,
-            selection_mode="multi",
-            format_func=lambda n: f"{n}-grams",
-            key="orders",
-            persist_state="session",
-        )
+        chosen = _orders(switches, orders)
     if kind == "on":
         states.say(
             "The memory is on. Choose “rows → 0”, “gate → 0” or “output off” to see what the prediction "
@@ -51,11 +44,39 @@ def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[
     spec = parse(f"{kind}:t{token}")
     assert spec is not None
     limited = tuple(sorted(chosen)) if by_order and set(chosen) != set(orders) else None
-    seed = int(st.session_state.get(_DRAW, 0))
+    seed = _seed()
     spec = Spec(kind=spec.kind, token=token, everywhere=everywhere, orders=limited, seed=seed)
     found = result_of(live().compare(prompt.text, spec), what="Switching off")
     if found is not None:
         _compared(found, prompt, spec)
+
+
+def _orders(place: DeltaGenerator, orders: list[int]) -> list[int]:
+    """Which lengths of n-grams are switched off: all of them until somebody chooses."""
+    setting, asked = settings.ORDERS, settings.ORDERS.value
+    chosen = [order for order in orders if str(order) in asked.split(",")]
+    if not chosen and asked != _NO_ORDERS:
+        if asked:
+            states.say(f"The link names n-grams of “{asked}” tokens, which were not looked up; all are off.")
+        chosen = list(orders)
+    st.session_state[setting.key] = chosen
+    place.pills(
+        "n-grams",
+        orders,
+        selection_mode="multi",
+        format_func=lambda n: f"{n}-grams",
+        key=setting.key,
+        on_change=lambda: setting.put(
+            ",".join(map(str, sorted(st.session_state[setting.key]))) or _NO_ORDERS
+        ),
+    )
+    return chosen
+
+
+def _seed() -> int:
+    """Which draw of the controls is shown."""
+    drawn = settings.DRAW.value
+    return int(drawn) if drawn.isascii() and drawn.isdigit() and len(drawn) < 10 else 0
 
 
 def possible(prompt: Prompt, present: readings.Present) -> bool:
@@ -100,7 +121,7 @@ def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:
     style.html(predictions.columns(found.data))
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Draw the controls again", type="tertiary", key="redraw"):
-            st.session_state[_DRAW] = int(st.session_state.get(_DRAW, 0)) + 1
+            settings.DRAW.put(str(_seed() + 1))
             st.rerun()
         export.tools(
             found,

@@ -109,7 +109,7 @@ def show() -> None:
             if number < len(STEPS):
                 if st.button("Next", key="tour next", type="primary"):
                     _go(number + 1)
-            elif st.button("Open the bundled pair", key="tour done", type="primary"):
+            elif _others() and st.button("Open the bundled pair", key="tour done", type="primary"):
                 _leave()
             st.button("End the tour", key="tour end", on_click=lambda: settings.TOUR.put(""))
 
@@ -124,8 +124,12 @@ def _go(number: int) -> None:
     st.switch_page(st.session_state["pages"][step.page])
 
 
+def _others() -> list[str]:
+    """The bundles to go on to; none where the planted one was opened alone."""
+    return [name for name in shelf.shelf().bundles if name != PLANTED]
+
+
 def _leave() -> None:
     settings.TOUR.put("")
-    other = next(name for name in (*shelf.shelf().bundles, PLANTED) if name != PLANTED)
-    selection.choose(bundle=other, prompt="", layer=-1)
+    selection.choose(bundle=_others()[0], prompt="", layer=-1)
     st.switch_page(st.session_state["pages"]["overview"])

@@ -44,6 +44,9 @@ def result_of(job: Job[T], *, what: str) -> T | None:
     except NotYetError:
         _progress(job, what)
     except (StoppedError, CancelledError):
+        if job.left_by not in {"", _visitor()}:  # another visitor did not want it; this one asks anew
+            worker().drop(job)
+            st.rerun()
         _failed(job, _STOPPED, key=what)
     except InputError as error:
         todo = "Change the text or what is switched off, and run it again."
@@ -69,6 +72,10 @@ def _left() -> set[Job[Any]]:
     return found
 
 
+def _visitor() -> str:
+    return str(st.session_state.setdefault(_VISITOR, uuid4().hex))
+
+
 def _failed(job: Job[T], state: State, *, key: str) -> None:
     states.show(state)
     st.button("Run it again", key=f"run again {key}", on_click=_again, args=(job,))
@@ -83,7 +90,7 @@ def _again(job: Job[T]) -> None:
 
 def _progress(job: Job[T], what: str) -> None:
     """Place in the queue or step, time and Stop; draws the whole page again when the job is done."""
-    visitor = st.session_state.setdefault(_VISITOR, uuid4().hex)
+    visitor = _visitor()
 
     @st.fragment(run_every=POLL + QUEUED * worker().ahead(job))
     def poll() -> None:

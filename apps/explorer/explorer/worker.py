@@ -35,6 +35,7 @@ class Job(Generic[T]):
     stop: bool = False
     future: "Future[T]" = field(default_factory=Future)
     watched: dict[str, float] = field(default_factory=dict)
+    left_by: str = ""
 
     def next(self, stage: str) -> None:
         """Begin a step; a reader's wish to stop is heard here."""
@@ -56,6 +57,7 @@ class Job(Generic[T]):
         """A visitor wants it stopped: it is, unless somebody else waits for it too."""
         self.watched.pop(visitor, None)
         if not any(time.monotonic() - at < _WATCHED for at in list(self.watched.values())):
+            self.left_by = visitor
             self.stop = True
             self.future.cancel()
 
