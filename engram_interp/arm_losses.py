@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt32
 
-from engram_interp.arms import Arms, Run
+from engram_interp.arms import Arms, Run, recorded_of
 from engram_interp.capture.hits import STRATA
 from engram_interp.data.documents import check_text, documents, text_digest
 from engram_interp.data.packing import encode_stream
@@ -76,7 +76,7 @@ def losses(
         "seed": [run.seed for run in runs],
         "digest": [digest for digest, _ in measured],
         "document_loss": np.stack([sums for _, sums in measured]),
-    } | _recorded(runs)
+    } | recorded_of(runs)
     return _assembled(recorded, np.bincount(owner), facts, references=references, n_boot=n_boot, seed=seed)
 
 
@@ -284,30 +284,3 @@ def _partners(
         return -1 if other == run else other
 
     return np.array([[partner(run, reference) for reference in chosen] for run in range(len(arms))])
-
-
-def _recorded(runs: Sequence[Run]) -> dict[str, Any]:
-    """What training.json and log.jsonl say of every run."""
-    logs = [[line for line in run.log() if line.get("valid_loss") is not None] for run in runs]
-    width = max([len(log) for log in logs] + [1])
-    curve = np.full((2, len(runs), width), np.nan)
-    for index, log in enumerate(logs):
-        curve[:, index, : len(log)] = [[line[key] for line in log] for key in ("step", "valid_loss")]
-    strata = [[_stratum(run.training, name) for name in STRATA] for run in runs]
-    told: dict[str, Any] = {
-        name: [int(run.training.get(name, 0)) for run in runs]
-        for name in ("parameters", "table_parameters", "flops_per_token", "trained_tokens")
-    }
-    return told | {
-        "recorded_loss": [float(run.training.get("valid_loss", np.nan)) for run in runs],
-        "seconds": [float(run.training.get("seconds", np.nan)) for run in runs],
-        "stratum_loss": [[float(cell.get("loss") or np.nan) for cell in row] for row in strata],
-        "stratum_tokens": [[float(cell.get("tokens", np.nan)) for cell in row] for row in strata],
-        "curve_step": curve[0],
-        "curve_loss": curve[1],
-    }
-
-
-def _stratum(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    cell: Mapping[str, Any] = facts.get("valid_strata", {}).get(f"{name} in training", {})
-    return cell

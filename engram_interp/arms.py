@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engram_interp import pairs
+from engram_interp.capture.hits import STRATA
 from engram_interp.checkpoints.files import load_tokenizer, read_json
 from engram_interp.data import fiction
 from engram_interp.data.documents import documents, text_digest
@@ -19,7 +20,7 @@ from engram_interp.errors import DamagedFileError, InputError
 if TYPE_CHECKING:
     from engram_interp.checkpoints import SubjectModel
 
-__all__ = ["Arms", "Run", "bundled", "load"]
+__all__ = ["Arms", "Run", "bundled", "load", "recorded_of"]
 
 _SEED = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
 
@@ -247,3 +248,30 @@ def _split(name: str) -> tuple[str, int]:
         raise InputError(f"A run's name wants to end in -seedN, got {name!r}.")
     family, _, arm = found["name"].partition("-")
     return arm or family, int(found["seed"])
+
+
+def recorded_of(runs: Sequence[Run]) -> dict[str, Any]:
+    """What training.json and log.jsonl say of every run."""
+    logs = [[line for line in run.log() if line.get("valid_loss") is not None] for run in runs]
+    width = max([len(log) for log in logs] + [1])
+    curve = np.full((2, len(runs), width), np.nan)
+    for index, log in enumerate(logs):
+        curve[:, index, : len(log)] = [[line[key] for line in log] for key in ("step", "valid_loss")]
+    strata = [[_stratum(run.training, name) for name in STRATA] for run in runs]
+    told: dict[str, Any] = {
+        name: [int(run.training.get(name, 0)) for run in runs]
+        for name in ("parameters", "table_parameters", "flops_per_token", "trained_tokens")
+    }
+    return told | {
+        "recorded_loss": [float(run.training.get("valid_loss", np.nan)) for run in runs],
+        "seconds": [float(run.training.get("seconds", np.nan)) for run in runs],
+        "stratum_loss": [[float(cell.get("loss") or np.nan) for cell in row] for row in strata],
+        "stratum_tokens": [[float(cell.get("tokens", np.nan)) for cell in row] for row in strata],
+        "curve_step": curve[0],
+        "curve_loss": curve[1],
+    }
+
+
+def _stratum(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    cell: Mapping[str, Any] = facts.get("valid_strata", {}).get(f"{name} in training", {})
+    return cell

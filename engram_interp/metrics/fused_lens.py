@@ -21,6 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from engram_interp.errors import InputError
+from engram_interp.metrics.piecewise import Sums
 
 ROWS = 512
 """Rows whose final log-probabilities are held at a time: 64 MB at 32,768 token ids. What every tile of rows
@@ -148,40 +149,12 @@ class _Head:
         return self.rooms[dtype][: len(rows)].copy_(rows).sub_(self.centre)
 
 
-class _Sums:
-    """Sums over the vocabulary, piece by piece, each in units of its own piece's highest probability.
-
-    Their places are made at the start: small tensors that outlive a piece, between the large ones that do
-    not, would leave the heap in holes.
-    """
-
-    def __init__(self, n_pieces: int, like: Float[Tensor, " row"]) -> None:
-        self.highest, self.totals = like.new_zeros((2, n_pieces, len(like)), dtype=torch.float64)
-
-    def add(self, number: int, logits: Tensor, *, out: Tensor) -> Float[Tensor, "row column"]:
-        """Take a piece in; returns exp(logits − the highest of the piece)."""
-        highest = logits.amax(-1, keepdim=True)
-        mass = torch.sub(logits, highest, out=out).exp_()
-        self.highest[number], self.totals[number] = highest[:, 0], mass.sum(-1)
-        return mass
-
-    def logarithm(self) -> Float[Tensor, " row"]:
-        """Ln Σ exp(logits)."""
-        whole: Tensor = (self.highest + self.totals.log()).logsumexp(0)
-        return whole
-
-    def mean(self, parts: Float[Tensor, "piece row"]) -> Float[Tensor, " row"]:
-        """An expectation, from Σ mass · value of every piece."""
-        value: Tensor = ((self.highest - self.logarithm()).exp() * parts).sum(0)
-        return value
-
-
 class _Tile:
     """The final distribution at some rows, its log-probabilities held in full."""
 
     def __init__(self, head: _Head, final: Tensor, targets: Tensor | None, room: Tensor) -> None:
         self.head, self.targets, self.log_p = head, targets, room
-        self.final, self.sums = final.double(), _Sums(len(head.cuts), room[:, 0])
+        self.final, self.sums = final.double(), Sums(len(head.cuts), room[:, 0])
         short = float(self.final.norm(dim=-1).max()) * head.longest <= SHORT
         self.multiplied = self.final.float() if short else self.final
         levels, totals = self.final.new_zeros((2, len(head.cuts), len(room)))
@@ -262,7 +235,7 @@ class _Layer:
 
     def __init__(self, tile: _Tile, rows: Tensor | None, want: Sequence[str], top: int) -> None:
         shape = tile.sums.highest.shape
-        self.tile, self.want, self.sums = tile, want, _Sums(len(tile.head.cuts), tile.best_log_p[:, 0])
+        self.tile, self.want, self.sums = tile, want, Sums(len(tile.head.cuts), tile.best_log_p[:, 0])
         self.apart = None if rows is None else (rows.double() - tile.final).float()
         if self.apart is not None:
             self.shift = torch.linalg.vecdot(self.apart.double(), tile.best_weight).float()[:, None]
