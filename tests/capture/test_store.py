@@ -98,29 +98,34 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["engram_interp.capture.store", "tests.support"])
 
-    def killed(out: Path, seconds: float) -> int:
-        """Shards that were listed at the end; -1 if nothing was there yet."""
+    def listed(out: Path) -> int:
+        """Shards that are listed; -1 if nothing is there yet."""
+        manifest = out / "part-1-of-1" / "manifest.jsonl"
+        return manifest.read_text().count("\n") if manifest.exists() else -1
+
+    def killed(out: Path, shards: int, seconds: float) -> int:
+        """Shards that were listed at the end of one killed `seconds` after it had listed `shards`."""
         started = server.Event()
         child = server.Process(target=_run, args=(out, torch.get_num_threads(), started))
         child.start()
         assert started.wait(120)
+        while child.is_alive() and listed(out) < shards:
+            time.sleep(1e-4)
         child.join(seconds)
         child.kill()
         child.join()
-        manifest = out / "part-1-of-1" / "manifest.jsonl"
-        return manifest.read_text().count("\n") if manifest.exists() else -1
+        return listed(out)
 
     model, prompts, start = subject(), texts(200), time.monotonic()
     store.capture(model, prompts, sites=SITES, out=tmp_path / "whole", **SMALL)
-    seconds = time.monotonic() - start
-    stages = set()
-    for number, moment in enumerate(
-        np.random.default_rng().uniform(0, seconds, size=KILLS)
-    ):  # never the same
-        out = tmp_path / f"killed-{number}"
-        stages.add(killed(out, float(moment)))
+    lines = listed(tmp_path / "whole")
+    a_shard = (time.monotonic() - start) / lines
+    stages, random = set(), np.random.default_rng()  # never the same
+    for number, shards in enumerate(random.integers(-1, lines, size=KILLS)):
+        out, wait = tmp_path / f"killed-{number}", float(random.uniform(0, a_shard))
+        stages.add(killed(out, int(shards), wait))
         store.capture(model, prompts, sites=SITES, out=out, resume=True, **SMALL)
-        assert contents(out) == contents(tmp_path / "whole"), f"killed after {moment:.3f} of {seconds:.3f} s"
+        assert contents(out) == contents(tmp_path / "whole"), f"killed {wait:.4f} s after shard {shards}"
     assert len(stages) > 2, f"the kills came at too few stages: {stages}"
 
 
