@@ -2,9 +2,9 @@
 
     python scripts/package_pair.py --name wiki-nano --engram RUN --baseline RUN --text FILE… --valid FILE…
 
-Stores the networks in bfloat16 and the tables as e4m3 rows with a scale per 32 channels, measures the
-held-out loss again from the stored weights, refuses if it moved by more than 0.005 nats, and counts the
-example phrases in the text that was trained on.
+Stores matrices in int8 and tables in e4m3, both with a scale per 32 channels, measures the held-out loss
+again from the stored weights, refuses if it moved by more than 0.005 nats, and counts the example phrases
+in the text that was trained on.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def package(run: Path, target: Path, valid: list[Path]) -> None:
         target,
         module_of(trained),
         tokenizer=trained.tokenizer,
-        dtype="bfloat16",
+        dtype="int8",
         tables="float8_e4m3" if layers else "float32",
         hits=hits,
     )
@@ -70,7 +70,7 @@ def package(run: Path, target: Path, valid: list[Path]) -> None:
         raise SystemExit(f"{run}: storing the weights small moved the loss from {before} to {after} nats")
     facts["shipped"] = {
         "valid_loss": after,
-        "dtype": "bfloat16",
+        "dtype": "int8 matrices with a scale per 32 channels, vectors in bfloat16",
         "tables": "float8_e4m3 with a scale per 32 channels" if layers else None,
         "weights_sha256": file_digest(target / "model.safetensors"),
     }

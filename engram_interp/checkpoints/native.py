@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,20 +20,17 @@ from engram_interp.checkpoints.files import (
     save_tokenizer,
     write_json,
 )
+from engram_interp.checkpoints.stored import Dtype, Tables, restored, stored
 from engram_interp.checkpoints.subject import SubjectModel, Unembed
 from engram_interp.checkpoints.tuned_lens import FACTS
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory import counts as ngram_counts
 from engram_interp.memory import hashing
-from engram_interp.memory.quantise import dequantise_rows, quantise_rows
 from engram_interp.model.config import ModelConfig
 from engram_interp.model.transformer import HookedEngramTransformer
 
 MODEL_TYPE = "engram_interp"
 FORMAT = 1
-_TABLE = "engram.table.weight"
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-Tables = Literal["float32", "bfloat16", "float8_e4m3"]
 
 
 def map_digest(token_map: np.ndarray) -> str:
@@ -74,7 +71,7 @@ def save_native(
     model: HookedEngramTransformer,
     *,
     tokenizer: Tokenizer,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: Dtype = "float32",
     tables: Tables = "float32",
     hits: list[Tensor] | None = None,
 ) -> Path:
@@ -84,7 +81,8 @@ def save_native(
         directory: Made if missing; only config.json, model.safetensors and tokenizer.json are written.
         model: The model.
         tokenizer: Its tokenizer.
-        dtype: Stored precision of everything but the tables.
+        dtype: Stored precision of everything but the tables; "int8" keeps a scale per 32 neighbours in a
+            row, and bfloat16 for what is no matrix.
         tables: Stored precision of the table rows; "float8_e4m3" keeps a scale per 32 channels.
         hits: Training hits of every row, one int32 tensor per memory layer.
 
@@ -100,7 +98,7 @@ def save_native(
         )
     refuse_foreign(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = _stored(model, dtype=dtype, tables=tables)
+    tensors = stored(model.state_dict(), dtype=dtype, tables=tables)
     if counts:
         for layer, count in zip(model.cfg.memory_layers, counts, strict=True):
             tensors[f"blocks.{layer}.engram.hits"] = count
@@ -121,21 +119,6 @@ def save_native(
     save_tokenizer(directory / "tokenizer.json", tokenizer)
     write_json(directory / "config.json", config)
     return directory
-
-
-def _stored(
-    model: HookedEngramTransformer, *, dtype: Literal["float32", "bfloat16"], tables: Tables
-) -> dict[str, Tensor]:
-    """The model's tensors in the types they are stored in."""
-    tensors: dict[str, Tensor] = {}
-    for name, value in model.state_dict().items():
-        if name.endswith(_TABLE) and tables == "float8_e4m3":
-            tensors[name], tensors[name.replace("weight", "scale")] = quantise_rows(value)
-        elif name.endswith(_TABLE):
-            tensors[name] = value.to(_DTYPES[tables])
-        else:
-            tensors[name] = value.to(_DTYPES[dtype]) if value.is_floating_point() else value
-    return tensors
 
 
 def load_native(directory: str | Path, *, name: str | None = None) -> SubjectModel:
@@ -225,10 +208,7 @@ def _explicit_layout(directory: Path, config: dict[str, Any], cfg: ModelConfig) 
 def _load_weights(model: HookedEngramTransformer, path: Path) -> dict[int, np.ndarray]:
     tensors = read_tensors(path)
     hits = {int(k.split(".")[1]): tensors.pop(k) for k in list(tensors) if k.endswith("engram.hits")}
-    for name in [k for k in tensors if k.endswith("engram.table.scale")]:
-        weight = name.replace("scale", "weight")
-        if weight in tensors:
-            tensors[weight] = dequantise_rows(tensors[weight], tensors.pop(name))
+    tensors = restored(tensors)
     wanted = model.state_dict()
     wrong = [
         f"{k} ({list(tensors[k].shape)} for {list(v.shape)})" if k in tensors else f"{k} (missing)"
