@@ -59,7 +59,7 @@ def test_losses_are_those_of_the_saved_weights(family: Path, found: ArmLosses) -
         stream = encode_stream(
             documents([family / "valid.txt"]), subject.tokenizer, separator_id=subject.separator_id or 0
         )
-        wanted = held_out_loss(subject.module, stream)  # type: ignore[arg-type]
+        wanted = held_out_loss(subject.module, stream)  # type: ignore[arg-type]  # a native module
         assert float(data["loss"][index]) == pytest.approx(wanted.loss, abs=1e-6)
         assert float(data["recorded_loss"][index]) == pytest.approx(wanted.loss, abs=1e-5)
         assert data.attrs["n_samples"] == wanted.tokens

@@ -94,4 +94,5 @@ def from_int8(
             f"{name} is stored in eight bits and wants scales {wanted}, got "
             f"{'none' if scale is None else list(scale.shape)}; fetch the file again."
         )
-    return (whole.float().unflatten(-1, (-1, BLOCK)) * scale.float()[..., None]).flatten(-2)
+    blocks: Tensor = whole.float().unflatten(-1, (-1, BLOCK))
+    return (blocks * scale.float()[..., None]).flatten(-2)

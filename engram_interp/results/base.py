@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from engram_interp.errors import DamagedFileError, InputError
-from engram_interp.results import frames, registry, storage
+from engram_interp.results import frames, links, registry, storage
 from engram_interp.results.provenance import Value, stamped
 from engram_interp.results.schema import Schema
 from engram_interp.views import markup, tables
@@ -31,6 +31,8 @@ class Result(ABC):
     schema: ClassVar[Schema]
 
     data: xr.Dataset
+    origin: tuple[str, str] | None = field(default=None, init=False)
+    """The bundle that it was read from and its name there; None for one that was not."""
 
     def __post_init__(self) -> None:
         labelled = self.schema.labelled(self.data, owner=type(self).__name__)
@@ -78,6 +80,35 @@ class Result(ABC):
                 raise InputError(f"{target} exists; choose another name or pass overwrite=True.")
         storage.write(self.data, target)
         return target
+
+    def app_url(
+        self,
+        *,
+        prompt: str | None = None,
+        layer: int | None = None,
+        token: int | None = None,
+        server: str = links.LOCAL,
+    ) -> str:
+        """The address under which ``engram-interp explore`` shows this part of its bundle.
+
+        Args:
+            prompt: a prompt of the bundle, by its name; by default the one that this is of.
+            layer: counted from 0.
+            token: position in the prompt, counted from 0.
+            server: where the explorer listens.
+
+        Raises:
+            InputError: it was not read from a bundle, which is what the explorer opens.
+        """
+        if self.origin is None:
+            raise InputError(
+                "The explorer shows parts of bundles, and this result was not read from one; write it with "
+                "write_bundle, and take the part of open_bundle."
+            )
+        bundle, part = self.origin
+        return links.address(
+            self.kind, bundle=bundle, part=part, prompt=prompt, layer=layer, token=token, server=server
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

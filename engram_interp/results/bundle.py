@@ -58,7 +58,9 @@ class Bundle:
         if name not in self._read:
             part = manifests.part(name, self.manifest["parts"][name])
             try:
-                self._read[name] = _load(self.path, part)
+                found = _load(self.path, part)
+                object.__setattr__(found, "origin", (self.name, name))
+                self._read[name] = found
             except OSError as error:
                 raise InputError(
                     f"Part {name!r}: {part.file} cannot be read ({error.strerror or error}); see who may "

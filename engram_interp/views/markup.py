@@ -17,9 +17,12 @@ _VOID = {"br", "hr", "meta", "col"}
 
 
 class Html(str):
-    """A piece of HTML known to be safe to insert as it is."""
+    """A piece of HTML known to be safe to insert as it is; a notebook shows it as it would look."""
 
     __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return str(fragment(self))
 
 
 def element(tag: str, *children: str, **attributes: str) -> Html:

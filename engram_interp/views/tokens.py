@@ -37,6 +37,15 @@ def visible(text: str) -> str:
     return "".join(piece for piece, _ in _pieces(text))
 
 
+def unhidden(text: str) -> str:
+    r"""A sentence with marks for what would turn or hide its letters; its spaces and line ends stay.
+
+    >>> unhidden("no bundle \u202eabc here")
+    'no bundle ‹U+202E›abc here'
+    """
+    return "".join(c if c in " \n" else visible(c) for c in text)
+
+
 def shortened(text: str, *, most: int = 60) -> str:
     """`text` as it is up to `most` characters; a longer one's beginning, and how long it is.
 

@@ -1,5 +1,6 @@
 """What the tests of the explorer share: a made-up bundle's parts, and reading what a page shows."""
 
+import ast
 import re
 import time
 from collections.abc import Callable
@@ -67,3 +68,22 @@ def written(app: AppTest) -> str:
 def figures(app: AppTest) -> int:
     """How many figures the page holds."""
     return len(app.get("plotly_chart"))
+
+
+def rebuilt(app: AppTest, holding: str) -> list[object]:
+    """What the page's lines that hold a text show, run as in a notebook."""
+    lines = [node.value for node in app.code if holding in node.value]
+    assert len(lines) == 1, [node.value for node in app.code]
+    tree = ast.parse(lines[0])
+    last = tree.body.pop()
+    assert isinstance(last, ast.Expr)
+    shown: list[object] = []
+    space: dict[str, object] = {"display": shown.append}
+    exec(compile(tree, "code", "exec"), space)
+    value = eval(compile(ast.Expression(last.value), "code", "eval"), space)
+    return shown if value is None else [*shown, value]
+
+
+def downloads(app: AppTest) -> set[str]:
+    """The keys of the page's download buttons."""
+    return {button.proto.id.split("-", 2)[2] for button in app.get("download_button")}

@@ -8,6 +8,7 @@ import pytest
 
 from engram_interp.results import write_bundle
 from tests.apps.helpers import Start, figures, parts, written
+from tests.results import samples
 
 
 @pytest.fixture
@@ -175,7 +176,10 @@ def test_a_prompt_the_bundle_keeps_no_slots_for(start: Start, bundle: Path) -> N
         ({"layer": "12"}, "There is no layer 12 among the 7; layer 6 is shown."),
         ({"cell": "2.17"}, "There is no baseline layer 17 among the 5; layer 4 is shown."),
         ({"stream": "8"}, "There is no stream “8”; all streams are shown."),
-        ({"prompt": "typed-0badcafe"}, "The prompt “typed-0badcafe” is a text that was typed elsewhere"),
+        (
+            {"prompt": "typed-0badcafe"},
+            "“typed-0badcafe” is a text that was typed elsewhere and is not known",
+        ),
         ({"prompt": "9"}, "The prompt “9” is not in this bundle; “0” is shown instead."),
         ({"b": "made"}, "There is no bundle “made” here; “made-up” is shown instead."),
     ],
@@ -191,3 +195,24 @@ def test_no_live_model(start: Start, bundle: Path, tmp_path: Path) -> None:
     assert "Live runs are off." in text
     assert f"There is no model directory at {tmp_path / 'absent'}." in text
     assert "Nothing can be switched off here." in text
+
+
+def test_a_bundle_whose_depth_map_is_another_result_says_so(start: Start, tmp_path: Path) -> None:
+    other = write_bundle(tmp_path / "other.engram", parts() | {"depth": samples.stitching()})
+    for page in ("", "layers"):
+        text = written(start(other, page=page))
+        assert "The depth map in this bundle is none." in text
+        assert "Its part “depth” is a stitching result, and a depth result is wanted." in text
+
+
+def test_marks_that_turn_a_line_around_are_shown_in_what_a_link_says(start: Start, bundle: Path) -> None:
+    text = written(start(bundle, prompt="\u202eesrever"))
+    assert "“‹U+202E›esrever”" in text and "\u202e" not in text
+
+
+def test_the_overview_opens_another_bundle(start: Start, bundle: Path, tmp_path: Path) -> None:
+    other = write_bundle(tmp_path / "other.engram", parts())
+    app = start(bundle, other)
+    assert app.button(key="open made-up").disabled
+    app.button(key="open other").click().run()
+    assert app.query_params["b"] == "other" and " MB</p>" in written(app)

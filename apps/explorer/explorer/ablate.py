@@ -67,12 +67,24 @@ def _one_prompt(prompt: Prompt, present: readings.Present) -> None:
         if (found := result_of(live().compare(prompt.text, spec), what=f"Run {title}, {spec.label}"))
     }
     if len(done) > 1:
-        labels = {f"{title}: {runs[title].label}": found.data for title, found in done.items()}
-        style.html(comparing.runs_table(labels))
-        drawn = comparing.runs_by_token(labels, theme=style.theme())
-        style.figure(drawn, key="both runs by token", alt="KL to the intact prediction by token, run A and B")
+        _both(prompt, {f"{title}: {runs[title].label}": found for title, found in done.items()}, runs)
     for title, found in done.items():
         _run(prompt, runs[title], found, title=title)
+
+
+def _both(prompt: Prompt, done: dict[str, AblationComparison], runs: dict[str, Spec]) -> None:
+    """The two runs in one table and one figure."""
+    data = {label: found.data for label, found in done.items()}
+    style.html(comparing.runs_table(data))
+    drawn = comparing.runs_by_token(data, theme=style.theme())
+    style.figure(drawn, key="both runs", alt="KL to the intact prediction by token, run A and B")
+    export.together(
+        done,
+        name="both runs",
+        parts=lambda: [comparing.runs_table(data), comparing.runs_by_token(data)],
+        code=switch_off.code_of_both(prompt.text, runs["A"], runs["B"]),
+        drawn="both runs",
+    )
 
 
 def _spec(setting: settings.Setting) -> Spec | None:

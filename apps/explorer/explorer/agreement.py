@@ -25,16 +25,36 @@ def views_of(bundle: Bundle) -> Found:
     return {part: shelf.part(bundle, part, what=what) for part, (what, _) in VIEWS.items() if part in bundle}
 
 
-def figure(depth: DepthResult, found: Found) -> None:
+def figure(bundle: Bundle, depth: DepthResult, found: Found) -> None:
     """Every view's shift beside its control, and the sentence that says whether they agree."""
     raw, tuned, stitching = (found.get(part) for part in ("lens-depth", "lens-depth-tuned", "stitching"))
     raw = raw if isinstance(raw, LensDepthResult) else None
     tuned = tuned if isinstance(tuned, LensDepthResult) else None
     stitching = stitching if isinstance(stitching, StitchingResult) else None
     said = results.agreement(depth, raw, stitching, tuned=tuned)
-    drawn = results.plot(results.views(depth, raw, stitching, tuned=tuned), theme=style.theme())
-    style.figure(drawn, key="agreement", alt=said)
+    views = results.views(depth, raw, stitching, tuned=tuned)
+    style.figure(results.plot(views, theme=style.theme()), key="agreement", alt=said)
     st.html(element("p", said, class_="engram-line"))
+    shown = {"depth": depth, "lens-depth": raw, "stitching": stitching, "lens-depth-tuned": tuned}
+    export.together(
+        {part: view for part, view in shown.items() if view is not None},
+        name="agreement",
+        parts=lambda: [results.plot(views)],
+        code=_code(bundle, shown),
+        drawn="agreement",
+    )
+
+
+def _code(bundle: Bundle, shown: Mapping[str, Result | None]) -> str:
+    """The lines that draw the figure again."""
+    given = [None if view is None else f"bundle[{part!r}]" for part, view in shown.items()]
+    return (
+        "from engram_interp.results import agreement, open_bundle\n\n"
+        f"bundle = open_bundle({str(bundle.path)!r})\n"
+        f"depth, raw, stitching, tuned = {', '.join(map(str, given))}\n"
+        "print(agreement.agreement(depth, raw, stitching, tuned=tuned))\n"
+        "agreement.plot(agreement.views(depth, raw, stitching, tuned=tuned))"
+    )
 
 
 def folded(bundle: Bundle, found: Found) -> None:

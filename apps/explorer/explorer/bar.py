@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer import buttons, selection, settings, shelf, states
+from explorer import buttons, selection, settings, shared, shelf, states
 from explorer.live import live, state_model
-from explorer.scene import TYPED, Prompt, Scene, model_of, scene_of
+from explorer.scene import Prompt, Scene, model_of, scene_of
 
 _SCENE = "scene"
 T = TypeVar("T", str, int)
@@ -135,9 +135,11 @@ def link(page: str) -> str:
 def _link(page: str) -> None:
     """A button that copies the whole link."""
     about = "An address that restores what you see. It names things and never carries a typed text."
-    if selection.current().prompt.startswith(TYPED):
-        about += " The prompt was typed here: the link works as long as this explorer runs."
-    buttons.copy(link(page), about=about)
+    texts = [selection.current().prompt, settings.NOTE.value if page == "report" else ""]
+    texts = [name for name in texts if shared.text_of(name)]
+    if texts:
+        about += f" What was typed is then kept on this machine, in {shared.folder()}, for the link to open."
+    buttons.copy(link(page), about=about, keep=(lambda: shared.save(*texts)) if texts else None)
 
 
 def _nothing(notes: tuple[str, ...]) -> states.State:

@@ -1,5 +1,7 @@
 """Two buttons that the browser answers by itself: copy a text, save a figure as PNG."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 _CSS = """
@@ -13,11 +15,12 @@ button:hover { color: var(--st-primary-color); border-color: var(--st-primary-co
 button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 2px; }
 """
 _COPY = """
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const button = parentElement.querySelector("button");
   button.className = "framed";
   button.title = data.about;
   button.onclick = async () => {
+    if (data.kept) { setTriggerValue("copied", true); }
     try {
       await navigator.clipboard.writeText(data.text);
       button.textContent = "Copied";
@@ -40,10 +43,17 @@ export default function ({ data, parentElement }) {
 """
 
 
-def copy(link: str, *, about: str) -> None:
-    """A button that puts `link` on the clipboard and says so; where it may not, the link is shown."""
+def copy(link: str, *, about: str, keep: Callable[[], None] | None = None) -> None:
+    """A button that puts `link` on the clipboard and says so; where it may not, the link is shown.
+
+    Args:
+        link: what is copied.
+        about: the button's help.
+        keep: called when the button is pressed; None leaves that to the browser alone.
+    """
     button = st.components.v2.component("engram_copy", html=_named("Copy link"), css=_CSS, js=_COPY)
-    button(key="copy link", data={"text": link, "about": about})
+    data = {"text": link, "about": about, "kept": keep is not None}
+    button(key="copy link", data=data, on_copied_change=keep or (lambda: None))
 
 
 def save(figure: str, *, key: str) -> None:

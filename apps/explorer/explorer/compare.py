@@ -96,7 +96,15 @@ def _part(one: Bundle, other: Bundle, part: str, *, what: str) -> None:
     whole = {name: found for name, (_, found) in both.items() if isinstance(found, Result)}
     table = NUMBERS.get(type(next(iter(whole.values())))) if len(whole) > 1 else None
     if table is not None:
-        style.html(table({name: found.data for name, found in whole.items()}))
+        numbers = table({name: found.data for name, found in whole.items()})
+        style.html(numbers)
+        given = f"{{{f'A: {one.name}'!r}: a[{part!r}].data, {f'B: {other.name}'!r}: b[{part!r}].data}}"
+        export.together(
+            whole,
+            name=f"numbers of {part}",
+            parts=lambda: [numbers],
+            code=_code(one, other, f"comparing.{table.__name__}({given})"),
+        )
     drawn = {name: found.plot(theme=style.theme()) for name, found in whole.items()}
     if len(drawn) > 1:
         comparing.on_one_scale(list(drawn.values()))
@@ -147,8 +155,33 @@ def _prompt(one: Scene, other: Scene) -> None:
             )
         )
         return
+    strips: dict[str, Html] = {}
+    shown: dict[str, Result] = {}
     for label, found, prompt in (("A", readings[0], here), ("B", readings[1], there)):
         if isinstance(found, GateReading) and prompt.row is not None:
             number = int(found.data["prompt"].values[prompt.row])
-            shown = gate_strip(found.data, prompt=number, rows="max", stop=STRIP)
-            style.html(element("h3", f"{label} · the largest stream of each layer"), shown)
+            strips[label] = gate_strip(found.data, prompt=number, rows="max", stop=STRIP)
+            shown[label] = GateReading(data=found.data.sel(prompt=[number]))
+            style.html(element("h3", f"{label} · the largest stream of each layer"), strips[label])
+    if not shown:
+        return
+    lines = "\n".join(
+        f'display(gate_strip({label.lower()}["gates"].data, '
+        f'prompt={int(found.data["prompt"].item())}, rows="max", stop={STRIP}))'
+        for label, found in shown.items()
+    )
+    export.together(
+        shown,
+        name="gates of both",
+        parts=lambda: [part for label, strip in strips.items() for part in (label, strip)],
+        code=_code(one.bundle, other.bundle, lines),
+    )
+
+
+def _code(one: Bundle, other: Bundle, lines: str) -> str:
+    """Lines that open both bundles, and then `lines`."""
+    return (
+        "from engram_interp.results import open_bundle\nfrom engram_interp.views import comparing\n"
+        "from engram_interp.views.strips import gate_strip\n\n"
+        f"a = open_bundle({str(one.path)!r})\nb = open_bundle({str(other.path)!r})\n{lines}"
+    )

@@ -1,14 +1,15 @@
 """Taking a panel away: its numbers as CSV, its figure as PNG or HTML, and the lines that draw it again."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
 from engram_interp.results import Bundle, Result
-from engram_interp.views.page import Section, html_page
+from engram_interp.views.page import Part, Section, html_page
 from explorer import buttons
 
 OFFLINE = "One file that opens without a network."
@@ -35,24 +36,69 @@ def tools(
         figure: draws it in light colours; by default the result's own figure.
         drawn: the key under which its figure stands on the page; empty where there is none to save as PNG.
     """
-    file = part.replace(":", "-")
-    key = f"{'live' if bundle is None else bundle.name} {part} {call}"
+    made = code if bundle is None else opened(bundle, part)
+    _row(
+        file=part.replace(":", "-"),
+        key=f"{'live' if bundle is None else bundle.name} {part} {call}",
+        table=lambda: csv(result),
+        page=lambda: _html({part: result}, part, [(result.plot if figure is None else figure)()]),
+        code=f"{made}\nprint(result.summary())\nresult.{call}" if made else "",
+        drawn=drawn,
+    )
+
+
+def together(
+    results: Mapping[str, Result],
+    *,
+    name: str,
+    parts: Callable[[], Sequence[Part]],
+    code: str,
+    drawn: str = "",
+) -> None:
+    """The same of a panel that several results stand in.
+
+    Args:
+        results: by what the panel calls them.
+        name: of the panel, and of the files.
+        parts: what it shows, in light colours.
+        code: the lines that draw it again.
+        drawn: as in `tools`.
+    """
+    _row(
+        file=name.replace(" ", "-"),
+        key=f"together {name}",
+        table=lambda: csv_of_several(results),
+        page=lambda: _html(results, name, parts()),
+        code=code,
+        drawn=drawn,
+    )
+
+
+def _row(
+    *,
+    file: str,
+    key: str,
+    table: Callable[[], bytes],
+    page: Callable[[], bytes],
+    code: str,
+    drawn: str,
+) -> None:
     with st.container(horizontal=True, gap="small", key=f"tools {key}"):
         st.download_button(
             "CSV",
-            data=lambda: csv(result),
+            data=table,
             file_name=f"{file}.csv",
             mime="text/csv",
             key=f"csv {key}",
             on_click="ignore",
             type="tertiary",
-            help="Tidy: one row a value, with its unit; the first line says where it comes from.",
+            help="Tidy: one row a value, with its unit; the first lines say where it comes from.",
         )
         if drawn:
             buttons.save(drawn, key=key)
         st.download_button(
             "HTML",
-            data=lambda: _html(result, part, result.plot if figure is None else figure),
+            data=page,
             file_name=f"{file}.html",
             mime="text/html",
             key=f"html {key}",
@@ -60,10 +106,9 @@ def tools(
             type="tertiary",
             help=OFFLINE,
         )
-        made = code if bundle is None else opened(bundle, part)
-        if made:
+        if code:
             with st.popover("code", type="tertiary"):
-                st.code(f"{made}\nprint(result.summary())\nresult.{call}", language="python")
+                st.code(code, language="python")
 
 
 def opened(bundle: Bundle, part: str) -> str:
@@ -85,10 +130,25 @@ def ran(model: str, module: str, call: str) -> str:
 
 def csv(result: Result) -> bytes:
     """Tidy: one row a value, its unit beside it, the provenance as one comment line."""
+    return _written([_told(result)], result.to_frame())
+
+
+def csv_of_several(results: Mapping[str, Result]) -> bytes:
+    """As `csv`, of several results below one another: which one a value is of stands in the first column."""
+    frames = {name: result.to_frame() for name, result in results.items()}
+    frame = pd.concat(frames, names=["of"]).reset_index(level="of")
+    return _written([f"{name}: {_told(result)}" for name, result in results.items()], frame)
+
+
+def _told(result: Result) -> str:
+    return "; ".join(f"{name}={value}" for name, value in result.data.attrs.items())
+
+
+def _written(comments: Sequence[str], frame: pd.DataFrame) -> bytes:
     text = io.StringIO()
-    told = "; ".join(f"{name}={value}" for name, value in result.data.attrs.items())
-    text.write("# " + told.replace("\n", " ").replace("\r", " ") + "\n")
-    result.to_frame().to_csv(text, index=False)
+    for comment in comments:
+        text.write("# " + comment.replace("\n", " ").replace("\r", " ") + "\n")
+    frame.to_csv(text, index=False)
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
@@ -101,8 +161,11 @@ def zipped(results: Mapping[str, Result]) -> bytes:
     return packed.getvalue()
 
 
-def _html(result: Result, part: str, figure: Callable[[], go.Figure]) -> bytes:
-    section = Section(title=part, parts=[figure()])
-    manifest = {str(name): str(value) for name, value in result.data.attrs.items()}
-    page = html_page(title=part, lead=result.summary(), sections=[section], manifest=manifest)
-    return page.encode()
+def _html(results: Mapping[str, Result], title: str, parts: Sequence[Part]) -> bytes:
+    manifest = {
+        name: {str(key): str(value) for key, value in result.data.attrs.items()}
+        for name, result in results.items()
+    }
+    lead = " ".join(result.summary() for result in results.values())
+    section = Section(title=title, parts=parts)
+    return html_page(title=title, lead=lead, sections=[section], manifest=manifest).encode()

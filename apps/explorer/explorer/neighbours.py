@@ -29,7 +29,8 @@ def show(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int
         if indexed is None:
             return
         found, text = indexed, f"the {len(texts)} prompts of the bundle, a small text"
-    _draw(scene, found, ngram=ngram, order=order, census=census is not None)
+    ids = slots.data["token_id"].values[max(token - order + 1, 0) : token + 1].tolist()
+    _draw(scene, found, ngram=ngram, ids=ids, order=order, census=census is not None)
     states.say(
         f"Looked through: {text}. In the text a model was trained on, rows are shared by many more n-grams "
         "(engram-interp index)."
@@ -39,6 +40,10 @@ def show(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int
         if fold.open:
             with fold:
                 load(found.load, layer=layer, key="live")
+                code = _indexed(scene, "load(model, index)")
+                export.tools(
+                    found.load, bundle=None, part="slot-load", call="plot()", code=code, drawn="load live"
+                )
 
 
 def _census(scene: Scene, slots: SlotLookup) -> SlotCensus | None:
@@ -88,7 +93,7 @@ def _can_be_indexed(texts: list[str]) -> bool:
     return True
 
 
-def _draw(scene: Scene, found: Neighbours, *, ngram: str, order: int, census: bool) -> None:
+def _draw(scene: Scene, found: Neighbours, *, ngram: str, ids: list[int], order: int, census: bool) -> None:
     """The row's n-grams beside those that share any row of the n-gram that was read."""
     opened = export.opened(scene.bundle, CENSUS) if census else ""
     left, right = st.columns(2, gap="medium")
@@ -98,7 +103,10 @@ def _draw(scene: Scene, found: Neighbours, *, ngram: str, order: int, census: bo
         style.figure(drawn, key="occupants", alt=shown.summary())
         states.say(f"{shown.summary()} Blue: the n-gram that was read here; grey: others.")
         row = ", ".join(f"{name}={int(shown.data[name])}" for name in ("layer", "order", "head", "address"))
-        code = opened and f"{opened}.occupants({row})"
+        place = f"layer={int(shown.data['layer'])}, address={int(shown.data['address'])}"
+        code = (
+            f"{opened}.occupants({row})" if census else _indexed(scene, f"occupants(model, index, {place})")
+        )
         export.tools(shown, bundle=None, part="occupants", call="plot()", code=code, drawn="occupants")
     with right:
         shared = found.colliders
@@ -107,10 +115,25 @@ def _draw(scene: Scene, found: Neighbours, *, ngram: str, order: int, census: bo
             return
         style.figure(shared.plot(theme=style.theme()), key="colliders", alt=shared.summary())
         states.say(shared.summary())
-        rows = shared.data["address"].values.tolist()
-        place = f"layer={shared.data.attrs['layer']}, order={order}"
-        code = opened and f"{opened}.colliders({ngram!r}, {rows}, {place})"
+        place = f"layer={shared.data.attrs['layer']}"
+        if census:
+            rows = shared.data["address"].values.tolist()
+            code = f"{opened}.colliders({ngram!r}, {rows}, {place}, order={order})"
+        else:
+            code = _indexed(scene, f"colliders(model, index, {list(ids)}, {place})")
         export.tools(shared, bundle=None, part="colliders", call="plot()", code=code, drawn="colliders")
+
+
+def _indexed(scene: Scene, call: str) -> str:
+    """The lines that index the prompts of the bundle and ask the index."""
+    return (
+        "from engram_interp import slots\nfrom engram_interp.checkpoints import load_model\n"
+        "from engram_interp.results import open_bundle\n\n"
+        f'prompts = open_bundle({str(scene.bundle.path)!r})["gates"].data["prompt_text"].values.tolist()\n'
+        f"model = load_model({live().source!r})\n"
+        f'index = slots.index(model, prompts, out="prompts.index")\n'
+        f"result = slots.{call}"
+    )
 
 
 def load(found: SlotLoad, *, layer: int, key: str) -> None:

@@ -8,7 +8,8 @@ from engram_interp.results import Bundle, DepthResult, EditReport, Result
 from engram_interp.views import tables
 from engram_interp.views.markup import element
 from engram_interp.views.theme import DASH
-from explorer import bar, export, headline, settings, shelf, states, style, tour
+from engram_interp.views.tokens import unhidden
+from explorer import bar, export, headline, selection, settings, shelf, states, style, tour
 from explorer.provenance import provenance
 from explorer.scene import Scene
 
@@ -51,7 +52,7 @@ ON_PAGES = ("slots", "lens-table", "attribution", "promotion")
 def page() -> None:
     """Draw the page."""
     scene = bar.scene()
-    depth = shelf.part(scene.bundle, "depth", what="depth map")
+    depth = shelf.part(scene.bundle, "depth", what="depth map", kind=DepthResult)
     left, right = st.columns([0.44, 0.56], gap="medium")
     with right:
         if isinstance(depth, DepthResult):
@@ -63,6 +64,7 @@ def page() -> None:
             headline.show(depth)
         tour.invite()
         _questions()
+    _shelf(scene.bundle)
     _loaded(scene)
 
 
@@ -73,6 +75,25 @@ def _questions() -> None:
         for target, question, about in QUESTIONS:
             st.page_link(st.session_state["pages"][target], label=question)
             st.html(element("p", about, class_="engram-asked"))
+
+
+def _shelf(open_now: Bundle) -> None:
+    """The bundles that can be opened here, how large each is, and a button that opens it."""
+    found = shelf.shelf().bundles
+    if len(found) < 2:
+        return
+    st.html(element("h2", "Bundles here", class_="engram-title"))
+    for name, path in found.items():
+        row = st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"shelf {name}")
+        row.button(
+            "Open",
+            key=f"open {name}",
+            disabled=name == open_now.name,
+            help=f"Open {style.plain(name)}",
+            on_click=selection.choose,
+            kwargs={"bundle": name},
+        )
+        row.html(element("p", element("b", unhidden(name)), f" · {shelf.size(path)}", class_="engram-asked"))
 
 
 def _loaded(scene: Scene) -> None:

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from engram_interp.views.markup import element
-from explorer import assemble, bar, export, selection, settings, states
+from explorer import assemble, bar, export, selection, settings, shared, states
 
 
 def page() -> None:
@@ -16,9 +16,7 @@ def page() -> None:
         "light and dark; it opens without a network and without this tool."
     )
     chapters = _chapters()
-    note = st.text_area(
-        "Note", key="report note", placeholder="Why you looked, what you make of it", max_chars=5000
-    )
+    note = _note()
     if not chapters:
         states.say("Choose at least one chapter.")
         return
@@ -63,6 +61,27 @@ def page() -> None:
             ),
             class_="engram-list",
         )
+    )
+
+
+def _note() -> str:
+    """The reader's own words; a link names them, and never carries them."""
+    key = settings.NOTE.key
+    known = shared.text_of(settings.NOTE.value)
+    if settings.NOTE.value and known is None:
+        states.say("The link speaks of a note that was written elsewhere; its words are not known here.")
+    st.session_state[key] = known or ""
+
+    def written() -> None:
+        text = str(st.session_state[key])
+        settings.NOTE.put(shared.remember("note", text) if text.strip() else "")
+
+    return st.text_area(
+        "Note",
+        key=key,
+        placeholder="Why you looked, what you make of it",
+        max_chars=5000,
+        on_change=written,
     )
 
 

@@ -1,6 +1,5 @@
 """What there is to choose from in a bundle: prompts, layers, streams."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -10,9 +9,9 @@ import streamlit as st
 from engram_interp.errors import InputError
 from engram_interp.results import Bundle, GateReading, wording
 from engram_interp.views.tokens import shortened
+from explorer import shared
 
 TYPED = "typed-"
-_TYPED_AT_MOST = 200
 _MOST = 100_000
 """Layers or tokens that a list can offer; a manifest that says more is not believed."""
 _MINE = "prompts this visitor typed"
@@ -136,28 +135,17 @@ def _starts(bundle: Bundle) -> dict[str, int]:
 
 def typed_prompts(*, also: str = "") -> list[Prompt]:
     """What this visitor typed, the latest first; another's text only where a link names it (`also`)."""
-    typed = _typed()
-    mine = [name for name in reversed(st.session_state.get(_MINE, [])) if name in typed]
-    return [typed[name] for name in dict.fromkeys([*mine, *([also] if also in typed else [])])]
+    names = dict.fromkeys([*reversed(st.session_state.get(_MINE, [])), *([also] if also else [])])
+    texts = {name: shared.text_of(name) for name in names if name.startswith(TYPED)}
+    return [Prompt(name=name, text=text, typed=True) for name, text in texts.items() if text]
 
 
 def remember(text: str) -> Prompt:
     """Keep a typed text under a name that a link can carry; the link never carries the text."""
-    name = TYPED + hashlib.sha1(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()[:8]
-    prompts = _typed()
-    prompts.pop(name, None)
-    prompts[name] = Prompt(name=name, text=text, typed=True)
+    name = shared.remember("typed", text)
     mine: list[str] = st.session_state.setdefault(_MINE, [])
     mine[:] = [*(one for one in mine if one != name), name]
-    while len(prompts) > _TYPED_AT_MOST:
-        prompts.pop(next(iter(prompts)), None)
     return Prompt(name=name, text=text, typed=True)
-
-
-@st.cache_resource(show_spinner=False)
-def _typed() -> dict[str, Prompt]:
-    """Every text typed since the server started, by name."""
-    return {}
 
 
 def first_token(scene: Scene, prompt: Prompt) -> int:

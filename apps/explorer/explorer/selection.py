@@ -11,6 +11,7 @@ from typing import Any
 
 import streamlit as st
 
+from explorer import shared
 from explorer.scene import TYPED, Prompt, Scene, first_token
 
 STREAMS = ("all", "max", "mean")
@@ -132,8 +133,8 @@ def _prompt(chosen: Selection, prompts: Mapping[str, Prompt]) -> tuple[Selection
     name = near[0] if near and not chosen.prompt.startswith(TYPED) else fallback
     if not chosen.prompt:
         return replace(chosen, prompt=name), []
-    why = "a text that was typed elsewhere" if chosen.prompt.startswith(TYPED) else "not in this bundle"
-    note = f"The prompt “{chosen.prompt}” is {why}; “{name}” is shown instead."
+    why = shared.unknown(chosen.prompt) if chosen.prompt.startswith(TYPED) else "is not in this bundle"
+    note = f"The prompt “{chosen.prompt}” {why}; “{name}” is shown instead."
     return replace(chosen, prompt=name, token=-1), [note]
 
 

@@ -63,6 +63,7 @@ BESIDE = Setting(param="vs", key="ablation beside")
 OTHER = Setting(param="with", key="other bundle")
 SHOWN = Setting(param="part", key="compared part")
 PARTS = Setting(param="parts", start="layers,tokens,memory,ablate", key="report parts")
+NOTE = Setting(param="note", key="report note")
 PROBES = Setting(param="probes", key="probe set")
 OPEN = Setting(param="open", key="open folds")
 TOUR = Setting(param="tour", options=("", *"12345"), key="tour")
@@ -73,7 +74,7 @@ OF_PAGE: Mapping[str, Sequence[Setting]] = {
     "memory": (SLOT, VIEW, LIVE, RUN),
     "ablate": (SPEC, BESIDE, RUN, PROBES),
     "compare": (OTHER, SHOWN),
-    "report": (PARTS,),
+    "report": (PARTS, NOTE),
 }
 
 _EVERYWHERE = (OPEN, TOUR)

@@ -68,6 +68,15 @@ def _opened(path: bytes, stamp: int) -> Bundle:  # noqa: ARG001 - a rewritten bu
     return open_bundle(os.fsdecode(path))
 
 
+def size(path: Path) -> str:
+    """How large a bundle is on disk."""
+    try:
+        count = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    except OSError:
+        return "size unknown"
+    return f"{count / 1e6:.1f} MB"
+
+
 def _is_newer(path: Path) -> bool:
     try:
         stated = json.loads((path / manifest.NAME).read_text(encoding="utf-8"))["format"]["version"]
@@ -76,7 +85,7 @@ def _is_newer(path: Path) -> bool:
         return False
 
 
-def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
+def part(bundle: Bundle, name: str, *, what: str, kind: type[Result] = Result) -> Result | State:
     """A result of the bundle, or why it is not to be had; the other parts stay usable."""
     if name not in bundle:
         return State(
@@ -86,7 +95,15 @@ def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
             command=MAKE_BUNDLE,
         )
     try:
-        return bundle[name]
+        found = bundle[name]
+        if isinstance(found, kind):
+            return found
+        return State(
+            what=f"The {what} in this bundle is none.",
+            why=f"Its part “{name}” is a {type(found).kind} result, and a {kind.kind} result is wanted.",
+            todo="The other parts keep working. To make the bundle anew:",
+            command=MAKE_BUNDLE,
+        )
     except InputError as error:
         return State(
             what=f"The {what} in this bundle cannot be read.",

@@ -6,6 +6,7 @@ from typing import Literal
 import streamlit as st
 
 from engram_interp.views.markup import element, join
+from engram_interp.views.tokens import unhidden
 
 MAKE_BUNDLE = "engram-interp report --out report"
 
@@ -25,9 +26,9 @@ def show(state: State) -> None:
     """Draw the state."""
     lines = join(
         [
-            element("strong", state.what),
-            element("span", state.why),
-            element("span", state.todo, class_="todo"),
+            element("strong", unhidden(state.what)),
+            element("span", unhidden(state.why)),
+            element("span", unhidden(state.todo), class_="todo"),
         ]
     )
     role = "alert" if state.tone == "error" else "note"
@@ -38,4 +39,4 @@ def show(state: State) -> None:
 
 def say(*lines: str) -> None:
     """Muted lines, one below the other."""
-    st.html(join(element("p", line, class_="engram-line") for line in lines))
+    st.html(join(element("p", unhidden(line), class_="engram-line") for line in lines))

@@ -104,6 +104,21 @@ def _before(present: readings.Present, token: int) -> None:
 
 def code(text: str, spec: Spec) -> str:
     """The lines that run an ablation again."""
+    return export.ran(live().source, "ablation", _call(text, spec))
+
+
+def code_of_both(text: str, one: Spec, other: Spec) -> str:
+    """The lines that run two ablations of one text again and set them side by side."""
+    first = export.ran(live().source, "ablation", _call(text, one)).replace("result = ", "a = ")
+    return (
+        f"{first}\nb = ablation.{_call(text, other)}\n\n"
+        "from engram_interp.views import comparing\n\n"
+        f"runs = {{{'A: ' + one.label!r}: a.data, {'B: ' + other.label!r}: b.data}}\n"
+        "display(comparing.runs_table(runs))\ncomparing.runs_by_token(runs)"
+    )
+
+
+def _call(text: str, spec: Spec) -> str:
     given = {
         "layers": spec.layers,
         "orders": spec.orders,
@@ -113,8 +128,7 @@ def code(text: str, spec: Spec) -> str:
         "seed": spec.seed or None,
     }
     more = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
-    call = f"compare(model, {text!r}, kind={spec.kind!r}, token={spec.token}{more})"
-    return export.ran(live().source, "ablation", call)
+    return f"compare(model, {text!r}, kind={spec.kind!r}, token={spec.token}{more})"
 
 
 def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:

@@ -6,11 +6,10 @@ import streamlit as st
 
 from engram_interp import pairs
 from engram_interp.errors import InputError
-from explorer import selection, states
+from explorer import selection, shared, states
 from explorer.live import PAIR, live
 from explorer.scene import Prompt, remember
 
-LONGEST = 20_000
 EXAMPLES = 6
 PHRASE = "The People's Republic of"
 PHRASES = {"planted": "nax yod zor vel"}
@@ -43,7 +42,7 @@ def _field(prompt: Prompt | None) -> None:
     st.text_input(
         f"Type a phrase and press Enter: {live().name} runs it here",
         key=_FIELD,
-        max_chars=LONGEST,
+        max_chars=shared.LONGEST,
         placeholder=f"for example: {PHRASES.get(live().name, PHRASE)}",
         on_change=_enter,
         disabled=bool(missing),
