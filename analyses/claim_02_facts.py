@@ -35,7 +35,7 @@ if SETS:
     if place["facts"] and TRAINED:
         documents = list(family.first("engram").documents(TRAINED))
         sets += public_sets.facts_by_support(place["facts"], documents, named="public facts")
-    sets += [public_sets.boolq(place["boolq"])] if place["boolq"] else []
+    sets += [public_sets.boolq(place["boolq"], longest=450)] if place["boolq"] else []
     sets += [public_sets.lambada(place["lambada"])] if place["lambada"] else []
 if QUICK:
     sets = [probes.ProbeSet(name=s.name, kind=s.kind, probes=s.probes[:4]) for s in sets]

@@ -1,5 +1,6 @@
 """Gates and rows along somebody's training: what moved, step by step."""
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -106,7 +107,10 @@ def lines_by_step(data: xr.Dataset, *, variable: str, theme: Theme = "light") ->
 
 
 def curves_of_runs(data: xr.Dataset, *, theme: Theme = "light") -> go.Figure:
-    """Held-out loss of several runs along training; the seeds of an arm share a colour.
+    """Held-out loss of several runs along training, each named where it ends.
+
+    What was measured in the first fiftieth of the steps is left out: nearly the same for all, it would
+    flatten what differs.
 
     Args:
         data: curve_step, curve_loss [run, evaluation] and arm [run].
@@ -114,26 +118,66 @@ def curves_of_runs(data: xr.Dataset, *, theme: Theme = "light") -> go.Figure:
     """
     figure = blank(
         title="How every arm learns",
-        subtitle="loss on the first held-out windows; seeds of an arm share a colour",
+        subtitle="loss on the first held-out windows, after the first steps; colours in the order of the end",
         x="training step",
         y="held-out loss (nats a token)",
         theme=theme,
+        height=460,
     )
     colours = palette(theme)
-    arms = list(dict.fromkeys(data["arm"].values.tolist()))
-    for index, run in enumerate(data["run"].values.tolist()):
-        arm = str(data["arm"].values[index])
-        nth = int((data["arm"].values[:index] == arm).sum())
-        shade = mix(colours.engram, colours.baseline, arms.index(arm) / max(len(arms) - 1, 1))
-        name = plain_label(run)
+    names, arms = data["run"].values.tolist(), data["arm"].values.tolist()
+    ends = [float(loss[np.isfinite(loss)][-1]) for loss in data["curve_loss"].values]
+    order = list(dict.fromkeys(arms[run] for run in np.argsort(ends)))
+    low, high = min(ends), max(float(loss[0]) for _, loss in _curves(data))
+    places = _apart(ends, least=0.045 * (high - low))
+    for index, (step, loss) in enumerate(_curves(data)):
+        nth = arms[:index].count(arms[index])
+        shade = mix(colours.engram, colours.baseline, order.index(arms[index]) / max(len(order) - 1, 1))
+        name = plain_label(names[index])
         figure.add_trace(
             go.Scatter(
-                x=data["curve_step"].values[index],
-                y=data["curve_loss"].values[index],
+                x=step,
+                y=loss,
                 name=name,
                 mode="lines+markers",
-                line={"color": shade, "dash": ("solid", "dash", "dot", "dashdot")[nth % 4]},
+                marker={"size": 5},
+                line={"width": 1.5, "color": shade, "dash": ("solid", "dash", "dot", "dashdot")[nth % 4]},
                 hovertemplate=f"{name}, step %{{x}}<br>%{{y:.4f}}<extra></extra>",
+                showlegend=False,
             )
         )
+        figure.add_annotation(
+            x=1.0,
+            xref="paper",
+            xanchor="left",
+            y=places[index],
+            text=f"{name} {ends[index]:.3f}",
+            showarrow=False,
+            font={"size": 12, "color": shade},
+            xshift=8,
+        )
+    last = max(float(step[-1]) for step, _ in _curves(data))
+    room = 0.03 * (high - low)
+    figure.update_xaxes(range=[0, last * 1.02])
+    figure.update_yaxes(range=[min(low, *places) - room, high + room])
+    figure.update_layout(margin={"r": 190})
     return figure
+
+
+def _curves(data: xr.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Step and loss of every run's evaluations after the first fiftieth of its steps; at least the last."""
+    found = []
+    for step, loss in zip(data["curve_step"].values, data["curve_loss"].values, strict=True):
+        known = np.isfinite(loss)
+        known &= step >= step[known][-1] / 50
+        found.append((step[known], loss[known]))
+    return found
+
+
+def _apart(values: list[float], *, least: float) -> list[float]:
+    """Heights near `values`, each at least `least` below the next higher, so that labels do not overlap."""
+    order = np.argsort(values)[::-1]
+    placed = np.asarray(values, dtype=float)
+    for above, below in pairwise(order):
+        placed[below] = min(placed[below], placed[above] - least)
+    return [float(place) for place in placed]

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +27,9 @@ from tests.apps import awkward
 from tests.apps.helpers import EXPLORER, REPOSITORY, Start, parts, show
 
 Server = tuple[str, int, float]
+SHARED = "ENGRAM_INTERP_SHARED"
+KEPT = Path(tempfile.gettempdir()) / f"engram-shared-{os.getpid()}"
+"""Where servers under test keep the texts of copied links."""
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +47,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Start:
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Start:
     """Starts the app with a command line and a link, in this process."""
+    if SHARED not in os.environ:
+        monkeypatch.setenv(SHARED, str(tmp_path / "shared"))
     monkeypatch.syspath_prepend(str(EXPLORER))
     st.cache_resource.clear()  # what another test typed or loaded
 
@@ -135,7 +141,11 @@ def serving(launcher: ModuleType, *bundles: Path, first: Path = REPOSITORY) -> I
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": f"{first}{os.pathsep}{REPOSITORY}", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": f"{first}{os.pathsep}{REPOSITORY}",
+        "OMP_NUM_THREADS": "1",
+        SHARED: str(KEPT),
+    }
     started = time.monotonic()
     process = subprocess.Popen(
         launcher.command(bundles, port=port, browser=False),
@@ -153,6 +163,7 @@ def serving(launcher: ModuleType, *bundles: Path, first: Path = REPOSITORY) -> I
     finally:
         process.terminate()
         process.wait(timeout=20)
+        shutil.rmtree(KEPT, ignore_errors=True)
 
 
 def _answers(address: str) -> bool:

@@ -1,5 +1,6 @@
 """The explorer in a real browser, on the packaged pair: what a reader sees first, clicks and types."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from engram_interp import pairs
 from tests.apps import awkward
-from tests.apps.conftest import Held
+from tests.apps.conftest import KEPT, Held
 
 pytestmark = pytest.mark.browser
 
@@ -172,6 +173,13 @@ def test_a_typed_phrase_is_looked_up_and_switched_off(visit: Callable[[str], Pag
     intact = float(columns.nth(0).locator(".answer-share b").inner_text())
     ablated = float(columns.nth(1).locator(".answer-share b").inner_text())
     assert intact != ablated
+    assert not list(KEPT.glob("*"))
+    page.get_by_role("button", name="Copy link").click()
+    deadline = time.monotonic() + 20
+    while not (kept := list(KEPT.glob("typed-*.json"))) and time.monotonic() < deadline:
+        page.wait_for_timeout(100)
+    assert json.loads(kept[0].read_text())["text"] == phrase
+    assert kept[0].stem == link(page)["prompt"]
     page.get_by_text("Every number, and the effect by token").click()
     expect(page.get_by_text("Top predictions with rows_zero")).to_be_visible()
     accessible(page)
