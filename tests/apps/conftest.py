@@ -115,15 +115,28 @@ class Held:
 
 _WAIT = """
 import sys, time
+from importlib.util import find_spec
 from pathlib import Path
 
 class Wait:
     def find_spec(self, name, path=None, target=None):
-        while name == "torch" and not Path({go!r}).exists():
-            time.sleep(0.05)
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        whole = spec.loader.exec_module
+
+        def after_the_wait(module):
+            while not Path({go!r}).exists():
+                time.sleep(0.05)
+            whole(module)
+
+        spec.loader.exec_module = after_the_wait
+        return spec
 
 sys.meta_path.insert(0, Wait())
 """
+"""It waits in the module's own code: a finder that waits would hold the lock of every other import."""
 
 
 @pytest.fixture
