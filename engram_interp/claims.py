@@ -43,6 +43,7 @@ __all__ = [
     "keep",
     "scoreboard",
     "sentence",
+    "telling",
     "verdict",
 ]
 
@@ -123,6 +124,7 @@ def verdict(
             "verdict": word,
             "scope": scope,
             "sentence": sentence(one, word, measures, scope=scope, remark=remark),
+            "remark": remark,
             "rule": rule,
             "rule_in_words": RULES[rule],
             "would_change": one.would_change,
@@ -139,6 +141,26 @@ def sentence(one: Claim, word: Word, measures: Sequence[Measure], *, scope: str,
     told += [remark] if remark else []
     because = f": {'; '.join(told)}" if told else ""
     return f"Claim {one.number}, {one.title}, {scope}: {word}{because}."
+
+
+def telling(made: Verdict, *, most: int = 3) -> list[str]:
+    """The measures that made the verdict what it is, in words, the most telling first.
+
+    Of a claim that was not resolved these are those that kept it from being so; of one that was contradicted,
+    those that contradict it. The last line says how many more there are, and what else the verdict noted.
+    """
+    rows = [row for row in made.rows() if row["role"] != "beside"]
+    first = {"supported": ("supports",), "contradicted": ("contradicts",)}.get(
+        made.word, ("open", "contradicts")
+    )
+    rows.sort(key=lambda row: row["says"] not in first)
+    names = {"value_low": "low", "value_high": "high", "measure": "label"}
+    told = [
+        Measure(**{names.get(k, k): v for k, v in row.items() if k != "says"}).said() for row in rows[:most]
+    ]
+    left, remark = len(rows) - most, str(made.data.attrs.get("remark", ""))
+    more = [f"{left} more"] if left > 0 else []
+    return [*told, *more, *([remark] if remark else [])]
 
 
 def file_name(claimed: int) -> str:

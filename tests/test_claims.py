@@ -125,3 +125,19 @@ def test_places_without_verdicts_and_damaged_files_are_named(tmp_path: Path) -> 
 def test_packaged_verdicts_are_whole() -> None:
     for number, made in claims.found().items():
         assert made.number == number and made.data.attrs["would_change"] == claims.claim(number).would_change
+
+
+def test_the_measures_that_made_a_verdict_come_first() -> None:
+    measures = [
+        claims.Measure(
+            label=f"m{i}", value=value, low=value - 0.1, high=value + 0.1, null=0.0, expects="above"
+        )
+        for i, value in enumerate((1.0, 0.05, 2.0, 3.0))
+    ]
+    made = claims.verdict(4, measures, scope="on two runs", remark="one arm is missing")
+    assert made.word == "not resolved at this scale"
+    told = claims.telling(made, most=2)
+    assert told[0].startswith("m1 0.050 [") and told[1].startswith("m0 ")
+    assert told[2:] == ["2 more", "one arm is missing"]
+    whole = claims.verdict(4, measures[:1], scope="on two runs")
+    assert claims.telling(whole) == [measures[0].said()]

@@ -45,20 +45,25 @@ def claims(
 
 
 def as_markdown(rows: "list[Row]") -> list[str]:
-    """The lines of a Markdown table, one row a claim."""
-    lines = ["| | claim and its source | verdict | what was measured, and found | what would change it |"]
+    """The lines of a Markdown table, one row a claim, with the measures that made each verdict what it is."""
+    from engram_interp.claims import telling
+
+    lines = [
+        "| | claim and its source | verdict | what was measured, on what, and found | what would change it |"
+    ]
     lines.append("|---|---|---|---|---|")
     for row in rows:
-        one = row.claim
-        script = f" [`{one.script}`](analyses/{one.script})" if one.script else " No script yet."
+        one, made = row.claim, row.verdict
+        script = f"[`{one.script}`](analyses/{one.script})" if one.script else "no script yet"
+        told = [] if made is None else [*telling(made), str(made.data.attrs.get("scope", ""))]
         cells = (
             f"{one.number}",
             f"{_capital(one.statement)} ({one.source})",
             f"**{row.word}**",
-            f"{_capital(one.measured)}. {row.sentence}{script}",
+            "<br>".join(line for line in [f"{_capital(one.measured)}.", *told, script] if line),
             one.would_change,
         )
-        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
     return lines
 
 

@@ -25,7 +25,7 @@ def test_markdown_is_one_row_a_claim(tmp_path: Path) -> None:
     fourth = lines[5]
     assert "| 4 | At this scale" in fourth and "| **contradicted** |" in fourth and "a\\|b" in fourth
     assert "[`claim_04_gates_matter.py`](analyses/claim_04_gates_matter.py)" in fourth
-    assert "No script yet." in lines[14]
+    assert "no script yet" in lines[14]
 
 
 def test_without_a_folder_the_packaged_verdicts_are_shown() -> None:
