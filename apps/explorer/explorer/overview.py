@@ -8,7 +8,6 @@ from engram_interp.results import Bundle, DepthResult, EditReport, Result
 from engram_interp.views import tables
 from engram_interp.views.markup import element
 from engram_interp.views.theme import DASH
-from engram_interp.views.tokens import unhidden
 from explorer import bar, export, headline, selection, settings, shelf, states, style, tour
 from explorer.provenance import provenance
 from explorer.scene import Scene
@@ -59,12 +58,12 @@ def page() -> None:
             style.figure(depth.plot(theme=style.theme()), key="overview map", alt=depth.summary())
         elif isinstance(depth, states.State):
             states.show(depth)
+        _shelf(scene.bundle)
     with left:
         if isinstance(depth, DepthResult):
             headline.show(depth)
         tour.invite()
         _questions()
-    _shelf(scene.bundle)
     _loaded(scene)
 
 
@@ -83,17 +82,16 @@ def _shelf(open_now: Bundle) -> None:
     if len(found) < 2:
         return
     st.html(element("h2", "Bundles here", class_="engram-title"))
+    row = st.container(horizontal=True, gap="small", key="shelf")
     for name, path in found.items():
-        row = st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"shelf {name}")
         row.button(
-            "Open",
+            f"{style.plain(name)} · {shelf.size(path)}",
             key=f"open {name}",
             disabled=name == open_now.name,
-            help=f"Open {style.plain(name)}",
+            help="It is open." if name == open_now.name else "Open it.",
             on_click=selection.choose,
             kwargs={"bundle": name},
         )
-        row.html(element("p", element("b", unhidden(name)), f" · {shelf.size(path)}", class_="engram-asked"))
 
 
 def _loaded(scene: Scene) -> None:
