@@ -23,6 +23,7 @@ QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_02_facts"))
 RUNS, SETS = os.environ.get("ENGRAM_INTERP_RUNS"), os.environ.get("ENGRAM_INTERP_SETS")
 TRAINED = [name for name in os.environ.get("ENGRAM_INTERP_TRAINED", "").split(os.pathsep) if name]
+N = 80  # probes of a public set, or of a class of support: more take long and say the same of small models
 KINDS = (
     "output_off",
     "rows_random",
@@ -34,9 +35,9 @@ if SETS:
     place = {key: next(Path(SETS).glob(f"**/{key}*.jsonl*"), None) for key in ("facts", "boolq", "lambada")}
     if place["facts"] and TRAINED:
         documents = list(family.first("engram").documents(TRAINED))
-        sets += public_sets.facts_by_support(place["facts"], documents, named="public facts")
-    sets += [public_sets.boolq(place["boolq"], longest=450)] if place["boolq"] else []
-    sets += [public_sets.lambada(place["lambada"])] if place["lambada"] else []
+        sets += public_sets.facts_by_support(place["facts"], documents, named="public facts", per_class=N)
+    sets += [public_sets.boolq(place["boolq"], n=N, longest=450)] if place["boolq"] else []
+    sets += [public_sets.lambada(place["lambada"], n=N)] if place["lambada"] else []
 if QUICK:
     sets = [probes.ProbeSet(name=s.name, kind=s.kind, probes=s.probes[:4]) for s in sets]
 how = {"kinds": KINDS, "n_swaps": 1 if QUICK else 4, "n_boot": 20 if QUICK else 1000, "seed": 0}
