@@ -27,7 +27,7 @@ from tests.apps import awkward
 from tests.apps.helpers import EXPLORER, REPOSITORY, Start, parts, show
 
 Server = tuple[str, int, float]
-SHARED = "ENGRAM_INTERP_SHARED"
+VARIABLE = "ENGRAM_INTERP_KEPT"
 KEPT = Path(tempfile.gettempdir()) / f"engram-shared-{os.getpid()}"
 """Where servers under test keep the texts of copied links."""
 
@@ -49,8 +49,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Start:
     """Starts the app with a command line and a link, in this process."""
-    if SHARED not in os.environ:
-        monkeypatch.setenv(SHARED, str(tmp_path / "shared"))
+    if VARIABLE not in os.environ:
+        monkeypatch.setenv(VARIABLE, str(tmp_path / "shared"))
     monkeypatch.syspath_prepend(str(EXPLORER))
     st.cache_resource.clear()  # what another test typed or loaded
 
@@ -157,7 +157,7 @@ def serving(launcher: ModuleType, *bundles: Path, first: Path = REPOSITORY) -> I
     environment = os.environ | {
         "PYTHONPATH": f"{first}{os.pathsep}{REPOSITORY}",
         "OMP_NUM_THREADS": "1",
-        SHARED: str(KEPT),
+        VARIABLE: str(KEPT),
     }
     started = time.monotonic()
     process = subprocess.Popen(

@@ -16,7 +16,7 @@ TEXT = "Kalo met the ren"
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.syspath_prepend(str(EXPLORER))
-    monkeypatch.setenv("ENGRAM_INTERP_SHARED", str(tmp_path / "kept"))
+    monkeypatch.setenv("ENGRAM_INTERP_KEPT", str(tmp_path / "kept"))
     st.cache_resource.clear()
     return importlib.import_module("explorer.shared")
 

@@ -15,7 +15,7 @@ from typing import Literal
 import streamlit as st
 
 Kind = Literal["typed", "note"]
-VARIABLE = "ENGRAM_INTERP_SHARED"
+VARIABLE = "ENGRAM_INTERP_KEPT"
 LONGEST = 20_000
 _AT_MOST = 200
 _NAME = re.compile(r"(typed|note)-[0-9a-f]{8}")
