@@ -90,9 +90,11 @@ def test_the_readme_says_what_the_bundle_holds() -> None:
     bundle = open_bundle(pairs.bundle_path("wiki-nano"))
     depth, effect = bundle["depth"].data, bundle["ablation"].data.sel(kind="rows_zero")
     lens = [bundle[f"lens-{part}"].data["kl"][4] for part in ("engram", "baseline")]
-    low, high = -float(depth["headline_high"]), -float(depth["headline_low"])
+    ends = (float(depth["headline_low"]), float(depth["headline_high"]))
+    where = "later" if float(depth["headline"]) > 0 else "earlier"
+    low, high = ends if where == "later" else (-ends[1], -ends[0])
     for words in (
-        f"{-float(depth['headline']):.2f} layers *earlier* [{low:.2f}, {high:.2f}]",
+        f"{abs(float(depth['headline'])):.2f} layers *{where}* [{low:.2f}, {high:.2f}]",
         f"{float(depth['control_shift']):.2f} [{float(depth['control_shift_low']):.2f}, "
         f"{float(depth['control_shift_high']):.2f}]",
         f"({float(lens[0]):.2f} against {float(lens[1]):.2f} nats of KL after layer 4)",
