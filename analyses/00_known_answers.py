@@ -132,7 +132,8 @@ for case, layers in CASES.items():
 # %% 5 Real weights: the bundled baseline against a copy with a block that does nothing, or one run twice
 base = pairs.load("wiki-nano").baseline
 texts = prompts.load("entities").texts[: 4 if QUICK else None]
-PUT_IN = {"idles after layer 1": [0, 1, None, 2, 3, 4, 5], "runs layer 1 twice": [0, 1, 1, 2, 3, 4, 5]}
+rest = range(2, base.n_layers)
+PUT_IN = {"idles after layer 1": [0, 1, None, *rest], "runs layer 1 twice": [0, 1, 1, *rest]}
 for case, blocks in PUT_IN.items():
     longer = relayered(base, blocks, name=case)
     results[case] = depth.compare(base, longer, texts, first_memory_layer=2, n_boot=N_BOOT)
