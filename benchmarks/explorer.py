@@ -15,7 +15,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 
-from engram_interp.results import write_bundle
+from engram_interp import pairs
+from engram_interp.results import open_bundle, write_bundle
 from scripts.screenshots import ARGUMENTS, serving, settle
 from tests.apps import awkward
 
@@ -92,9 +93,11 @@ def clicks(browser: Browser, address: str) -> None:
     box = plot.bounding_box()
     assert box is not None
     cells: list[float] = []
+    layers = open_bundle(pairs.bundle_path())["depth"].data.sizes["layer"]
     for number in range(CLICKS):
-        column, row = number % 6, (number + 2) % 6
-        x, y = box["x"] + box["width"] * (column + 0.5) / 6, box["y"] + box["height"] * (1 - (row + 0.5) / 6)
+        column, row = number % layers, (number + 2) % layers
+        x = box["x"] + box["width"] * (column + 0.5) / layers
+        y = box["y"] + box["height"] * (1 - (row + 0.5) / layers)
         shown = page.get_by_text(f"CKA of Engram layer {column} with baseline layer {row}")
 
         def click(x: float = x, y: float = y, shown: Locator = shown) -> None:

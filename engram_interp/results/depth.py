@@ -177,7 +177,7 @@ def _verdict(data: xr.Dataset, *, low: float, high: float) -> str:
         else ", beyond what residuals before the first memory read show"
     )
     return (
-        f"by similarity (function was not tested) Engram layers resemble later baseline layers than "
+        f"by similarity alone (which is not function) Engram layers resemble later baseline layers than "
         f"the baseline's own layers do{beyond}"
     )
 

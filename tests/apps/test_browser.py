@@ -12,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from engram_interp import pairs
+from engram_interp.results import open_bundle
 from tests.apps import awkward
 from tests.apps.conftest import KEPT, Held
 
@@ -105,8 +106,9 @@ def test_a_click_on_a_cell_changes_the_panel(visit: Callable[[str], Page]) -> No
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     assert box is not None
-    # Six layers either way: the middle of column 4 and, counted from below, row 2.
-    page.mouse.click(box["x"] + box["width"] * 4.5 / 6, box["y"] + box["height"] * (1 - 2.5 / 6))
+    # The middle of column 4 and, counted from below, row 2.
+    layers = open_bundle(pairs.bundle_path())["depth"].data.sizes["layer"]
+    page.mouse.click(box["x"] + box["width"] * 4.5 / layers, box["y"] + box["height"] * (1 - 2.5 / layers))
     expect(page.get_by_text("CKA of Engram layer 4 with baseline layer 2")).to_be_visible()
     expect(page).to_have_url(re.compile(r"cell=4\.2\b"))
     page.get_by_role("spinbutton", name="Baseline layer").fill("5")

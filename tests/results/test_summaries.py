@@ -18,7 +18,7 @@ def test_a_shift_beyond_its_control_is_stated_with_everything_beside_it() -> Non
         "internal control, 2 residuals before that read, +0.05 layers (95 % interval [−0.10, 0.20])",
         "resemble later baseline layers",
         "beyond what residuals before the first memory read show",
-        "function was not tested",
+        "by similarity alone (which is not function)",
         "these two models only, one training run of each",
     ):
         assert words in text
