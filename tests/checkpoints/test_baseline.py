@@ -154,7 +154,7 @@ def test_depth_and_lens_run_beside_the_bundled_model(
     texts = prompts.load("entities").head(24)
     limit = beside[kind].n_ctx
     found = depth.compare(engram, beside[kind], texts, n_boot=20)
-    assert found.data["cka"].shape == (6, beside[kind].n_layers)
+    assert found.data["cka"].shape == (engram.n_layers, beside[kind].n_layers)
     assert found.data.attrs["baseline"] == kind
     assert "layer" in found.summary()
     curves = [lens.convergence(model, texts, limit=limit, n_boot=5) for model in (engram, beside[kind])]
@@ -179,7 +179,7 @@ def test_other_tokenizers_are_compared_at_entities_alone(
 ) -> None:
     other, texts = load_model(models["llama"][1]), prompts.load("entities").head(24)
     found = depth.compare(engram, other, texts, n_boot=5)
-    assert found.data["cka"].shape == (6, 4)
+    assert found.data["cka"].shape == (engram.n_layers, 4)
     with pytest.raises(InputError, match=r"tokenizers differ .* compare them at marked entities"):
         depth.compare(engram, other, [text[:60] for text in texts], n_boot=5)
     with pytest.raises(InputError, match="tokens"):
