@@ -128,9 +128,10 @@ def curves_of_runs(data: xr.Dataset, *, theme: Theme = "light") -> go.Figure:
     names, arms = data["run"].values.tolist(), data["arm"].values.tolist()
     ends = [float(loss[np.isfinite(loss)][-1]) for loss in data["curve_loss"].values]
     order = list(dict.fromkeys(arms[run] for run in np.argsort(ends)))
-    low, high = min(ends), max(float(loss[0]) for _, loss in _curves(data))
+    curves = _curves(data)
+    low, high = min(ends), max(float(loss[0]) for _, loss in curves)
     places = _apart(ends, least=0.045 * (high - low))
-    for index, (step, loss) in enumerate(_curves(data)):
+    for index, (step, loss) in enumerate(curves):
         nth = arms[:index].count(arms[index])
         shade = mix(colours.engram, colours.baseline, order.index(arms[index]) / max(len(order) - 1, 1))
         name = plain_label(names[index])
@@ -156,7 +157,7 @@ def curves_of_runs(data: xr.Dataset, *, theme: Theme = "light") -> go.Figure:
             font={"size": 12, "color": shade},
             xshift=8,
         )
-    last = max(float(step[-1]) for step, _ in _curves(data))
+    last = max(float(step[-1]) for step, _ in curves)
     room = 0.03 * (high - low)
     figure.update_xaxes(range=[0, last * 1.02])
     figure.update_yaxes(range=[min(low, *places) - room, high + room])

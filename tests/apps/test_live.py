@@ -171,9 +171,9 @@ def test_a_text_typed_by_another_visitor_is_not_listed_and_opens_by_its_link(
 ) -> None:
     one = typed(start(bundle, "--model", tiny_model, page="tokens"), "Kalo met the ren")
     name = one.query_params["prompt"]
-    other = start.again(page="tokens")  # type: ignore[attr-defined]
+    other = start.again(page="tokens")  # type: ignore[attr-defined]  # on a function
     assert all("Kalo" not in option for option in other.selectbox(key="bar prompt").options)
-    linked = settle(start.again(page="tokens", prompt=name))  # type: ignore[attr-defined]
+    linked = settle(start.again(page="tokens", prompt=name))  # type: ignore[attr-defined]  # on a function
     assert "run now by tiny" in written(linked)
 
 

@@ -80,10 +80,10 @@ def test_a_link_brings_the_note_of_a_report(shared: ModuleType, start: Start, bu
     app.text_area(key="report note").set_value("Because layer 4.").run()
     name = app.query_params["note"]
     assert name.startswith("note-") and "Because" not in str(dict(app.query_params))
-    other = start.again(page="report", note=name)  # type: ignore[attr-defined]
+    other = start.again(page="report", note=name)  # type: ignore[attr-defined]  # on a function
     assert other.text_area(key="report note").value == "Because layer 4."
     show(other, "tokens")
     show(other, "report")
     assert other.text_area(key="report note").value == "Because layer 4."
-    lost = start.again(page="report", note="note-00000000")  # type: ignore[attr-defined]
+    lost = start.again(page="report", note="note-00000000")  # type: ignore[attr-defined]  # on a function
     assert "its words are not known here" in written(lost)
