@@ -1,4 +1,4 @@
-"""What every test runs under: no network, no reader's home, two threads, shapes checked, fixed seeds."""
+"""What every test runs under: no network, no reader's home, few threads, shapes checked, fixed seeds."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     import torch  # only now: it and the libraries above it read the environment when imported
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # make test: a process a core
     torch.use_deterministic_algorithms(mode=True)
 
 

@@ -32,6 +32,7 @@ def claims(
 ) -> None:
     """Show the scoreboard: claim, source, verdict, what was found, what would change it.
 
+    Found shows the measures that made the verdict what it is; the figure a script writes has all of them.
     The scripts in analyses/ measure one claim each and save its verdict. A claim without a verdict is not
     tested; of several verdicts on one claim the last one made counts.
     """
@@ -46,25 +47,31 @@ def claims(
 
 def as_markdown(rows: "list[Row]") -> list[str]:
     """The lines of a Markdown table, one row a claim, with the measures that made each verdict what it is."""
-    from engram_interp.claims import telling
-
     lines = [
         "| | claim and its source | verdict | what was measured, on what, and found | what would change it |"
     ]
     lines.append("|---|---|---|---|---|")
     for row in rows:
-        one, made = row.claim, row.verdict
+        one = row.claim
         script = f"[`{one.script}`](analyses/{one.script})" if one.script else "no script yet"
-        told = [] if made is None else [*telling(made), str(made.data.attrs.get("scope", ""))]
         cells = (
             f"{one.number}",
             f"{_capital(one.statement)} ({one.source})",
             f"**{row.word}**",
-            "<br>".join(line for line in [f"{_capital(one.measured)}.", *told, script] if line),
+            "<br>".join([f"{_capital(one.measured)}.", *_told(row), script]),
             one.would_change,
         )
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
     return lines
+
+
+def _told(row: "Row") -> list[str]:
+    """The measures that made the verdict what it is, and on what; nothing without a verdict."""
+    from engram_interp.claims import telling
+
+    if row.verdict is None:
+        return []
+    return [line for line in (*telling(row.verdict), str(row.verdict.data.attrs.get("scope", ""))) if line]
 
 
 def _cell(text: str) -> str:
@@ -80,16 +87,16 @@ def _show(rows: "list[Row]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_lines=True, title_justify="left")
+    table = Table(show_lines=True, expand=True)
     table.add_column("", justify="right")
-    for name, share in (("claim", 4), ("what was measured", 4), ("verdict", 2), ("found", 6)):
+    for name, share in (("claim", 4), ("what was measured", 4), ("verdict", 2), ("found", 8)):
         table.add_column(name, ratio=share)
-    table.add_column("what would change it", ratio=5)
+    table.add_column("what would change it", ratio=4)
     for row in rows:
         one = row.claim
         source = Text(f"\n{one.source}\n{one.script or 'no script yet'}", style="dim")
         # As Text, or rich would take [0.1, 0.2] for markup.
         texts = [Text(str(one.number)), Text(_capital(one.statement)) + source, Text(one.measured)]
-        texts += [Text(row.word, style="bold"), Text(row.sentence), Text(one.would_change)]
+        texts += [Text(row.word, style="bold"), Text("\n".join(_told(row))), Text(one.would_change)]
         table.add_row(*texts)
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)

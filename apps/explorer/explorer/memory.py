@@ -22,7 +22,7 @@ from explorer import (
     states,
     style,
 )
-from explorer.live import live
+from explorer.live import live as live_model
 from explorer.scene import Prompt, Scene
 
 EDITS: Mapping[Show, str] = {"success": "what the edits achieve", "collateral": "what they do elsewhere"}
@@ -55,38 +55,47 @@ def _one_token(scene: Scene, prompt: Prompt, present: readings.Present, *, token
     layer = min(layers, key=lambda one: abs(one - wanted))
     if layer != wanted:
         states.say(f"Layer {wanted} reads no memory; layer {layer}, the nearest that does, is shown.")
-    if not live().missing and prompt.text:
-        settings.toggled(st.container(), f"Compute what is missing with {live().name}", settings.LIVE)
-        if present.model not in {"", live().name}:
-            states.say(f"The results above are of {present.model}; what is computed is of {live().name}.")
+    if not live_model().missing and prompt.text:
+        settings.toggled(st.container(), f"Compute what is missing with {live_model().name}", settings.LIVE)
+        if present.model not in {"", live_model().name}:
+            states.say(
+                f"The results above are of {present.model}; what is computed is of {live_model().name}."
+            )
     left, right = st.columns([0.52, 0.48], gap="medium")
     with left:
-        st.html(element("h2", "Which rows were read", class_="engram-title"))
-        rows = present.slots.data.drop_vars("count", errors="ignore")  # of n-grams, on the page before
-        style.html(tables.slot_table(rows, token=token, layer=layer))
-        states.say(
-            "A share is the exact part of the value vector that a row gives, not of what it changes in the "
-            "prediction: that stands at the right. The canonical n-gram is what is hashed. Hits: how often "
-            "training read the row, whichever n-gram led to it."
-        )
-        code = export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})")
-        bundle = None if present.live else scene.bundle
-        slots = present.slots
-        export.tools(
-            slots,
-            bundle=bundle,
-            part=f"slots:{prompt.name}",
-            call=f"plot(layer={layer})",
-            code=code,
-            figure=lambda: slots.plot(layer=layer),
-        )
+        _table(scene, prompt, present.slots, live=present.live, token=token, layer=layer)
+    with right:
+        found = _neighbours(scene, present.slots, token=token, layer=layer)
+    left, right = st.columns([0.52, 0.48], gap="medium")
+    with left:
         attribution.parts(scene, prompt, present, token=token)
     with right:
         attribution.promotion(scene, prompt, present, token=token, layer=layer)
-    _row(scene, present.slots, token=token, layer=layer)
+    if found is not None:
+        neighbours.colliders(scene, found, layer=layer)
 
 
-def _row(scene: Scene, slots: SlotLookup, *, token: int, layer: int) -> None:
+def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, live: bool, token: int, layer: int) -> None:
+    """The rows one token read."""
+    st.html(element("h2", "Which rows were read", class_="engram-title"))
+    rows = slots.data.drop_vars("count", errors="ignore")  # of n-grams, on the page before
+    style.html(tables.slot_table(rows, token=token, layer=layer))
+    states.say(
+        "A share is the exact part of the value vector that a row gives, not of what it changes in the "
+        "prediction: that stands below. The canonical n-gram is what is hashed. Hits: how often "
+        "training read the row, whichever n-gram led to it."
+    )
+    export.tools(
+        slots,
+        bundle=None if live else scene.bundle,
+        part=f"slots:{prompt.name}",
+        call=f"plot(layer={layer})",
+        code=export.ran(live_model().source, "slots", f"lookup(model, {prompt.text!r})"),
+        figure=lambda: slots.plot(layer=layer),
+    )
+
+
+def _neighbours(scene: Scene, slots: SlotLookup, *, token: int, layer: int) -> neighbours.Found | None:
     """One of the rows that were read, and who else lives there."""
     data = slots.data.sel(token=token, layer=layer)
     columns = {
@@ -97,7 +106,11 @@ def _row(scene: Scene, slots: SlotLookup, *, token: int, layer: int) -> None:
     }
     st.html(element("h2", "Who else reads these rows", class_="engram-title"))
     chosen = settings.picked(st.container(width=420), "Row", settings.SLOT, columns, said="row")
-    neighbours.show(scene, slots, token=token, layer=layer, column=list(columns).index(chosen))
+    column = list(columns).index(chosen)
+    found = neighbours.find(scene, slots, token=token, layer=layer, column=column)
+    if found is not None:
+        neighbours.occupants(scene, found)
+    return found
 
 
 def _load(scene: Scene) -> None:

@@ -1,6 +1,6 @@
 """Who shares a row of the memory: occupants, colliders, and how full the tables are."""
 
-import streamlit as st
+from dataclasses import dataclass
 
 from engram_interp.results import SlotCensus, SlotLoad, SlotLookup
 from explorer import export, settings, shelf, states, style
@@ -11,11 +11,33 @@ from explorer.waiting import result_of
 CENSUS = "slot-census"
 
 
-def show(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int) -> None:
-    """The n-grams of the bundle's prompts that live in a row, and those that collide with the one read."""
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Who shares a row that was read, and where that was looked up.
+
+    Attributes:
+        ngram: the n-gram that was read, in canonical tokens.
+        ids: its token ids.
+        order: its length.
+        neighbours: what was found.
+        text: the text looked through, in words.
+        census: whether it comes from the bundle's reference text.
+    """
+
+    ngram: str
+    ids: tuple[int, ...]
+    order: int
+    neighbours: Neighbours
+    text: str
+    census: bool
+
+
+def find(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int) -> Found | None:
+    """Who shares a row, from the bundle or from a live run; None, and a state, where it is not known yet."""
     at = slots.data.sel(token=token, layer=layer, column=column)
     order = int(at["order"])
     ngram = str(at["ngram"].sel(order_index=order).item())
+    ids = tuple(slots.data["token_id"].values[max(token - order + 1, 0) : token + 1].tolist())
     census = _census(scene, slots)
     if census is not None:
         found = _counted(census, slots, token=token, layer=layer, column=column, ngram=ngram)
@@ -23,27 +45,13 @@ def show(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int
     else:
         texts = [one.text for one in scene.prompts.values() if one.text and not one.typed]
         if not _can_be_indexed(texts):
-            return
+            return None
         job = live().neighbours(texts, slots, token=token, layer=layer, column=column)
         indexed = result_of(job, what="Looking who shares the row")
         if indexed is None:
-            return
+            return None
         found, text = indexed, f"the {len(texts)} prompts of the bundle, a small text"
-    ids = slots.data["token_id"].values[max(token - order + 1, 0) : token + 1].tolist()
-    _draw(scene, found, ngram=ngram, ids=ids, order=order, census=census is not None)
-    states.say(
-        f"Looked through: {text}. In the text a model was trained on, rows are shared by many more n-grams "
-        "(engram-interp index)."
-    )
-    if found.load is not None and "slot-load" not in scene.bundle:
-        fold = settings.fold("How full the tables are of these prompts", key="live load")
-        if fold.open:
-            with fold:
-                load(found.load, layer=layer, key="live")
-                code = _indexed(scene, "load(model, index)")
-                export.tools(
-                    found.load, bundle=None, part="slot-load", call="plot()", code=code, drawn="load live"
-                )
+    return Found(ngram=ngram, ids=ids, order=order, neighbours=found, text=text, census=census is not None)
 
 
 def _census(scene: Scene, slots: SlotLookup) -> SlotCensus | None:
@@ -93,35 +101,51 @@ def _can_be_indexed(texts: list[str]) -> bool:
     return True
 
 
-def _draw(scene: Scene, found: Neighbours, *, ngram: str, ids: list[int], order: int, census: bool) -> None:
-    """The row's n-grams beside those that share any row of the n-gram that was read."""
-    opened = export.opened(scene.bundle, CENSUS) if census else ""
-    left, right = st.columns(2, gap="medium")
-    with left:
-        shown = found.occupants
-        drawn = shown.plot(theme=style.theme(), mark=ngram)
-        style.figure(drawn, key="occupants", alt=shown.summary())
-        states.say(f"{shown.summary()} Blue: the n-gram that was read here; grey: others.")
+def occupants(scene: Scene, found: Found) -> None:
+    """The n-grams of the text that live in the row, the one that was read marked."""
+    shown = found.neighbours.occupants
+    style.figure(shown.plot(theme=style.theme(), mark=found.ngram), key="occupants", alt=shown.summary())
+    states.say(f"{shown.summary()} Blue: the n-gram that was read here; grey: others.")
+    if found.census:
         row = ", ".join(f"{name}={int(shown.data[name])}" for name in ("layer", "order", "head", "address"))
+        code = f"{export.opened(scene.bundle, CENSUS)}.occupants({row})"
+    else:
         place = f"layer={int(shown.data['layer'])}, address={int(shown.data['address'])}"
-        code = (
-            f"{opened}.occupants({row})" if census else _indexed(scene, f"occupants(model, index, {place})")
-        )
-        export.tools(shown, bundle=None, part="occupants", call="plot()", code=code, drawn="occupants")
-    with right:
-        shared = found.colliders
-        if shared is None:
-            states.say("The n-gram reaches back before the text, so its colliders are not looked for.")
-            return
+        code = _indexed(scene, f"occupants(model, index, {place})")
+    export.tools(shown, bundle=None, part="occupants", call="plot()", code=code, drawn="occupants")
+
+
+def colliders(scene: Scene, found: Found, *, layer: int) -> None:
+    """The n-grams that share any row of the n-gram that was read, and how full the tables are of the text."""
+    shared, all_rows = found.neighbours.colliders, found.neighbours.load
+    if shared is None:
+        states.say("The n-gram reaches back before the text, so its colliders are not looked for.")
+    else:
         style.figure(shared.plot(theme=style.theme()), key="colliders", alt=shared.summary())
         states.say(shared.summary())
         place = f"layer={shared.data.attrs['layer']}"
-        if census:
+        if found.census:
             rows = shared.data["address"].values.tolist()
-            code = f"{opened}.colliders({ngram!r}, {rows}, {place}, order={order})"
+            code = (
+                f"{export.opened(scene.bundle, CENSUS)}"
+                f".colliders({found.ngram!r}, {rows}, {place}, order={found.order})"
+            )
         else:
-            code = _indexed(scene, f"colliders(model, index, {list(ids)}, {place})")
+            code = _indexed(scene, f"colliders(model, index, {list(found.ids)}, {place})")
         export.tools(shared, bundle=None, part="colliders", call="plot()", code=code, drawn="colliders")
+    states.say(
+        f"Looked through: {found.text}. In the text a model was trained on, rows are shared by many more "
+        "n-grams (engram-interp index)."
+    )
+    if all_rows is not None and "slot-load" not in scene.bundle:
+        fold = settings.fold("How full the tables are of these prompts", key="live load")
+        if fold.open:
+            with fold:
+                load(all_rows, layer=layer, key="live")
+                code = _indexed(scene, "load(model, index)")
+                export.tools(
+                    all_rows, bundle=None, part="slot-load", call="plot()", code=code, drawn="load live"
+                )
 
 
 def _indexed(scene: Scene, call: str) -> str:

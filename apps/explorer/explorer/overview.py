@@ -1,6 +1,7 @@
 """Overview: what was loaded, what it found first, what can be asked."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import streamlit as st
 
@@ -59,6 +60,7 @@ def page() -> None:
         elif isinstance(depth, states.State):
             states.show(depth)
         _shelf(scene.bundle)
+        _holds(scene)
     with left:
         if isinstance(depth, DepthResult):
             headline.show(depth)
@@ -94,22 +96,41 @@ def _shelf(open_now: Bundle) -> None:
         )
 
 
-def _loaded(scene: Scene) -> None:
-    """What the bundle holds, how it was made, and how to make what is missing."""
+def _holds(scene: Scene) -> None:
+    """What the bundle holds, in a line, and the notes its makers left."""
     bundle = scene.bundle
     st.html(element("h2", f"Loaded: {bundle.name}", class_="engram-title"))
-    counts = {kind: sum(part.startswith(f"{kind}:") for part in bundle) for kind in PER_PROMPT}
+    made = _day(str(bundle.manifest.get("created", "")))
     facts = [
         f"layers {scene.layers} × {scene.baseline_layers}" if scene.layers else "layers unknown",
         f"memory at {', '.join(map(str, scene.memory_layers)) or DASH}",
         f"prompts {sum(not prompt.typed for prompt in scene.prompts.values())}",
-        *(f"{PER_PROMPT[kind]} {count}" for kind, count in counts.items()),
-        f"made {bundle.manifest.get('created', DASH)} by version {bundle.manifest.get('version', DASH)}",
+        *(f"{PER_PROMPT[kind]} {count}" for kind, count in _counts(bundle).items()),
+        f"made {made} by version {bundle.manifest.get('version', DASH)}",
     ]
     notes = bundle.meta.get("notes")
     states.say(" · ".join(facts), *(str(note) for note in (notes if isinstance(notes, list) else [])))
+
+
+def _counts(bundle: Bundle) -> dict[str, int]:
+    """Parts of each kind that there is one of for a prompt."""
+    return {kind: sum(part.startswith(f"{kind}:") for part in bundle) for kind in PER_PROMPT}
+
+
+def _day(created: str) -> str:
+    """The day of a time stamp, as one writes it; the stamp itself where it is none."""
+    try:
+        made = datetime.fromisoformat(created)
+    except ValueError:
+        return created or DASH
+    return f"{made.day} {made:%B %Y}"
+
+
+def _loaded(scene: Scene) -> None:
+    """How the bundle was made, what it says in words, and how to make what is missing."""
+    bundle = scene.bundle
     missing = [what for part, what in PARTS.items() if part not in bundle]
-    missing += [PER_PROMPT[kind] for kind, count in counts.items() if not count]
+    missing += [PER_PROMPT[kind] for kind, count in _counts(bundle).items() if not count]
     if missing:
         states.show(
             states.State(
