@@ -3,11 +3,12 @@
 Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``claim-01.nc``, its results and
 figure to ``runs/claim_01_depth`` and prints one verdict.
 
-ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
+ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean
+nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained: the memory added to the dense model (engram, dense) and the one of equal size (moe-engram,
-moe) are then compared, beside a second seed of the baseline, shuffled ids, deeper models and an earlier
-checkpoint of equal loss. Without it the packaged pair is measured alone.
+moe) are then compared, beside a second seed of the baseline, shuffled ids, deeper models and the two kept
+checkpoints between which the loss passed the baseline's. Without it the packaged pair is measured alone.
 """
 
 # %% 1 The arms, and the passages
@@ -19,7 +20,7 @@ from engram_interp import arms, claims, depth, lens_depth, stitching
 from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_01_depth"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_01_depth"))
 RUNS = os.environ.get("ENGRAM_INTERP_RUNS")
 
 family = arms.load(RUNS) if RUNS else arms.bundled()
@@ -33,11 +34,13 @@ WHOLE = {"CKA": depth.compare, "lens": lens_depth.compare, "stitching": stitchin
 results, models = {}, {}
 
 
-def look(name, model, baseline, reference=None):
-    """The three views of one model against a baseline, kept under a name."""
+def look(name, model, baseline, reference=None, first=None):
+    """The three views of one model against a baseline, from a layer on, kept under a name."""
     models.update({each.name: each for each in (model, baseline, reference) if each is not None})
     for view, compare in WHOLE.items():
-        found = compare(model, baseline, texts, reference=reference, n_boot=n_boot, seed=0)
+        found = compare(
+            model, baseline, texts, reference=reference, first_memory_layer=first, n_boot=n_boot, seed=0
+        )
         results[f"{view}, {name}"] = found
         print(f"{name}: {found.summary()}")
 
@@ -52,33 +55,36 @@ def headline(view, name, variable="headline"):
 
 # %% 3 Memory against no memory, with every null that was trained: other seeds, shuffled ids, equal loss
 pairs = [*family.pairs("engram", "dense"), *family.pairs("moe-engram", "moe")]
-at_loss = {}
+at_loss, compared, unmatched = [], [], []
 for run, base in pairs:
     name, baseline, again = f"{run.arm} seed {run.seed}", base.load(), family.another(base)
-    reference = None if again is None else again.load()
-    look(name, run.load(), baseline, reference)
-    if run.kept():
-        step, loss, earlier = run.at_loss(base.loss)
-        at_loss[name] = f"equal loss: {name} at step {step:,}, {loss:.3f} for the baseline's {base.loss:.3f}"
-        print(at_loss[name])
-        look(f"{name} at equal loss", earlier, baseline, reference)
+    reference, model = None if again is None else again.load(), run.load()
+    compared.append((name, base))
+    look(name, model, baseline, reference)
+    unmatched += [] if run.kept() else [f"{name} at equal loss"]
+    for step, less, earlier in run.around(base) if run.kept() else ():
+        at = f"{name} {'before' if less > 0 else 'after'} equal loss"
+        at_loss.append(f"{at}: step {step:,}, loss {less:+.3f} nats against the baseline's")
+        print(at_loss[-1])
+        compared.append((at, base))
+        look(at, earlier, baseline, reference)
+    key = f"stitching, {base.name} beside another seed"
+    if reference is not None and key not in results:  # the lens and CKA hold it themselves
+        first = model.memory_layers[0]
+        results[key] = stitching.compare(
+            reference, baseline, texts, first_memory_layer=first, n_boot=n_boot, seed=0
+        )
+        print(f"another seed: {results[key].summary()}")
 for run, base in family.pairs("shuffled", "dense"):
     again = family.another(base)
     look(f"shuffled seed {run.seed}", run.load(), base.load(), None if again is None else again.load())
 
 # %% 4 For scale: how one or two more layers read, in models without memory
-for deeper in ("deeper-1", "deeper-2"):
-    if deeper in family and "dense" in family:
-        found = depth.compare(
-            family.first(deeper).load(),
-            family.first("dense").load(),
-            texts,
-            first_memory_layer=1,
-            n_boot=n_boot,
-            seed=0,
-        )
-        results[f"CKA, {deeper}"] = found
-        print(found.summary())
+deeper = [f"deeper-{more}" for more in (1, 2) if f"deeper-{more}" in family and "dense" in family]
+for arm in deeper:
+    base = family.first("dense")
+    again = family.another(base)
+    look(arm, family.first(arm).load(), base.load(), None if again is None else again.load(), first=1)
 
 # %% 5 The tuned lens, where the package has one, for a second opinion on the first
 if not RUNS:
@@ -95,46 +101,52 @@ if not RUNS:
 
 # %% 6 The measures: each view must lie beyond 0 and beyond every null of its own
 OTHER_SEED = {"CKA": "null_headline", "lens": "reference_headline"}
+shuffled = [f"shuffled seed {run.seed}" for run, _ in family.pairs("shuffled", "dense")]
 
 
-def nulls(view, name):
-    """What a view must exceed, by name: (value, low, high) in layers."""
-    every = {"0": (0.0, 0.0, 0.0)}
-    every["before the first read"] = headline(view, name, "control_shift")
+def nulls(view, name, base):
+    """What a view must exceed, by name: numbers in layers."""
     if view in OTHER_SEED:
-        every["another baseline seed"] = headline(view, name, OTHER_SEED[view])
+        again = headline(view, name, OTHER_SEED[view])
+    else:
+        again = headline(view, f"{base.name} beside another seed")
+    every = {
+        "before the first read": headline(view, name, "control_shift"),
+        # Which of two seeds is the baseline is chance.
+        "another baseline seed": (*again, *(-end for end in again)),
+    }
     if name.startswith("engram"):
-        for run in family.runs.get("shuffled", {}).values():
-            every[f"shuffled ids, seed {run.seed}"] = headline(view, f"shuffled seed {run.seed}")
-    return {what: ends for what, ends in every.items() if not math.isnan(ends[0])}
+        every |= {f"shuffled ids, seed {one.split()[-1]}": headline(view, one) for one in shuffled}
+    return {"0": (0.0,)} | {what: ends for what, ends in every.items() if not math.isnan(ends[0])}
 
 
-measures = []
-names = [f"{run.arm} seed {run.seed}" for run, _ in pairs]
-for name in [one + part for one in names for part in ("", " at equal loss")]:
+def measure(view, name, **facts):
+    """One view of one comparison."""
+    value, low, high = headline(view, name)
+    return claims.Measure(
+        label=f"{view}, {name}", value=value, low=low, high=high, unit="layers", null=0.0, **facts
+    )
+
+
+measures, alone = [], []
+for name, base in compared:
     for view in WHOLE:
-        value, low, high = headline(view, name)
-        if f"{view}, {name}" not in results:
-            continue
-        beside = nulls(view, name)
+        beside = nulls(view, name, base)
         ends = [end for ends in beside.values() for end in ends if not math.isnan(end)]
-        measures.append(
-            claims.Measure(
-                label=f"{view}, {name}",
-                value=value,
-                low=low,
-                high=high,
-                unit="layers",
-                null=0.0,
-                null_low=min(ends),
-                null_high=max(ends),
-                compared_with=", ".join(beside),
-                expects="above",
-            )
+        said = f"range over {', '.join(beside)}"
+        facts = {"null_low": min(ends), "null_high": max(ends), "compared_with": said, "expects": "above"}
+        measures.append(measure(view, name, **facts))
+        alone += [] if "another baseline seed" in beside else [f"{view}, another seed of {base.name}"]
+# A shift that another seed may make as well, or that goes with a better loss, says nothing of the memory.
+for label in dict.fromkeys([*alone, *unmatched]):
+    measures.append(claims.Measure(label=label, value=math.nan, expects="above", role="control"))
+measures += [measure(view, name, role="beside") for name in (*shuffled, *deeper) for view in WHOLE]
+if "tuned lens, engram" in results:
+    measures.append(
+        claims.Measure.of(
+            results["tuned lens, engram"].data, "headline", label="tuned lens", null=0.0, role="beside"
         )
-for key in ("CKA, deeper-1", "CKA, deeper-2", "tuned lens, engram"):
-    if key in results:
-        measures.append(claims.Measure.of(results[key].data, "headline", label=key, null=0.0, role="beside"))
+    )
 
 # %% 7 The verdict: views that agree are a finding, one alone is a picture
 lacking = (
@@ -142,14 +154,12 @@ lacking = (
     if RUNS
     else "the control arms are not in the package"
 )
-if RUNS and len(family.runs.get("dense", {})) < 2:
-    lacking += f"{'; ' if lacking else ''}no second seed of the baseline"
 verdict = claims.verdict(
     1,
     measures,
-    scope=family.scope("engram", "dense"),
+    scope=family.scope("engram", "dense", "moe-engram", "moe"),
     models=models.values(),
-    remark="; ".join(part for part in (*at_loss.values(), lacking) if part),
+    remark="; ".join(part for part in (*at_loss, lacking) if part),
     provenance={"n_documents": len(texts), "text_digest": texts.digest, "n_boot": n_boot, "seed": 0},
 )
 claims.keep(verdict, OUT, {key.replace(", ", "-").replace(" ", "-"): each for key, each in results.items()})

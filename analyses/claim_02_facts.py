@@ -3,7 +3,8 @@
 Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``claim-02.nc``, its results and
 figure to ``runs/claim_02_facts`` and prints one verdict.
 
-ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
+ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean
+nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained. Models whose training text held the invented facts are also asked for these, by how often it
 stated them; others answer the packaged probes alone. ENGRAM_INTERP_SETS names a folder with public sets
@@ -20,7 +21,7 @@ from engram_interp import ablation, arms, claims
 from engram_interp.data import fiction, probes, public_sets
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_02_facts"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_02_facts"))
 RUNS, SETS = os.environ.get("ENGRAM_INTERP_RUNS"), os.environ.get("ENGRAM_INTERP_SETS")
 TRAINED = [name for name in os.environ.get("ENGRAM_INTERP_TRAINED", "").split(os.pathsep) if name]
 N = 80  # probes of a public set, or of a class of support: more take long and say the same of small models

@@ -3,7 +3,8 @@
 Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``claim-03.nc``, its results and
 figure to ``runs/claim_03_gates_at_entities`` and prints one verdict.
 
-ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
+ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean
+nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained: every finished seed of "engram" and
 "moe-engram" is then measured. Without it the packaged pair is. ENGRAM_INTERP_ENTITIES names a file of
@@ -18,13 +19,14 @@ from engram_interp import arms, claims, gates
 from engram_interp.data import prompts, public_sets
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_03_gates_at_entities"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_03_gates_at_entities"))
 RUNS, ENTITIES = os.environ.get("ENGRAM_INTERP_RUNS"), os.environ.get("ENGRAM_INTERP_ENTITIES")
 
 family = arms.load(RUNS) if RUNS else arms.bundled()
 texts = public_sets.few_nerd(ENTITIES) if ENTITIES else prompts.load("entities")
 texts = texts.head(4) if QUICK else texts
-how = {"n_boot": 20 if QUICK else 1000, "n_inits": 2 if QUICK else 20, "seed": 0}
+n_inits = 2 if QUICK else 20
+how = {"n_boot": 20 if QUICK else 1000, "n_inits": n_inits, "init_documents": len(texts), "seed": 0}
 
 # %% 2 The gates of every seed at entity ends against elsewhere, beside fresh initialisations
 results, models = {}, []
@@ -50,7 +52,7 @@ for name, found in results.items():
                     "entity_auc",
                     label=f"AUC at entity ends, {where}, {at}",
                     null="null_entity_auc",
-                    compared_with="untrained",
+                    compared_with=f"range of {n_inits} untrained initialisations",
                     expects="above",
                 )
             )
@@ -60,7 +62,7 @@ for name, found in results.items():
                     "entity_difference",
                     label=f"mean gate there less elsewhere, {where}, {at}",
                     null="null_entity_difference",
-                    compared_with="untrained",
+                    compared_with=f"range of {n_inits} untrained initialisations",
                     role="beside",
                 )
             )

@@ -3,7 +3,8 @@
 Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``claim-06.nc``, its results and
 figure to ``runs/claim_06_collisions`` and prints one verdict.
 
-ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
+ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean
+nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained: "engram" is then measured against "dense" in every seed, and "shuffled", which reads other
 rows and must not feel these collisions, stands beside it. ``scripts/count_ngrams.py --model`` must have
@@ -18,9 +19,10 @@ from engram_interp import arms, claims, crowding
 from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_06_collisions"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_06_collisions"))
 RUNS = os.environ.get("ENGRAM_INTERP_RUNS")
 MARGIN = 0.02  # nats a token: what the claim calls no harm
+FOLD = 4.0  # times the reads by others in busy rows over those in quiet ones, below which nothing is compared
 GAIN, SHUT, SHUFFLED = "gain over the baseline", "gates shut", "shuffled"
 
 family = arms.load(RUNS) if RUNS else arms.bundled()
@@ -61,6 +63,25 @@ for name, found in results.items():
                     **({"expects": "within", "margin": MARGIN} if measure == GAIN else {"role": "beside"}),
                 )
             )
+
+# Both halves may be crowded: then what differs little says nothing of company.
+for name, found in results.items():
+    for order in found.data["order"].values:
+        cell = found.data.sel(stratum="all", measure=GAIN, order=order)
+        seed = name.removeprefix("crowding-")
+        fold = float(cell["company_more"]) / max(float(cell["company_less"]), 1.0)
+        measures.append(
+            claims.Measure(
+                label=f"company in busy over that in quiet rows, {order} tokens, {seed}",
+                value=fold,
+                low=fold,
+                high=fold,
+                null=FOLD,
+                compared_with="what counts as more",
+                expects="above",
+                role="control",
+            )
+        )
 
 # %% 4 The verdict
 remark = "" if results else "nobody counted the n-grams of these models' training text"

@@ -3,7 +3,8 @@
 Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``claim-07.nc``, its results and
 figure to ``runs/claim_07_bigrams`` and prints one verdict.
 
-ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
+ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean
+nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained, in place of the packaged pair. The arm "bigram" is compared with
 "engram" by ENGRAM_INTERP_LOSSES, which ``engram-interp losses`` saved of them, or on ENGRAM_INTERP_TEXT,
@@ -19,7 +20,7 @@ from engram_interp import ablation, arm_losses, arms, claims
 from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_07_bigrams"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_07_bigrams"))
 RUNS, TEXT, LOSSES = (os.environ.get(f"ENGRAM_INTERP_{name}") for name in ("RUNS", "TEXT", "LOSSES"))
 MARGIN = 0.02  # nats a token: what the claim calls no difference
 

@@ -3,7 +3,8 @@
 Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``claim-08.nc``, its results and
 figure to ``runs/claim_08_edits`` and prints one verdict.
 
-ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
+ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean
+nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained: every finished seed of "engram" is then measured.
 """
@@ -18,7 +19,7 @@ from engram_interp import arms, claims, editing
 from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_08_edits"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_08_edits"))
 RUNS = os.environ.get("ENGRAM_INTERP_RUNS")
 MARGIN = 0.02  # nats a token: what other n-grams may pay more than under a random change
 COMPOSED = 0.8  # share of what each edit gains alone that is left when all are written

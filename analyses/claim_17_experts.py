@@ -3,21 +3,24 @@
 Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``claim-17.nc``, its results and
 figure to ``runs/claim_17_experts`` and prints one verdict.
 
-ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
+ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean
+nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained, with "moe" and "moe-engram". The package holds no mixture of experts: without such
 runs the claim is not tested.
 """
 
 # %% 1 The arms and the passages
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from engram_interp import arms, claims, experts
 from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_17_experts"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_17_experts"))
 RUNS = os.environ.get("ENGRAM_INTERP_RUNS")
 
 family = arms.load(RUNS) if RUNS else arms.bundled()
@@ -34,6 +37,15 @@ for run, base in family.pairs("moe-engram", "moe"):
     results[f"experts-seed{run.seed}"] = found
     print(found.summary())
     found.plot()
+
+
+def in_nats(made, one, other):
+    """The same information in nats, not as a share of what a choice among so many experts can tell."""
+    ours, theirs = (math.log(int(each["experts"])) for each in (one, other))
+    scaled = {name: getattr(made, name) * ours for name in ("value", "low", "high")}
+    scaled |= {name: getattr(made, name) * theirs for name in ("null", "null_low", "null_high")}
+    return replace(made, label=f"{made.label}, as it is", unit="nats", **scaled)
+
 
 # %% 3 The measures: without a memory the choice should tell more of the n-gram, in layers that could read it
 measures = []
@@ -52,19 +64,22 @@ for name, found in results.items():
             if order is not None:
                 one, other = one.sel(order=order), other.sel(order=order)
             beside = claims.Measure.of(other, variable, label="", role="beside")
-            decides = order == 2 and layer >= first
-            measures.append(
-                claims.Measure.of(
-                    one,
-                    variable,
-                    label=f"{words}, without memory, {at}",
-                    null=beside.value,
-                    null_low=beside.low,
-                    null_high=beside.high,
-                    compared_with="with memory",
-                    **({"expects": "above"} if decides else {"role": "beside"}),
-                )
+            made = claims.Measure.of(
+                one,
+                variable,
+                label=f"{words}, without memory, {at}",
+                null=beside.value,
+                null_low=beside.low,
+                null_high=beside.high,
+                compared_with="with memory",
+                role="beside",
             )
+            if order == 2 and layer >= first:  # more experts can tell more; by which scale is not settled
+                made = replace(made, role="decides", expects="above")
+                of_all = replace(made, label=f"{made.label}, of ln(experts)")
+                measures += [in_nats(made, without, with_memory), of_all]
+            else:
+                measures.append(made)
 
 # %% 4 The verdict
 absent = family.lacking("moe", "moe-engram") if RUNS else "no mixture of experts is in the package"

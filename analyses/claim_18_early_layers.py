@@ -3,7 +3,8 @@
 Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``claim-18.nc``, its results and
 figure to ``runs/claim_18_early_layers`` and prints one verdict.
 
-ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
+ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean
+nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained: "engram" is then set against "dense" in every seed, and must go beyond another seed of
 "dense" and beyond "shuffled", whose memory is told nothing of the n-gram.
@@ -18,7 +19,7 @@ from engram_interp import arms, claims, skipping
 from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_18_early_layers"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_18_early_layers"))
 RUNS = os.environ.get("ENGRAM_INTERP_RUNS")
 
 family = arms.load(RUNS) if RUNS else arms.bundled()

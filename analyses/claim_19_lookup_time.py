@@ -3,7 +3,7 @@
 Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes ``claim-19.nc``, its results and
 figure to ``runs/claim_19_lookup_time`` and prints one verdict.
 
-ENGRAM_INTERP_QUICK=1 takes small tables and few rounds: its numbers mean nothing.
+ENGRAM_INTERP_QUICK=1 takes small tables and few rounds: its numbers mean nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to. No model is read, only random rows: on
 another machine the numbers are others. Leave the machine alone while it runs.
 """
@@ -16,7 +16,7 @@ from engram_interp import arms, claims, lookup_time
 from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/claim_19_lookup_time"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_19_lookup_time"))
 MARGIN = 0.15  # share of the smallest table's time
 SIZES = (1, 4) if QUICK else (1, 10, 100, 1000)
 

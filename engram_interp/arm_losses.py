@@ -116,12 +116,18 @@ def told(
 
 
 def join(
-    results: Sequence[ArmLosses], *, references: Sequence[str] = REFERENCES, n_boot: int = 1000, seed: int = 0
+    results: Sequence[ArmLosses],
+    *,
+    family: str | None = None,
+    references: Sequence[str] = REFERENCES,
+    n_boot: int = 1000,
+    seed: int = 0,
 ) -> ArmLosses:
     """Losses that were measured apart as one result, from the losses by document that each keeps.
 
     Args:
         results: Of runs on the same held-out text; where a run occurs twice, the later one counts.
+        family: What they are together, as a phrase; by default what the last of them is.
         references: Arms to compare with.
         n_boot: Bootstrap samples over documents.
         seed: Of the bootstrap.
@@ -150,6 +156,7 @@ def join(
         recorded[name] = np.stack(cells)
     attrs = results[-1].data.attrs
     facts = {name: attrs[name] for name in ("family", "text_files", *same, "torch")}
+    facts |= {"family": family} if family else {}
     sizes = results[0].data["document_tokens"].values
     return _assembled(recorded, sizes, facts, references=references, n_boot=n_boot, seed=seed)
 

@@ -108,25 +108,48 @@ class Run:
         folders = sorted((self.folder / "checkpoints").glob("step-*/config.json"))
         return {int(path.parent.name.removeprefix("step-")): path.parent for path in folders}
 
-    def kept_losses(self) -> dict[int, float]:
-        """Held-out loss at the step of every kept model, read off the log between its evaluations."""
+    def logged(self) -> tuple[list[float], list[float]]:
+        """Steps of the log's evaluations, and losses on the first held-out windows (`loss` is over all)."""
         lines = [line for line in self.log() if line.get("valid_loss") is not None]
         steps, losses = ([float(line[key]) for line in lines] for key in ("step", "valid_loss"))
+        return steps, losses
+
+    def kept_losses(self) -> dict[int, float]:
+        """Logged loss (`logged`) at the step of every kept model, between the evaluations around it."""
+        steps, losses = self.logged()
         return {step: float(np.interp(step, steps, losses)) for step in self.kept() if steps}
 
-    def at_loss(self, loss: float) -> tuple[int, float, "SubjectModel"]:
-        """The kept model whose held-out loss is nearest to `loss`: step, its loss in nats, and the model.
+    def around(self, other: "Run") -> list[tuple[int, float, "SubjectModel"]]:
+        """The kept models between which this run's logged loss passed the one that another run ended at.
+
+        Returns:
+            Step, loss less the other's in nats, and the model: the last one that predicts worse, then the
+            first that predicts no worse. Only one of them where all kept models lie on one side.
 
         Raises:
-            InputError: If the run kept no models along the way.
+            InputError: If this run kept no models along the way, the other has no log, or they held out
+                different texts.
         """
         from engram_interp.checkpoints import load_model
 
-        losses = self.kept_losses()
+        if self.training.get("valid_sha256") != other.training.get("valid_sha256"):
+            raise InputError(
+                f"{self.name} and {other.name} held out different texts; give runs of one family."
+            )
+        losses, (_, ends) = self.kept_losses(), other.logged()
         if not losses:
             raise InputError(f"{self.name} kept no models along the way; train it with keep of at least 1.")
-        step = min(losses, key=lambda n: abs(losses[n] - loss))
-        return step, losses[step], load_model(self.kept()[step], name=f"{self.name} at step {step:,}")
+        if not ends:
+            raise InputError(f"{other.name} has no log of its losses; copy its log.jsonl beside its weights.")
+        apart = {step: loss - ends[-1] for step, loss in sorted(losses.items())}
+        first = next((step for step, less in apart.items() if less <= 0), None)
+        worse = [step for step in apart if first is None or step < first]
+        chosen = [*worse[-1:], *([] if first is None else [first])]
+        kept = self.kept()
+        return [
+            (step, apart[step], load_model(kept[step], name=f"{self.name} at step {step:,}"))
+            for step in chosen
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

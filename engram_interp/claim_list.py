@@ -19,6 +19,7 @@ class Claim:
         measured: What is measured, by which estimator, beside which null.
         supported: What would make the verdict *supported*.
         contradicted: What would make it *contradicted*.
+        controls: What must hold before either is said; empty where nothing more must.
         script: File name in ``analyses``; empty where there is none yet.
     """
 
@@ -29,18 +30,20 @@ class Claim:
     measured: str
     supported: str
     contradicted: str
+    controls: str = ""
     script: str = ""
 
     def __post_init__(self) -> None:
         if not all(
             (self.title, self.statement, self.source, self.measured, self.supported, self.contradicted)
         ):
-            raise InputError(f"Claim {self.number} wants every field but the script filled in.")
+            raise InputError(f"Claim {self.number} wants every field but controls and script filled in.")
 
     @property
     def would_change(self) -> str:
         """What would change the verdict, in either direction."""
-        return f"Supported if {self.supported}; contradicted if {self.contradicted}."
+        needs = f" Wants also that {self.controls}." if self.controls else ""
+        return f"Supported if {self.supported}; contradicted if {self.contradicted}.{needs}"
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -52,9 +55,11 @@ CLAIMS: tuple[Claim, ...] = (
         source=f"{PAPER} §6.1",
         measured="mean shift in baseline layers after the first read, by CKA's monotone path, by the "
         "lens and by stitching, each beside a second baseline seed, the residuals before the "
-        "first read and the shuffled-id arm",
+        "first read where they can be placed, and, for the added memory, shuffled ids; once more at the kept "
+        "checkpoints just before and after the loss passed the baseline's",
         supported="all three views lie above every null (95 % intervals over documents), at equal loss too",
         contradicted="some view lies below every null and none lies above",
+        controls="a second seed of each baseline was trained",
         script="claim_01_depth.py",
     ),
     Claim(
@@ -65,8 +70,8 @@ CLAIMS: tuple[Claim, ...] = (
         measured="retained performance, (ablated − chance) / (intact − chance), on facts against "
         "reading, and on invented facts by how often training saw them, beside random writes of "
         "the same size and the baseline",
-        supported="what is retained of facts lies below what is retained of reading, and below its random "
-        "control",
+        supported="after either ablation what is retained of facts lies below what is retained of reading, "
+        "and below its random control",
         contradicted="what is retained of facts lies above what is retained of reading, though below its "
         "random control",
         script="claim_02_facts.py",
@@ -77,7 +82,7 @@ CLAIMS: tuple[Claim, ...] = (
         statement="gates open more where a named entity is complete than elsewhere, by training and not "
         "by build",
         source=f"{PAPER} §6.5",
-        measured="AUC of the gate for entity ends, by layer and stream, beside the same model untrained",
+        measured="AUC of the gate for entity ends, by layer and stream, beside 20 untrained initialisations",
         supported="the AUC of every memory layer lies above those of its untrained initialisations",
         contradicted="that of some layer lies below its untrained initialisations and none lies above",
         script="claim_03_gates_at_entities.py",
@@ -91,6 +96,7 @@ CLAIMS: tuple[Claim, ...] = (
         "against the gated model on the same tokens",
         supported="both differences lie within 0.02 nats of 0",
         contradicted="one of them lies farther than 0.02 nats from 0",
+        controls="switching the memory off costs more than 0.02 nats, and another seed changes less",
         script="claim_04_gates_matter.py",
     ),
     Claim(
@@ -114,6 +120,7 @@ CLAIMS: tuple[Claim, ...] = (
         "little, within strata of their own training count; the hash alone deals the company",
         supported="for every order the difference lies within 0.02 nats of none",
         contradicted="for some order it lies farther off, and for none within",
+        controls="busy rows have at least four times the company of quiet ones",
         script="claim_06_collisions.py",
     ),
     Claim(
@@ -126,6 +133,7 @@ CLAIMS: tuple[Claim, ...] = (
         "random change of the same size",
         supported="the bigram arm's loss lies within 0.02 nats of the memory's",
         contradicted="it lies above by more than 0.02 nats",
+        controls="another seed of the memory changes less than 0.02 nats",
         script="claim_07_bigrams.py",
     ),
     Claim(
@@ -152,6 +160,7 @@ CLAIMS: tuple[Claim, ...] = (
         supported="in every layer from the first read on attention reaches farther than the baseline's, by "
         "more than in the layers before, than another seed and than shuffled ids",
         contradicted="in some layer it reaches less far, and in none farther",
+        controls="a second seed of the baseline was trained",
         script="claim_09_attention.py",
     ),
     Claim(
@@ -162,9 +171,9 @@ CLAIMS: tuple[Claim, ...] = (
         source=f"{PAPER} §6.2",
         measured="loss of the late arm and of the arm without convolution against the memory's on the "
         "same tokens",
-        supported="the late arm's loss lies above, and without the convolution it lies within 0.02 nats",
-        contradicted="the late arm's loss lies below, or without the convolution it lies above by more than "
-        "0.02 nats",
+        supported="the late arm's loss lies above by more than two runs differ by seed, and without the "
+        "convolution it lies within 0.02 nats",
+        contradicted="late, it lies below by more, or without convolution it lies above by over 0.02 nats",
         script="claim_10_placement.py",
     ),
     Claim(
@@ -174,8 +183,8 @@ CLAIMS: tuple[Claim, ...] = (
         source=f"{PAPER} §2.2 and §6.2",
         measured="loss of the arm with raw ids against the memory's on the same tokens; the share of "
         "n-grams that the map merges",
-        supported="the loss with raw ids lies above the memory's",
-        contradicted="it lies below",
+        supported="the loss with raw ids lies above the memory's by more than two runs differ by seed",
+        contradicted="it lies below by more",
         script="claim_11_compression.py",
     ),
     Claim(
@@ -183,11 +192,12 @@ CLAIMS: tuple[Claim, ...] = (
         title="rows of the tail stay untrained",
         statement="rows that training hit rarely stay where they began, or collapse onto each other",
         source="this project",
-        measured="how far the tenth of the rows that was hit least has moved, and its effective rank, beside "
-        "the same rows at initialisation",
-        supported="they have moved less than their initial norm, and span less than three quarters of the "
-        "directions they did",
-        contradicted="they have moved farther, or span more, in some layer, and nothing says otherwise",
+        measured="how far the tenth of the rows that was hit least has moved and, where it has moved, its "
+        "effective rank, beside the same rows at initialisation",
+        supported="in every layer they have moved less than their initial norm, or else span less than three "
+        "quarters of the directions they did",
+        contradicted="in some layer they have moved farther and span more, and in none the claim holds",
+        controls="the tenth hit least was hit under 50 times, and is still nearest to its own initial state",
         script="claim_12_rows.py",
     ),
     Claim(
@@ -232,10 +242,10 @@ CLAIMS: tuple[Claim, ...] = (
         title="experts relearn what memory could hold",
         statement="without a memory, experts spend themselves on what a look-up could hold",
         source=f"{PAPER} §1",
-        measured="information of the first choice of expert about the last tokens, load, and likeness of "
-        "experts' outputs, with and without memory",
+        measured="information of the first choice of expert about the last tokens, in nats and as a share of "
+        "ln(experts), load, and likeness of experts' outputs, with and without memory",
         supported="from the first read on the choice of expert tells more of the last two tokens in the "
-        "model without memory, in every layer",
+        "model without memory, in every layer and on both scales",
         contradicted="it tells less in some layer, and more in none",
         script="claim_17_experts.py",
     ),
@@ -244,11 +254,11 @@ CLAIMS: tuple[Claim, ...] = (
         title="early layers do less",
         statement="with a memory, early layers of the network matter less than the baseline's",
         source=f"{PAPER} §6.1",
-        measured="loss when a layer is skipped, memory model minus baseline, beside random changes of "
-        "the same size",
+        measured="loss when a layer is skipped, less the baseline's, beside another seed and shuffled ids",
         supported="skipping costs less than in the baseline in every layer of the first half, the memory's "
         "write kept, by more than between two seeds or with shuffled ids",
         contradicted="it costs more in some layer of the first half, and less in none",
+        controls="a second seed of the baseline was trained",
         script="claim_18_early_layers.py",
     ),
     Claim(
@@ -266,9 +276,11 @@ CLAIMS: tuple[Claim, ...] = (
         title="gains differ by domain",
         statement="a memory gains more on prose than on program code",
         source=f"{PAPER} §4",
-        measured="loss against the baseline on prose and on Python source, in nats a byte",
-        supported="the gain on prose lies above the gain on code",
-        contradicted="it lies below",
+        measured="loss against the baseline on prose and on Python source, in nats a byte (and a token, as "
+        "a share), beside another seed and shuffled ids",
+        supported="the gain on prose lies above the gain on code by more than for either of these",
+        contradicted="it lies below by more",
+        controls="a second seed of the baseline was trained",
         script="claim_20_domains.py",
     ),
 )

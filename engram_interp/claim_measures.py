@@ -114,6 +114,8 @@ class Measure:
     def _span(self, low: float, high: float) -> str:
         if math.isnan(low):
             return " (no interval)"
+        if low == high:
+            return ""  # counted, not estimated
         return f" [{self._number(low)}, {self._number(high)}]"
 
 

@@ -16,6 +16,7 @@ numbers by a rule that the verdict's file keeps, so that nobody picks it by hand
 `found` brings saved verdicts together, and `scoreboard` sets them beside the claims that have none.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -143,11 +144,15 @@ def sentence(one: Claim, word: Word, measures: Sequence[Measure], *, scope: str,
     return f"Claim {one.number}, {one.title}, {scope}: {word}{because}."
 
 
+_WAYS = {"supports": "for", "contradicts": "against", "open": "open"}
+
+
 def telling(made: Verdict, *, most: int = 3) -> list[str]:
     """The measures that made the verdict what it is, in words, the most telling first.
 
     Of a claim that was not resolved these are those that kept it from being so; of one that was contradicted,
-    those that contradict it. The last line says how many more there are, and what else the verdict noted.
+    those that contradict it. Each says whether it speaks for the claim. The last lines count the rest, and
+    say what else the verdict noted.
     """
     rows = [row for row in made.rows() if row["role"] != "beside"]
     first = {"supported": ("supports",), "contradicted": ("contradicts",)}.get(
@@ -156,11 +161,14 @@ def telling(made: Verdict, *, most: int = 3) -> list[str]:
     rows.sort(key=lambda row: row["says"] not in first)
     names = {"value_low": "low", "value_high": "high", "measure": "label"}
     told = [
-        Measure(**{names.get(k, k): v for k, v in row.items() if k != "says"}).said() for row in rows[:most]
+        f"{_WAYS[row['says']]}{' (control)' * (row['role'] == 'control')}: "
+        + Measure(**{names.get(k, k): v for k, v in row.items() if k != "says"}).said()
+        for row in rows[:most]
     ]
-    left, remark = len(rows) - most, str(made.data.attrs.get("remark", ""))
-    more = [f"{left} more"] if left > 0 else []
-    return [*told, *more, *([remark] if remark else [])]
+    left = Counter(_WAYS[row["says"]] for row in rows[most:])
+    rest = ", ".join(f"{count} {way}" for way, count in left.items())
+    remark = str(made.data.attrs.get("remark", ""))
+    return [*told, *([f"{left.total()} more: {rest}"] if left else []), *([remark] if remark else [])]
 
 
 def file_name(claimed: int) -> str:

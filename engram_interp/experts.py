@@ -53,8 +53,8 @@ def use(
     Returns:
         By model and layer: how many experts' worth of load there is, as a share of all (exp of the entropy);
         mutual information of the first choice with the token, and with the last two tokens (jackknife over
-        documents), as a share of ln(number of experts), beside choices permuted inside documents; and the
-        mean cosine of the outputs of two experts on the same input.
+        documents), as a share of ln(number of experts), which is kept too, beside choices permuted inside
+        documents; and the mean cosine of the outputs of two experts on the same input.
 
     Raises:
         InputError: If there is no model, a model has no experts of ours, or the models cut the texts
@@ -75,6 +75,7 @@ def use(
         for name, shape in shapes.items()
         for end in _ENDS
     }
+    found["experts"] = np.zeros((len(models), len(every)), np.int64)
     found["permuted"] = np.full((len(models), len(every), len(_ORDERS)), np.nan)
     for place, (name, model) in enumerate(models.items()):
         made = _of_model(
@@ -94,7 +95,7 @@ def use(
         coords={"model": list(models), "layer": every, "order": list(_ORDERS)},
         variables=found,
         provenance=facts,
-        missing=dict.fromkeys(found, why),
+        missing=dict.fromkeys(found.keys() - {"experts"}, why),
     )
 
 
@@ -148,7 +149,7 @@ def _of_model(
         values |= {name: value / most for name, value in told.items()}
         given = torch.cat(inputs[layer])[mask][torch.from_numpy(drawn)]
         alike = mean_interval(_alike(mixture, given), documents[drawn], n_boot=n_boot, seed=seed)
-        found[layer] = values | named("redundancy", alike)
+        found[layer] = values | named("redundancy", alike) | {"experts": len(mixture.experts)}
     return found
 
 

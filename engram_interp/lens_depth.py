@@ -30,6 +30,7 @@ def compare(
     texts: Any = None,
     *,
     reference: Any = None,
+    first_memory_layer: int | None = None,
     lens: Any = "raw",
     direction: Direction = "final||layer",
     n_boot: int = 1000,
@@ -43,6 +44,7 @@ def compare(
         baseline: The model without.
         texts: Texts, a `PromptSet`, or token ids; None for captures.
         reference: Another seed of the baseline, put in the Engram model's place beside it.
+        first_memory_layer: The layer that the headline begins at; by default the first with memory.
         lens: "raw" or "tuned", for every model its own.
         direction: KL(final ‖ layer) or KL(layer ‖ final).
         n_boot: Bootstrap samples over documents; intervals are 95 %.
@@ -67,6 +69,7 @@ def compare(
         curves[0],
         curves[1],
         reference=curves[2] if len(curves) > 2 else None,
+        first_memory_layer=first_memory_layer,
         direction=direction,
         n_boot=n_boot,
         seed=seed,
@@ -78,6 +81,7 @@ def from_convergence(
     baseline: ConvergenceResult,
     *,
     reference: ConvergenceResult | None = None,
+    first_memory_layer: int | None = None,
     direction: Direction = "final||layer",
     n_boot: int = 1000,
     seed: int = 0,
@@ -88,6 +92,7 @@ def from_convergence(
         engram: Of the model with memory.
         baseline: Of the model without, on the same documents by the same kind of lens.
         reference: Of another seed of the baseline.
+        first_memory_layer: The layer that the headline begins at; by default the first with memory.
         direction: KL(final ‖ layer) or KL(layer ‖ final).
         n_boot: Bootstrap samples over documents, drawn alike for every model; intervals are 95 %.
         seed: Of the bootstrap.
@@ -100,7 +105,8 @@ def from_convergence(
     parts = [_sums(result, direction) for result in given]
     n_documents, layers = len(parts[0][1]), np.arange(parts[0][0].shape[1])
     memory = layer_list(engram.data.attrs.get("memory_layers", ""))
-    pre_memory = layers < min(memory, default=len(layers))
+    first = min(memory, default=len(layers)) if first_memory_layer is None else first_memory_layer
+    pre_memory = layers < first
     interior = ~alignment.edge_layers(len(layers), top_k=5) & ~pre_memory
     weights = np.ones((1, n_documents))
     enough = n_documents >= bootstrap.MIN_GROUPS

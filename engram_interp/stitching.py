@@ -41,6 +41,7 @@ def compare(
     texts: Any = None,
     *,
     reference: Source | None = None,
+    first_memory_layer: int | None = None,
     steps: int = 0,
     max_tokens: int = 64,
     streams: Streams = "concat",
@@ -55,6 +56,8 @@ def compare(
         baseline: The model without, which is run; one residual stream.
         texts: Texts, a `PromptSet`, or token ids; None with a capture, on whose prompts the models then run.
         reference: Another seed of the baseline; by default the baseline itself stands for it.
+        first_memory_layer: The layer that the headline begins at; by default the first with memory. Give it
+            where `engram` has none, as for another seed of the baseline.
         steps: Steps down the loss after ridge (each costs some three runs of the baseline a layer pair);
             the model's weights stay as they are. None by default: a map that follows the loss fits these
             texts too. With 3 steps the packaged pair took 5 times as long, the baseline stitched into
@@ -94,7 +97,9 @@ def compare(
         null=replace(stitcher, steps=0).stitched([xs[-1][shuffled]], ys)[:, 0],
         intact=rest.intact(),
         tokens=rest.tokens,
-        first=min(engram.memory_layers, default=len(xs)),
+        first=min(engram.memory_layers, default=len(xs))
+        if first_memory_layer is None
+        else first_memory_layer,
     )
     facts = _facts(models, encoded, reference)
     facts |= {"n_boot": n_boot, "seed": seed, "streams": str(streams), "steps": steps}

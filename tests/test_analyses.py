@@ -189,7 +189,8 @@ def test_experts_with_and_without_a_memory_are_compared_seed_by_seed(
     script = REPOSITORY / "analyses" / "claim_17_experts.py"
     made = _claim(script, tmp_path / "out", tmp_path, monkeypatch, RUNS=runs)
     decides = [row["measure"] for row in made.rows() if row["role"] == "decides"]
-    assert decides == ["what the choice tells of the last two tokens, without memory, seed0, layer 1"]
+    told = "what the choice tells of the last two tokens, without memory, seed0, layer 1"
+    assert decides == [f"{told}, as it is", f"{told}, of ln(experts)"]
     assert made.word == "not resolved at this scale"
 
 

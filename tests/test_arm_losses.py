@@ -81,6 +81,11 @@ def test_differences_go_to_the_same_seed_and_spread_is_the_seeds(found: ArmLosse
     held = ~np.isnan(data["difference"])
     below = data["difference_low"] <= data["difference"]
     assert bool(below.where(held, True).all())
+    width, freedom = found.between_seeds()
+    # One pair of seeds d apart: the variance is d² / 2, Student's t at one degree of freedom 12.71.
+    assert freedom == 1 and width == pytest.approx(12.7062 * abs(loss[1] - loss[0]), rel=1e-4)
+    alone = ArmLosses(data=data.isel(run=[0, 2]))
+    assert np.isnan(alone.between_seeds()[0]) and alone.between_seeds()[1] == 0
     wide = data["loss_high"] - data["loss_low"]
     paired = (data["difference_high"] - data["difference_low"]).sel(reference="dense")
     assert float(paired[1]) < float(wide[1])  # documents of the same difficulty cancel
@@ -110,6 +115,7 @@ def test_losses_measured_apart_join_to_the_whole(family: Path, found: ArmLosses)
     one, two = part("tiny-dense-seed0", "tiny-dense-seed1"), part("tiny-engram-seed1")
     whole = join([two, one], n_boot=50)
     assert whole.data.drop_vars("digest").drop_attrs().equals(found.data.drop_vars("digest").drop_attrs())
+    assert join([two, one], family="the family tiny", n_boot=50).data.attrs["family"] == "the family tiny"
     other = ArmLosses(data=one.data.assign_attrs(text_digest="another"))
     with pytest.raises(InputError, match="text_digest differ"):
         join([one, other])

@@ -52,18 +52,37 @@ def test_folders_that_are_no_family(tmp_path: Path) -> None:
         arms.load(tmp_path)
 
 
-def test_the_kept_model_of_equal_loss(tmp_path: Path) -> None:
+def logged(place: Path, *losses: tuple[int, float]) -> str:
+    """A log with these evaluations."""
+    log = "".join(json.dumps({"step": step, "valid_loss": loss}) + "\n" for step, loss in losses)
+    (place / "log.jsonl").write_text(log, encoding="utf-8")
+    return log
+
+
+def test_the_kept_models_around_equal_loss(tmp_path: Path) -> None:
     place = run(tmp_path, "nano-engram-seed0")
     tiny = support.model()
     for step in (10, 25, 40):
         save_native(place / "checkpoints" / f"step-{step:06}", tiny, tokenizer=support.tokenizer(), hits=None)
-    lines = [{"step": step, "valid_loss": loss} for step, loss in ((1, 8.0), (20, 6.0), (40, 5.0))]
-    log = "".join(json.dumps(line) + "\n" for line in lines)
-    (place / "log.jsonl").write_text(log, encoding="utf-8")
-    one = arms.load(tmp_path).first("engram")
+    log = logged(place, (1, 8.0), (20, 6.0), (40, 5.0))
+    # The whole held-out text is harder than the windows that the log is of: 4.5 there, 5.6 here.
+    logged(run(tmp_path, "nano-dense-seed0"), (1, 8.0), (40, 5.6))
+    logged(run(tmp_path, "nano-good-seed0"), (40, 4.9))
+    logged(run(tmp_path, "nano-bad-seed0"), (40, 7.5))
+    logged(run(tmp_path, "nano-strange-seed0", valid_sha256="other"), (40, 5.6))
+    run(tmp_path, "nano-silent-seed0")
+    found = arms.load(tmp_path)
+    one = found.first("engram")
     assert one.kept_losses() == pytest.approx({10: 8 - 2 * 9 / 19, 25: 5.75, 40: 5.0})
-    step, loss, model = one.at_loss(5.5)
-    assert (step, loss, model.name) == (25, 5.75, "nano-engram-seed0 at step 25")
+    (step, less, model), (later, more, _) = one.around(found.first("dense"))
+    assert (step, model.name, later) == (25, "nano-engram-seed0 at step 25", 40)
+    assert (less, more) == pytest.approx((0.15, -0.6))
+    assert [step for step, _, _ in one.around(found.first("good"))] == [40]
+    assert [step for step, _, _ in one.around(found.first("bad"))] == [10]
+    with pytest.raises(InputError, match="held out different texts"):
+        one.around(found.first("strange"))
+    with pytest.raises(InputError, match="nano-silent-seed0 has no log"):
+        one.around(found.first("silent"))
     (place / "log.jsonl").write_text(log + "{cut", encoding="utf-8")
     with pytest.raises(DamagedFileError, match=r"log\.jsonl cannot be read as JSON lines"):
         one.log()
@@ -71,8 +90,10 @@ def test_the_kept_model_of_equal_loss(tmp_path: Path) -> None:
 
 def test_a_run_without_kept_models_says_so(tmp_path: Path) -> None:
     run(tmp_path, "nano-engram-seed0")
+    logged(run(tmp_path, "nano-dense-seed0"), (40, 5.0))
+    found = arms.load(tmp_path)
     with pytest.raises(InputError, match="kept no models along the way"):
-        arms.load(tmp_path).first("engram").at_loss(4.0)
+        found.first("engram").around(found.first("dense"))
 
 
 def test_the_packaged_pair_takes_the_place_of_two_arms() -> None:

@@ -20,7 +20,9 @@ def test_twenty_claims_in_order_each_says_what_would_change_its_verdict() -> Non
     assert [one.number for one in claims.CLAIMS] == list(range(1, 21))
     assert {one.number for one in claims.CLAIMS if not one.script} == {13, 14, 15}
     for one in claims.CLAIMS:
-        assert one.would_change.startswith("Supported if ") and "; contradicted if " in one.would_change
+        supported, contradicted = one.would_change.split("; contradicted if ")
+        assert supported == f"Supported if {one.supported}"
+        assert contradicted.split(". Wants also that ")[1:] == ([f"{one.controls}."] if one.controls else [])
     for attribute in ("title", "statement"):
         assert len({getattr(one, attribute) for one in claims.CLAIMS}) == 20
 
@@ -28,6 +30,7 @@ def test_twenty_claims_in_order_each_says_what_would_change_its_verdict() -> Non
 def test_every_script_of_a_claim_is_the_one_that_its_claim_names() -> None:
     scripts = sorted((REPOSITORY / "analyses").glob("claim_*.py"))
     named = {one.script: one.number for one in claims.CLAIMS if one.script}
+    assert {script.name for script in scripts} == named.keys()
     for script in scripts:
         assert named[script.name] == int(script.stem.split("_")[1])
 
@@ -137,7 +140,9 @@ def test_the_measures_that_made_a_verdict_come_first() -> None:
     made = claims.verdict(4, measures, scope="on two runs", remark="one arm is missing")
     assert made.word == "not resolved at this scale"
     told = claims.telling(made, most=2)
-    assert told[0].startswith("m1 0.050 [") and told[1].startswith("m0 ")
-    assert told[2:] == ["2 more", "one arm is missing"]
+    assert told[0].startswith("open: m1 0.050 [") and told[1].startswith("for: m0 ")
+    assert told[2:] == ["2 more: 2 for", "one arm is missing"]
     whole = claims.verdict(4, measures[:1], scope="on two runs")
-    assert claims.telling(whole) == [measures[0].said()]
+    assert claims.telling(whole) == [f"for: {measures[0].said()}"]
+    held = claims.telling(claim_samples.verdict(low=0.01))
+    assert [line.split(":")[0] for line in held] == ["open", "open", "for (control)"]

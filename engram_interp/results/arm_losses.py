@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
+from scipy.stats import t as student_t
 
 from engram_interp.results import wording
 from engram_interp.results.base import Result
@@ -64,6 +65,23 @@ class ArmLosses(Result):
         chosen = {str(run): cells.sel(run=run) for run in cells["run"].values[cells["arm"].values == arm]}
         return {run: cell for run, cell in chosen.items() if int(cell["reference_seed"]) >= 0}
 
+    def between_seeds(self) -> tuple[float, int]:
+        """How far another seed of both moves a difference of two runs, by chance: 95 % within ± so much.
+
+        The variance of a run's loss within its arm, pooled over all arms of two seeds or more, for a
+        difference of two runs, by Student's t.
+
+        Returns:
+            Half-width in nats a token, and its degrees of freedom; NaN and 0 without a second seed.
+        """
+        arms = self.data["arm"].values
+        own = [self.data["loss"].values[arms == arm] for arm in dict.fromkeys(arms.tolist())]
+        freedom = sum(len(losses) - 1 for losses in own)
+        if not freedom:
+            return float("nan"), 0
+        squares = sum(float(((losses - losses.mean()) ** 2).sum()) for losses in own)
+        return float(student_t.ppf(0.975, freedom) * np.sqrt(2 * squares / freedom)), freedom
+
     def basis(self) -> str:
         """On what, as part of a sentence."""
         return f"losses of {self.data.attrs.get('family', 'a family')} over {wording.basis(self.data)}"
@@ -103,7 +121,7 @@ class ArmLosses(Result):
         """The lines of a table: an arm a row, its seeds' losses and their differences to each reference."""
         data = self.data
         references = data["reference"].values.tolist()
-        heads = ["arm", "loss by seed", *(f"less {name}" for name in references)]
+        heads = ["arm", "loss by seed", *(f"minus {name}" for name in references)]
         lines = [f"| {' | '.join([*heads, 'M parameters (in tables)', 'MFLOP a token', 'min a run'])} |"]
         lines.append("|---" * (len(heads) + 3) + "|")
         for arm in dict.fromkeys(data["arm"].values.tolist()):

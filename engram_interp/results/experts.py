@@ -31,6 +31,7 @@ class ExpertUse(Result):
             "order": ints("order", "tokens", "length of the n-gram"),
         },
         variables={
+            "experts": ints("model layer", "1", "routed experts of the layer"),
             **with_interval("load", floats(_LAYER, "1", "effective number of experts over their number")),
             **with_interval(
                 "information",
