@@ -8,6 +8,7 @@ from engram_interp.checkpoints.files import load_tokenizer, read_json, save_toke
 from engram_interp.data.documents import check_text, documents
 from engram_interp.data.tokenizer import train_tokenizer
 from engram_interp.errors import InputError
+from engram_interp.model.training.device import find_device
 from engram_interp.model.training.loop import Progress
 from engram_interp.model.training.recipe import Recipe
 from engram_interp.training import train
@@ -24,6 +25,7 @@ def train_family(
     valid: Sequence[str | Path] = (),
     tokenizer: str | Path | None = None,
     threads: int | None = None,
+    device: str = "cpu",
     keep: int = 10,
     on_run: Callable[[str], None] = lambda _: None,
     on_step: Callable[[Progress], None] = lambda _: None,
@@ -42,6 +44,7 @@ def train_family(
         valid: Held-out text files; without any, the last 100,000 tokens are held out.
         tokenizer: A tokenizer.json to use rather than training one on the texts.
         threads: CPU threads, by default torch's.
+        device: Where to train (see `train`).
         keep: Models to keep along the way of every run (see `train`), for curves and for comparisons at
             equal loss.
         on_run: Called with the name of every run, before it starts or is found finished.
@@ -51,9 +54,10 @@ def train_family(
         The folders, in the order of training.
 
     Raises:
-        InputError: If the recipes disagree in vocabulary, an input is missing or too short, or a folder is
-            not this run's.
+        InputError: If the recipes disagree in vocabulary, an input is missing or too short, a folder is not
+            this run's, or the machine has no such device.
     """
+    find_device(device)
     runs = [recipe.seeded(seed) for seed in seeds for recipe in recipes]
     twice = sorted({run.name for run in runs if [r.name for r in runs].count(run.name) > 1})
     vocabularies = sorted({run.d_vocab for run in runs})
@@ -80,6 +84,7 @@ def train_family(
                 tokenizer=shared,
                 resume=folder.exists(),
                 threads=threads,
+                device=device,
                 keep=keep,
                 on_step=on_step,
             )

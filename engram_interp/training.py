@@ -27,6 +27,7 @@ from engram_interp.data.tokenizer import train_tokenizer
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory import hashing
 from engram_interp.model.training.cost import cost
+from engram_interp.model.training.device import describe_device, find_device
 from engram_interp.model.training.evaluate import gate_summary, held_out_loss
 from engram_interp.model.training.loop import Progress, Trainer
 from engram_interp.model.training.recipe import Recipe
@@ -70,6 +71,7 @@ def train(
     tokenizer: str | Path | None = None,
     resume: bool = False,
     threads: int | None = None,
+    device: str = "cpu",
     keep: int = 0,
     on_step: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
@@ -89,14 +91,15 @@ def train(
         tokenizer: A tokenizer.json to use rather than training one on the texts.
         resume: Continue the run in `out`.
         threads: CPU threads, by default torch's.
-        keep: Models to keep along the way, evenly spaced and the last one left out: checkpoints/step-N,
-            each a directory that `load_model` opens.
+        device: Where to train: "cpu", "cuda" (the first GPU), "cuda:1", …
+        keep: Models to keep along the way, evenly spaced, without the last: checkpoints/step-N to load.
         on_step: Called after every step.
 
     Raises:
-        InputError: If an input is missing or too short, or `out` exists and is not this run's; nothing is
-            written then.
+        InputError: If an input is missing or too short, `out` exists and is not this run's, or the machine
+            has no such device; nothing is written then.
     """
+    find_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     for path in (*texts, *valid):
@@ -110,7 +113,7 @@ def train(
     model = HookedEngramTransformer(cfg, token_map=token_map if canonical else None, tokenizer=vocabulary)
     windows = Windows(stream=stream, length=cfg.n_ctx, batch=recipe.schedule.batch, seed=recipe.schedule.seed)
     strata = _strata(held_out, stream, vocabulary)
-    trainer = Trainer(model, windows, recipe.schedule, valid=held_out, strata=strata)
+    trainer = Trainer(model, windows, recipe.schedule, valid=held_out, strata=strata, device=device)
     at_start = gate_summary(model, held_out)
     if resume and (out / "state" / "state.safetensors").is_file():
         trainer.load_state(out / "state")
@@ -286,6 +289,7 @@ def _facts(
         "trained_tokens": trainer.steps * trainer.windows.batch * trainer.windows.length,
         **asdict(cost(trainer.model)),
         "seconds": trainer.seconds,
+        "device": describe_device(trainer.device),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
             "engram-interp": engram_interp.__version__,

@@ -37,6 +37,9 @@ def family(
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="CPU threads; by default all.")
     ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="Where to train: cpu, cuda (the first GPU), cuda:1, …")
+    ] = "cpu",
     keep: Annotated[
         int,
         typer.Option(metavar="N", min=0, help="Models to keep along the way, in checkpoints/step-N."),
@@ -64,6 +67,7 @@ def family(
                 valid=valid or (),
                 tokenizer=tokenizer,
                 threads=threads,
+                device=device,
                 keep=keep,
                 on_run=reporter.begin,
                 on_step=reporter,

@@ -1,6 +1,7 @@
 """Counts of parameters and operations, and what the packaged arms claim of them."""
 
 import pytest
+import torch
 
 from engram_interp import training
 from engram_interp.model.training.cost import Cost, cost
@@ -19,6 +20,19 @@ def test_the_iso_parameter_arm_has_as_many_parameters_and_operations(arms: dict[
     assert traded.flops_per_token == pytest.approx(mixture.flops_per_token, rel=2e-3)
     assert traded.table_parameters > 0.15 * traded.parameters
     assert mixture.flops_per_token == pytest.approx(arms["nano-dense"].flops_per_token, rel=1e-2)
+
+
+def test_the_arms_for_a_gpu_are_what_their_comments_say() -> None:
+    recipes = {name: training.find_recipe(f"gpu-{name}") for name in ("moe", "moe-engram", "moe-added")}
+    with torch.device("meta"):  # 70 M weights that nobody reads
+        mixture, traded = recipes["moe"].cost(), recipes["moe-engram"].cost()
+    assert traded.parameters == pytest.approx(mixture.parameters, rel=2e-3)
+    assert traded.flops_per_token == pytest.approx(mixture.flops_per_token, rel=2e-3)
+    assert traded.table_parameters > 0.15 * traded.parameters
+    added, shuffled = recipes["moe-added"], training.find_recipe("gpu-moe-shuffled")
+    assert added.engram is not None and added.model == recipes["moe"].model == shuffled.model
+    assert shuffled.engram == added.engram | {"reads": "shuffled"}
+    assert len({(r.d_vocab, r.fiction, r.schedule) for r in (*recipes.values(), shuffled)}) == 1
 
 
 def test_the_controls_are_as_large_as_the_memory(arms: dict[str, Cost]) -> None:

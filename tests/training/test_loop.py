@@ -24,7 +24,12 @@ VALID = encode_stream(support.documents(20, seed=5), support.tokenizer(), separa
 
 
 def trainer(
-    *, memory: bool | EngramConfig = True, seed: int = 0, precision: str = "float32", **changes: Any
+    *,
+    memory: bool | EngramConfig = True,
+    seed: int = 0,
+    precision: str = "float32",
+    device: str = "cpu",
+    **changes: Any,
 ) -> Trainer:
     config = memory if isinstance(memory, EngramConfig) else support.memory_config() if memory else None
     cfg = support.model_config(memory=config, n_ctx=LENGTH, **changes)
@@ -34,7 +39,7 @@ def trainer(
         tokens=STEPS * BATCH * LENGTH, warmup=3, seed=seed, evaluate_every=4, precision=precision
     )
     windows = Windows(stream=STREAM, length=LENGTH, batch=BATCH, seed=seed)
-    return Trainer(model, windows, schedule, valid=VALID)
+    return Trainer(model, windows, schedule, valid=VALID, device=device)
 
 
 def run(of: Trainer, steps: int = STEPS) -> list[Progress]:
@@ -77,6 +82,22 @@ def test_a_resumed_run_ends_bit_identical(tmp_path: Path, changes: dict[str, Any
     assert [p.valid_loss for p in rest] == [p.valid_loss for p in log[stop:]]
     assert all(a.equal(b) for a, b in zip(whole.hits, resumed.hits, strict=True))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["state.safetensors"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+@pytest.mark.parametrize("changes", [{}, {"n_experts": 4, "precision": "bfloat16"}], ids=["dense", "experts"])
+def test_a_gpu_agrees_with_the_cpu_and_with_itself_resumed(tmp_path: Path, changes: dict[str, Any]) -> None:
+    stop = 4
+    log, whole = run(trainer(**changes)), run(trainer(device="cuda", **changes))
+    interrupted = trainer(device="cuda", **changes)
+    run(interrupted, stop)
+    interrupted.save_state(tmp_path)
+    resumed = trainer(device="cuda", **changes)
+    resumed.load_state(tmp_path)
+    rest = run(resumed)
+    assert [p.loss for p in rest] == pytest.approx([p.loss for p in whole[stop:]], abs=1e-4)
+    assert [p.loss for p in whole] == pytest.approx([p.loss for p in log], abs=0.02)
+    assert all(value.is_cuda for value in resumed.model.state_dict().values())
 
 
 @pytest.mark.parametrize("changes", [{}, {"n_experts": 4}, {"n_streams": 3, "sinkhorn_steps": 4}])

@@ -16,6 +16,7 @@ from torch import Tensor
 from engram_interp.data.packing import Windows
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.model.feedforward import MixtureOfExperts
+from engram_interp.model.training.device import find_device
 from engram_interp.model.training.evaluate import HeldOut, gate_summary, held_out_loss, loss_by_group
 from engram_interp.model.training.loss import tiled_cross_entropy
 from engram_interp.model.training.optimiser import Optimisers, learning_rate
@@ -57,12 +58,21 @@ class Progress:
 class Trainer:
     """A model in training.
 
+    Nothing is drawn at random on the way (the order of the windows is the schedule's, the initial weights are
+    drawn on the CPU), so a state holds no random state. On a CPU a resumed run ends bit for bit as one never
+    cut. A GPU adds in no fixed order: there the next losses after a resumption are only promised to agree to
+    1e-4 nats (not yet measured), on the same kind of device, and may drift apart later.
+
     Args:
-        model: Freshly initialised model.
+        model: Freshly initialised model; it is moved to the device.
         windows: Training batches in order.
         schedule: Optimisation.
         valid: Held-out token stream, or None.
         strata: Group of the context that ends at each held-out token, from 0, or -1; None without groups.
+        device: Where to train and evaluate: "cpu", "cuda" (the first GPU), "cuda:1", …
+
+    Raises:
+        InputError: If the machine has no such device, or a text is too short.
     """
 
     def __init__(
@@ -73,10 +83,11 @@ class Trainer:
         *,
         valid: UInt32[np.ndarray, " token"] | None = None,
         strata: Int64[np.ndarray, " token"] | None = None,
+        device: str = "cpu",
     ) -> None:
+        self.device = find_device(device)
         self.model, self.windows, self.schedule, self.valid = model, windows, schedule, valid
         self.strata = strata
-        self.optimisers = Optimisers(model, schedule)
         self.steps = schedule.tokens // (windows.batch * windows.length)
         if self.steps < 1 or self.steps > windows.steps_per_epoch:
             raise InputError(
@@ -89,9 +100,11 @@ class Trainer:
                 f"The held-out text has {len(valid)} tokens and one window wants {windows.length + 1}; give "
                 "more of it."
             )
+        model.to(self.device)
+        self.optimisers = Optimisers(model, schedule)
         self.done, self.seconds = 0, 0.0
         rows = () if model.layout is None else model.layout.rows
-        self.hits = [torch.zeros(int(n), dtype=torch.int32) for n in rows]
+        self.hits = [torch.zeros(int(n), dtype=torch.int32, device=self.device) for n in rows]
         self.touched = 0
 
     def run(self, *, save: Callable[[], None], save_every_seconds: float = 180.0) -> Iterator[Progress]:
@@ -111,10 +124,11 @@ class Trainer:
         self.model.eval()
 
     def _step(self) -> tuple[float, float]:
-        batch = torch.from_numpy(self.windows.at(self.done))
+        batch = torch.from_numpy(self.windows.at(self.done)).to(self.device)
         inputs, targets = batch[:, :-1], batch[:, 1:]
         self._count_hits(inputs)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
+        rounded = self.schedule.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=rounded):
             hidden = self.model.ln_final(self.model.resid_final(inputs)).flatten(0, 1)
             loss = tiled_cross_entropy(hidden, self.model.embed.weight, targets.flatten())
         loss.backward()
@@ -171,7 +185,7 @@ class Trainer:
         tensors |= {f"hits:{i}": h for i, h in enumerate(self.hits)}
         meta = {"step": str(self.done), "seconds": str(self.seconds), "schedule": self._fingerprint()}
         temporary = directory / "state.safetensors.tmp"
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=meta)
+        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, metadata=meta)
         temporary.replace(directory / "state.safetensors")
 
     def load_state(self, directory: Path) -> None:
@@ -199,7 +213,7 @@ class Trainer:
 
         self.model.load_state_dict(part("model:"))
         self.optimisers.load_state_tensors(part("optimiser:"))
-        self.hits = [part("hits:")[str(i)] for i in range(len(self.hits))]
+        self.hits = [part("hits:")[str(i)].to(self.device) for i in range(len(self.hits))]
         self.touched = sum(int((h > 0).sum()) for h in self.hits)
         self.done, self.seconds = int(meta["step"]), float(meta["seconds"])
 

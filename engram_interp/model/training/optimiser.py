@@ -73,11 +73,12 @@ class Optimisers:
         }
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `state_tensors` gave."""
+        """Restore what `state_tensors` gave, on the device of each parameter."""
         parameters = {n: p for p, n in self.names.items()}
         for name, value in tensors.items():
             parameter, key = name.split("|")
             owner = self.memory if parameter in self.tables else self.network
             assert owner is not None
             sparse_step = key == "step" and owner is self.memory
-            owner.state[parameters[parameter]][key] = int(value) if sparse_step else value.clone()
+            weight = parameters[parameter]
+            owner.state[weight][key] = int(value) if sparse_step else value.to(weight.device, copy=True)
