@@ -13,6 +13,7 @@ from engram_interp.arms import Arms, Run, recorded_of
 from engram_interp.capture.hits import STRATA
 from engram_interp.data.documents import check_text, documents, text_digest
 from engram_interp.data.packing import encode_stream
+from engram_interp.data.text_facts import refuse_mixed_texts, refuse_trained_texts
 from engram_interp.errors import InputError
 from engram_interp.metrics.bootstrap import MIN_GROUPS, group_weights, interval
 from engram_interp.model.training.evaluate import held_out_loss
@@ -39,7 +40,7 @@ def losses(
     """Held-out losses of every run from its saved weights, paired token by token.
 
     Args:
-        family: Finished runs of one vocabulary and context.
+        family: Finished runs of one vocabulary and context, trained on the same text.
         texts: Held-out text files, plain or .xz, documents ended by lines ``<|endoftext|>``.
         references: Arms to compare with; those that the family lacks are left out.
         n_boot: Bootstrap samples over documents; intervals are 95 %.
@@ -53,13 +54,17 @@ def losses(
         there are no intervals.
 
     Raises:
-        InputError: If a text is missing or shorter than a window, no reference is there, the runs differ in
-            vocabulary or context, or a run's weights are not there.
+        InputError: If a text is missing, shorter than a window or one that a run was trained on, no
+            reference is there, the runs differ in training text, vocabulary or context, or a run's weights
+            are not there.
     """
     for path in texts:
         check_text(path)
     runs = [run for seeds in family.runs.values() for run in seeds.values()]
     _chosen([run.arm for run in runs], references, where=family.where)
+    trained = {run.name: run.training for run in runs}
+    refuse_mixed_texts(trained)
+    refuse_trained_texts(trained, texts)
     length, owner, measured = _measure(runs, texts, on_run)
     facts = {
         "family": family.where,

@@ -48,6 +48,8 @@ class Measure:
     role: Role = "decides"
 
     def __post_init__(self) -> None:
+        for name in ("value", "low", "high", "null", "null_low", "null_high", "margin"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # counts may be given as whole numbers
         if self.role != "beside" and self.expects not in ("above", "below", "within"):
             raise InputError(
                 f"The measure {self.label!r} {self.role} and wants expects to be above, below or within, got "

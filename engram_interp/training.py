@@ -21,8 +21,9 @@ from engram_interp.checkpoints.files import load_tokenizer, read_json, save_toke
 from engram_interp.checkpoints.native import refuse_foreign, save_native
 from engram_interp.data import fiction
 from engram_interp.data.contexts import context_counts
-from engram_interp.data.documents import SEPARATOR, check_text, documents, text_digest
+from engram_interp.data.documents import SEPARATOR, check_text, documents
 from engram_interp.data.packing import Windows, encode_stream
+from engram_interp.data.text_facts import refuse_other_texts, text_facts
 from engram_interp.data.tokenizer import train_tokenizer
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.memory import hashing
@@ -105,7 +106,8 @@ def train(
     for path in (*texts, *valid):
         check_text(path)
     out, cfg = Path(out), recipe.model_config()
-    _check(out, recipe, resume=resume)
+    told = text_facts(texts, valid)
+    _check(out, recipe, told, resume=resume)
     vocabulary = _tokenizer(recipe, texts, out, tokenizer)
     stream, held_out = _streams(recipe, texts, valid, vocabulary)
     token_map = hashing.token_map(vocabulary)[0]
@@ -117,12 +119,12 @@ def train(
     at_start = gate_summary(model, held_out)
     if resume and (out / "state" / "state.safetensors").is_file():
         trainer.load_state(out / "state")
-    _begin(out, recipe, vocabulary)  # nothing is written before: what is wrong has been said by now
+    _begin(out, recipe, told, vocabulary)  # nothing is written before: what is wrong has been said by now
     _run(trainer, out, on_step, keeper=_Keeper(out, trainer, vocabulary, keep=keep))
     final = held_out_loss(model, held_out)
     by_stratum = trainer.by_stratum(final) or []
     save_native(out, model, tokenizer=vocabulary, hits=trainer.hits)
-    facts = _facts(recipe, texts, valid, trainer, stream) | {
+    facts = _facts(recipe, told, trainer, stream) | {
         "valid_loss": final.loss,
         "valid_tokens": final.tokens,
         "valid_strata": {
@@ -136,40 +138,44 @@ def train(
     return out
 
 
-def _check(out: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Let only a directory pass that is new, empty, or (with `resume`) of a run of this recipe."""
+def _check(out: Path, recipe: Recipe, told: dict[str, Any], *, resume: bool) -> None:
+    """Let only a directory pass that is new, empty, or (with `resume`) of a run of this recipe and text."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give the name of a directory as --out.")
     if out.exists() and any(out.iterdir()):
-        if _recipe_in(out / _MARK) != json.loads(json.dumps(recipe.to_dict())):
+        recorded = _recorded(out / _MARK)
+        if recorded.get("recipe") != json.loads(json.dumps(recipe.to_dict())):
             raise InputError(
                 f"{out} exists and does not hold a run of this recipe; nothing was changed. Give a new "
                 "directory as --out."
             )
+        refuse_other_texts(out, recorded, told)
         if not resume:
             raise InputError(f"{out} already holds a run of this recipe; add --resume or give a new --out.")
     refuse_foreign(out)
 
 
-def _begin(out: Path, recipe: Recipe, vocabulary: Any) -> None:
+def _begin(out: Path, recipe: Recipe, told: dict[str, Any], vocabulary: Any) -> None:
     """Make the directory and mark it as this run's."""
     out.mkdir(parents=True, exist_ok=True)
     if not (out / _MARK).is_file():
-        write_json(out / _MARK, {"recipe": recipe.to_dict(), "finished": False})
+        write_json(out / _MARK, {"recipe": recipe.to_dict(), **told, "finished": False})
     save_tokenizer(out / "tokenizer.json", vocabulary)
 
 
-def _recipe_in(mark: Path) -> Any:
+def _recorded(mark: Path) -> dict[str, Any]:
     try:
-        return read_json(mark).get("recipe")
+        return read_json(mark)
     except InputError:
-        return None
+        return {}
 
 
 def _tokenizer(recipe: Recipe, texts: Sequence[str | Path], out: Path, given: str | Path | None) -> Any:
     kept = out / "tokenizer.json"
     if kept.is_file() or given is not None:
         vocabulary = load_tokenizer(kept if kept.is_file() else Path(str(given)))
+        if given is not None and load_tokenizer(given).to_str() != vocabulary.to_str():
+            raise InputError(f"{given} is not the tokenizer in {kept}; leave it out or give a new --out.")
     else:
         vocabulary = train_tokenizer(documents(texts), d_vocab=recipe.d_vocab)
     if vocabulary.get_vocab_size() != recipe.d_vocab:
@@ -272,19 +278,10 @@ def _logged(log: Path) -> list[tuple[str, int]]:
     return found
 
 
-def _facts(
-    recipe: Recipe,
-    texts: Sequence[str | Path],
-    valid: Sequence[str | Path],
-    trainer: Trainer,
-    stream: np.ndarray,
-) -> dict[str, Any]:
+def _facts(recipe: Recipe, told: dict[str, Any], trainer: Trainer, stream: np.ndarray) -> dict[str, Any]:
     return {
         "recipe": recipe.to_dict(),
-        "text_files": [Path(t).name for t in texts],
-        "text_sha256": text_digest(texts),
-        "valid_files": [Path(t).name for t in valid],
-        "valid_sha256": text_digest(valid) if valid else None,
+        **told,
         "stream_tokens": len(stream),
         "trained_tokens": trainer.steps * trainer.windows.batch * trainer.windows.length,
         **asdict(cost(trainer.model)),

@@ -3,29 +3,65 @@
     engram-interp losses runs/nano --text wiki_valid.txt.xz --out losses.nc
     python scripts/package_arms.py --runs runs/nano --losses losses.nc --claims runs/claims
 
-Every finished run's training.json (recipe, text digests, costs, time) and log.jsonl go to
-engram_interp/assets/arms/RUN, the losses to losses.nc beside them, joined with those of earlier runs on the
-same text. A run of the same name is replaced. Of folders that the scripts in analyses/ wrote, the verdicts go
-to engram_interp/assets/claims and the results they rest on to folders beside them.
+Every finished run's training.json (recipe, text digests, costs, time) and log.jsonl go to ASSETS/arms/RUN,
+the losses to losses.nc beside them, joined with those of earlier runs on the same text. A run of the same
+name is replaced. Of folders that the scripts in analyses/ wrote, the verdicts go to ASSETS/claims and the
+results they rest on to folders beside them. ASSETS is --out, by default the package's own.
 """
 
 import argparse
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from engram_interp import arms
 from engram_interp.arm_losses import join
+from engram_interp.arms import Run
 from engram_interp.checkpoints.files import write_json
-from engram_interp.results import ArmLosses, Verdict
+from engram_interp.results import ArmLosses, Result, Verdict
 
-KEPT, CLAIMS = Path("engram_interp/assets/arms"), Path("engram_interp/assets/claims")
+ASSETS = Path("engram_interp/assets")
 
 
-def package_claims(folder: Path, out: Path) -> None:
-    """Copy every verdict, and its results into a folder of its script's name."""
-    for verdict in sorted(folder.glob("*/claim-*.nc")):
+def read_losses(path: Path, runs: Sequence[Run], kept: Path) -> ArmLosses:
+    """The losses of all runs, joined with the kept ones."""
+    found = ArmLosses.load(path)
+    unmeasured = {f"{run.arm} seed {run.seed}" for run in runs} - set(found.data["run"].values.tolist())
+    if unmeasured:
+        raise SystemExit(f"{path} lacks {', '.join(sorted(unmeasured))}; measure them again")
+    return join([ArmLosses.load(kept), found]) if kept.is_file() else found
+
+
+def read_verdicts(folder: Path) -> list[Path]:
+    """The verdicts that the scripts wrote, each of which opens, and what lies beside it too."""
+    verdicts = sorted(folder.glob("*/claim-*.nc"))
+    if not verdicts:
+        raise SystemExit(f"{folder} holds no SCRIPT/claim-NN.nc; run a script of analyses/ into it first")
+    for verdict in verdicts:
         Verdict.load(verdict)
+        for path in sorted(verdict.parent.glob("*.nc")):
+            Result.load(path)
+    return verdicts
+
+
+def keep_records(runs: Sequence[Run], out: Path) -> None:
+    """Write every run's record and log; an old record gives way when the new one is whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        made = [Path(folder) / run.name for run in runs]
+        for run, place in zip(runs, made, strict=True):
+            place.mkdir()
+            write_json(place / "training.json", dict(run.training))
+            shutil.copy(run.folder / "log.jsonl", place / "log.jsonl")
+        for place in made:
+            shutil.rmtree(out / place.name, ignore_errors=True)
+            place.rename(out / place.name)
+
+
+def keep_claims(verdicts: Sequence[Path], out: Path) -> None:
+    """Copy every verdict, and its results into a folder of its script's name."""
+    for verdict in verdicts:
         results = out / verdict.parent.name
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir(parents=True)
@@ -33,7 +69,7 @@ def package_claims(folder: Path, out: Path) -> None:
             shutil.copy(path, (out if path == verdict else results) / path.name)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Copy the records and join the losses; nothing is written before all has been read."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -41,27 +77,18 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of engram-interp family")
     parser.add_argument("--losses", type=Path, required=True, help="what engram-interp losses saved of it")
     parser.add_argument("--claims", type=Path, help="folder of what the scripts in analyses/ wrote")
-    parser.add_argument("--out", type=Path, default=KEPT)
-    args = parser.parse_args()
-    family = arms.load(args.runs)
-    found, kept = ArmLosses.load(args.losses), args.out / "losses.nc"
-    runs = [run for seeds in family.runs.values() for run in seeds.values()]
-    unmeasured = {f"{run.arm} seed {run.seed}" for run in runs} - set(found.data["run"].values.tolist())
-    if unmeasured:
-        raise SystemExit(f"{args.losses} lacks {', '.join(sorted(unmeasured))}; measure them again")
-    whole = join([ArmLosses.load(kept), found]) if kept.is_file() else found
-    args.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=args.out) as folder:
-        for run in runs:
-            made = Path(folder) / run.name
-            made.mkdir()
-            write_json(made / "training.json", dict(run.training))
-            shutil.copy(run.folder / "log.jsonl", made / "log.jsonl")
-            shutil.rmtree(args.out / run.name, ignore_errors=True)
-            made.rename(args.out / run.name)
+    parser.add_argument("--out", type=Path, default=ASSETS, help="folder that arms/ and claims/ are in")
+    args = parser.parse_args(arguments)
+    runs = [run for seeds in arms.load(args.runs).runs.values() for run in seeds.values()]
+    for run in runs:
+        if not run.log():
+            raise SystemExit(f"{run.folder} holds no log.jsonl; copy it there")
+    kept = args.out / "arms" / "losses.nc"
+    whole = read_losses(args.losses, runs, kept)
+    verdicts = [] if args.claims is None else read_verdicts(args.claims)
+    keep_records(runs, kept.parent)
     whole.save(kept, overwrite=True)
-    if args.claims is not None:
-        package_claims(args.claims, CLAIMS)
+    keep_claims(verdicts, args.out / "claims")
     print(whole.summary())
 
 

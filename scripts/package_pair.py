@@ -18,8 +18,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from engram_interp.arms import Run
 from engram_interp.checkpoints import load_model
-from engram_interp.checkpoints.files import file_digest, load_tokenizer
+from engram_interp.checkpoints.files import file_digest, read_json
 from engram_interp.checkpoints.native import save_native
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.data.documents import documents
@@ -86,14 +87,10 @@ def _as_tensor(subject: SubjectModel, layer: int) -> Any:
 
 
 def trained_documents(run: Path, texts: list[Path]) -> Iterator[str]:
-    """The documents that the run's token stream was made of."""
-    facts = json.loads((run / "training.json").read_text(encoding="utf-8"))
-    tokenizer, left = load_tokenizer(run / "tokenizer.json"), int(facts["stream_tokens"])
-    for document in documents(texts):
-        if left <= 0:
-            return
-        left -= 1 + len(tokenizer.encode(document, add_special_tokens=False).ids)
-        yield document
+    """The documents that the run's token stream was made of, invented facts first."""
+    facts = read_json(run / "training.json")
+    seed = int(facts["recipe"]["model"].get("init_seed", 0))
+    return Run(arm=run.name, seed=seed, name=run.name, folder=run, training=facts).documents(texts)
 
 
 def example_phrases(source: Iterator[str]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from engram_interp import arms
 from engram_interp.arm_losses import join, losses, packaged
 from engram_interp.checkpoints import load_model
 from engram_interp.cli import app
-from engram_interp.data.documents import documents
+from engram_interp.data.documents import documents, text_digest
 from engram_interp.data.packing import encode_stream
 from engram_interp.errors import InputError
 from engram_interp.family import train_family
@@ -133,6 +133,64 @@ def test_what_is_refused(family: Path, tmp_path: Path) -> None:
     (bare / "training.json").write_text(json.dumps(facts), encoding="utf-8")
     with pytest.raises(InputError, match="weights are not there"):
         losses(arms.load(tmp_path), [family / "valid.txt"])
+
+
+def _records(folder: Path, family: Path, **texts: dict[str, Any]) -> arms.Arms:
+    """Copies of runs with changed records, without their weights."""
+    for name, changes in texts.items():
+        place = folder / name.replace("_", "-")
+        place.mkdir(parents=True)
+        facts = json.loads((family / "runs" / "tiny-dense-seed0" / "training.json").read_text("utf-8"))
+        (place / "training.json").write_text(json.dumps(facts | changes), encoding="utf-8")
+    return arms.load(folder)
+
+
+def test_runs_of_different_texts_are_not_compared(family: Path, tmp_path: Path) -> None:
+    other = {"text_sha256": "0123456789", "text_files": ["b.txt", "c.txt"]}
+    mixed = _records(tmp_path, family, tiny_dense_seed0={}, tiny_dense_seed1={}, tiny_engram_seed0=other)
+    with pytest.raises(
+        InputError,
+        match=r"on different texts: tiny-dense-seed0, tiny-dense-seed1 on text.txt \(sha256 \w{8}…\); "
+        r"tiny-engram-seed0 on b.txt, c.txt \(sha256 01234567…\)\. Compare",
+    ):
+        losses(mixed, [family / "valid.txt"])
+
+
+def test_text_that_was_trained_on_is_not_held_out(family: Path, tmp_path: Path) -> None:
+    whole, valid = arms.load(family / "runs"), family / "valid.txt"
+    for texts in ([family / "text.txt"], [valid, family / "text.txt"]):
+        with pytest.raises(
+            InputError, match=r"tiny-dense-seed0, .*, tiny-engram-seed1 trained on text.txt; give"
+        ):
+            losses(whole, texts)
+    digest = text_digest([valid])
+    earlier = _records(
+        tmp_path / "a", family, tiny_dense_seed0={"text_sha256": digest, "text_file_sha256": []}
+    )
+    of_several = _records(tmp_path / "b", family, tiny_dense_seed0={"text_file_sha256": ["0", digest]})
+    for leaky in (earlier, of_several):
+        with pytest.raises(
+            InputError, match=r"text that was held out, and tiny-dense-seed0 trained on valid.txt"
+        ):
+            losses(leaky, [valid])
+    bare: dict[str, Any] = {
+        "text_sha256": None,
+        "text_file_sha256": [],
+    }  # a record that says nothing of its text
+    with pytest.raises(InputError, match="weights are not there"):
+        losses(_records(tmp_path / "c", family, tiny_dense_seed0={}, tiny_dense_seed1=bare), [valid])
+
+
+def test_a_folder_to_save_into_is_wanted_before_anything_is_measured(
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+    monkeypatch.setattr("engram_interp.arm_losses.losses", lambda *_, **__: measured.append("all"))
+    out = tmp_path / "absent" / "losses.nc"
+    run = ["losses", str(family / "runs"), "--text", str(family / "valid.txt"), "--out", str(out)]
+    done = CliRunner().invoke(app, run)
+    assert done.exit_code == 1 and "There is no folder" in done.output and "make it first" in done.output
+    assert not measured
 
 
 def test_the_command_saves_and_prints(family: Path, tmp_path: Path) -> None:

@@ -78,6 +78,12 @@ def test_measures_that_make_no_sense_are_refused(changes: dict[str, Any], words:
         claims.Measure(label="x", value=1.0, **changes)
 
 
+def test_whole_numbers_are_measures_too() -> None:
+    one = claims.Measure(label="x", value=1, low=0, high=2, null=0, margin=1, expects="within")
+    made = claims.verdict(4, [one], scope="on a made-up pair")
+    assert made.rows()[0]["value"] == 1 and isinstance(one.value, float) and isinstance(one.null, float)
+
+
 def test_labels_are_told_apart() -> None:
     one = claims.Measure(label="x", value=1.0, role="beside")
     with pytest.raises(InputError, match=r"a label of its own, got \['x', 'x'\]"):

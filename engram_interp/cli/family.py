@@ -32,7 +32,10 @@ def family(
         typer.Option(metavar="FILE...", help="Held-out text; by default the last 100,000 tokens."),
     ] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A tokenizer.json; by default trained on the text.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A tokenizer.json; by default DIR's, at first trained on the text."
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="CPU threads; by default all.")
@@ -48,7 +51,7 @@ def family(
     """Train several recipes on the same batches, each into DIR/RECIPE-seedN.
 
     Run the same command again after an interruption: finished runs stand, the one that was cut goes on from
-    its last saved step.
+    its last saved step. All runs in DIR share texts, tokenizer and batches; what differs is refused.
     """
     from engram_interp.family import train_family
     from engram_interp.training import find_recipe

@@ -39,9 +39,12 @@ def losses(
     from engram_interp.arm_losses import losses as measure
     from engram_interp.arm_losses import packaged
     from engram_interp.errors import InputError
+    from engram_interp.results.storage import check_folder
 
-    if out is not None and out.exists():
-        raise InputError(f"{out} exists; give the name of a new file as --out.")
+    if out is not None:  # all of this before minutes of measuring
+        check_folder(out)
+        if out.exists():
+            raise InputError(f"{out} exists; give the name of a new file as --out.")
     if (folder is None) != (not text):
         raise InputError(
             "losses wants a folder and --text, or neither, for the packaged ones; got one of them."

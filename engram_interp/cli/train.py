@@ -48,8 +48,9 @@ def train(
     """Train a model and write its weights, configuration, tokenizer, log and provenance to --out.
 
     A line <|endoftext|> in a text file ends a document. A run that was interrupted goes on from its last
-    saved step with --resume; nothing else in --out is ever overwritten. On a CPU it ends as if it had never
-    been cut; on a GPU only its next losses are promised, to 1e-4 nats and on the same kind of device.
+    saved step with --resume and the same texts; nothing else in --out is ever overwritten. On a CPU it ends
+    as if it had never been cut; on a GPU only its next losses are promised, to 1e-4 nats and on the same kind
+    of device.
     """
     from engram_interp import training
 

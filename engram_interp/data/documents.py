@@ -55,7 +55,14 @@ def documents(paths: Iterable[str | Path]) -> Iterator[str]:
 
 def text_digest(paths: Iterable[str | Path]) -> str:
     """SHA-256 over the decoded contents of the files in order, for provenance."""
-    digest = hashlib.sha256()
+    return text_digests(paths)[0]
+
+
+def text_digests(paths: Iterable[str | Path]) -> tuple[str, list[str]]:
+    """`text_digest` of the files, and of each alone."""
+    whole, each = hashlib.sha256(), list[str]()
     for path in paths:
-        digest.update(read_text(path).encode())
-    return digest.hexdigest()
+        content = read_text(path).encode()
+        whole.update(content)
+        each.append(hashlib.sha256(content).hexdigest())
+    return whole.hexdigest(), each

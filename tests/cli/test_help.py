@@ -9,7 +9,8 @@ from engram_interp.cli.command import spread
 from tests.cli.harness import run
 
 COMMANDS = (
-    "explore", "report", "capture", "slots", "index", "train", "family", "tune-lens", "evaluate", "claims",
+    "explore", "report", "capture", "slots", "index", "train", "family", "tune-lens", "evaluate", "losses",
+    "claims",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pytest
 from engram_interp import training
 from engram_interp.errors import InputError
 from engram_interp.model.training.recipe import Recipe, Schedule
+from tests import support
 
 GOOD = """
 d_vocab = 300
@@ -62,6 +63,69 @@ def test_packaged_recipes_build(name: str) -> None:
 def test_what_is_wrong_with_a_recipe_is_said(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Recipe.load(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("batch = 4", "batch = 0", "schedule.batch wants a whole number of at least 1, got 0"),
+        ("1_000", '"5M"', "schedule.tokens wants a whole number of at least 1, got '5M'"),
+        ("1_000", "1e3", r"schedule.tokens wants a whole number of at least 1, got 1000\.0"),
+        (
+            "batch = 4",
+            "evaluate_every = 0",
+            "schedule.evaluate_every wants a whole number of at least 1, got 0",
+        ),
+        ("batch = 4", "learning_rate = -1e-3", "schedule.learning_rate wants a number above 0, got -0.001"),
+        ("batch = 4", "table_rate = -5", "schedule.table_rate wants a number above 0, got -5"),
+        ("batch = 4", "weight_decay = -0.1", "schedule.weight_decay wants a number of at least 0, got -0.1"),
+        ("batch = 4", "clip = inf", "schedule.clip wants a number above 0, got inf"),
+        ("batch = 4", "beta2 = 1", "schedule.beta2 wants a number from 0 to below 1, got 1"),
+        ("batch = 4", "final_rate = 1.5", "schedule.final_rate wants a number from 0 to 1, got 1.5"),
+        ("batch = 4", "warmup = true", "schedule.warmup wants a whole number of at least 0, got True"),
+        ("batch = 4", "seed = -1", "schedule.seed wants a whole number of at least 0, got -1"),
+        ("batch = 4", "precision = 16", "schedule.precision wants text, got 16"),
+        ("batch = 4", 'precision = "half"', "precision of float32 or bfloat16, got 'half'"),
+        ("d_vocab = 300", 'd_vocab = "300"', "d_vocab wants a whole number of at least 1, got '300'"),
+        (
+            "d_vocab = 300",
+            "d_vocab = 300\nfiction = -1",
+            "fiction wants a whole number of at least 0, got -1",
+        ),
+        ("n_heads = 2", "n_heads = 0", "model.n_heads wants a whole number of at least 1, got 0"),
+        ("n_heads = 2", "n_heads = [2]", r"model.n_heads wants a whole number of at least 1, got \[2\]"),
+        ("[20, 30]", "[20, 0]", r"engram.rows wants a whole .* or a list, each a whole .*, got \[20, 0\]"),
+        ("[1]", "1", "engram.layer_ids wants a list, each a whole number of at least 0, got 1"),
+        ("rows", 'gate = "opne"\nrows', "engram.gate wants 'signed_sqrt' or 'plain' or 'open', got 'opne'"),
+        ("rows", "bias = 1\nrows", "engram.bias wants true or false, got 1"),
+        ("[schedule]", "[[schedule]]", r"schedule wants a table, \[schedule\], got \["),
+    ],
+)
+def test_a_value_that_a_field_cannot_take_is_said_with_file_and_field(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    with support.shapes_unchecked(), pytest.raises(InputError, match=f"mine.toml: .*{message}") as caught:
+        Recipe.load(written(tmp_path, GOOD.replace(old, new)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../../x", "", ".", "-x", "a/b", "a b", "ü", "x\\n"])
+def test_a_name_that_is_no_folder_of_its_own_is_refused(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, f'name = "{name}"{GOOD}')
+    with pytest.raises(InputError, match=r"mine.toml: name wants letters, digits, .*; a run's folder"):
+        Recipe.load(path)
+    path.write_text(f"name = 3{GOOD}", encoding="utf-8")
+    with support.shapes_unchecked(), pytest.raises(InputError, match=r"mine.toml: name wants text, got 3"):
+        Recipe.load(path)
+
+
+def test_values_are_checked_without_a_file_too(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^schedule.batch wants a whole number of at least 1, got 0"):
+        Schedule(tokens=100, batch=0)
+    with pytest.raises(InputError, match=r"^model.init_seed wants a whole number of at least 0, got -1"):
+        Recipe.load(written(tmp_path, GOOD)).seeded(-1)
+    with support.shapes_unchecked():
+        assert Schedule(tokens=100, clip=1, weight_decay=0, warmup=0).clip == 1
 
 
 def test_a_recipe_that_is_nowhere(tmp_path: Path) -> None:

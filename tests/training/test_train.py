@@ -13,6 +13,7 @@ from engram_interp import training
 from engram_interp.checkpoints import load_model
 from engram_interp.data.documents import documents
 from engram_interp.data.packing import encode_stream
+from engram_interp.data.tokenizer import train_tokenizer
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.model.training.evaluate import gate_summary, held_out_loss
 from engram_interp.model.training.loop import Progress, Trainer
@@ -132,8 +133,34 @@ def test_another_recipe_or_text_is_not_resumed(
     out = training.train(short, texts, valid=valid, out=tmp_path / "run")
     with pytest.raises(InputError, match="does not hold a run of this recipe"):
         training.train(RECIPE, texts, valid=valid, out=out, resume=True)
-    with pytest.raises(InputError, match="was made by another recipe or text"):
+    log = (out / "log.jsonl").read_bytes()
+    with pytest.raises(
+        InputError, match=r"run trains on text.txt \(.*, and --text gives valid.txt, text.txt \("
+    ):
         training.train(short, [*valid, *texts], valid=valid, out=out, resume=True)
+    with pytest.raises(InputError, match=r"run holds out valid.txt \(.*, and --valid gives text.txt \("):
+        training.train(short, texts, valid=texts, out=out, resume=True)
+    other = tmp_path / "tokenizer.json"
+    train_tokenizer(support.documents(40, seed=3), d_vocab=290).save(str(other))
+    with pytest.raises(
+        InputError, match=r"tokenizer.json is not the tokenizer in .*run.tokenizer.json; leave"
+    ):
+        training.train(short, texts, valid=valid, out=out, resume=True, tokenizer=other)
+    assert (out / "log.jsonl").read_bytes() == log
+
+
+def test_texts_are_told_from_the_start(tmp_path: Path, texts: list[Path], valid: list[Path]) -> None:
+    short = replace(RECIPE, schedule=replace(RECIPE.schedule, tokens=128))
+    begun: list[dict[str, object]] = []
+
+    def look(progress: Progress) -> None:
+        begun.append(json.loads((tmp_path / "run" / "training.json").read_text(encoding="utf-8")))
+
+    out = training.train(short, texts, valid=valid, out=tmp_path / "run", on_step=look)
+    facts = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    told = ("text_files", "text_sha256", "text_file_sha256", "valid_files", "valid_sha256")
+    assert [begun[0][name] for name in told] == [facts[name] for name in told]
+    assert facts["text_file_sha256"] == [facts["text_sha256"]] and not begun[0]["finished"]
 
 
 def test_models_are_kept_along_the_way_and_losses_told_by_stratum(

@@ -1,5 +1,6 @@
 """A training recipe: one small TOML file per model."""
 
+import re
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -7,12 +8,16 @@ from typing import Any
 
 from engram_interp.errors import InputError
 from engram_interp.memory.compression import identity_map
+from engram_interp.memory.config import EngramConfig
 from engram_interp.model.config import ModelConfig
 from engram_interp.model.training.cost import Cost, cost
+from engram_interp.model.training.values import check_values
 from engram_interp.model.transformer import HookedEngramTransformer
 
 PRECISIONS = ("float32", "bfloat16")
 """What a schedule can compute in."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,7 @@ class Schedule:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        check_values(Schedule, vars(self), section="schedule")
         if self.precision not in PRECISIONS:
             raise InputError(
                 f"A schedule wants a precision of {' or '.join(PRECISIONS)}, got {self.precision!r}."
@@ -63,7 +69,7 @@ class Recipe:
     """Everything that decides a training run, but for the text.
 
     Attributes:
-        name: The run's name.
+        name: The run's name, which names folders: letters, digits and ``._-``, a letter or digit first.
         d_vocab: Vocabulary of the tokenizer trained on the text.
         model: Keyword arguments of `ModelConfig` without d_vocab and engram.
         engram: Keyword arguments of `EngramConfig`, or None for a baseline.
@@ -77,6 +83,16 @@ class Recipe:
     engram: dict[str, Any] | None
     schedule: Schedule
     fiction: int | None = None
+
+    def __post_init__(self) -> None:
+        check_values(Recipe, vars(self))
+        check_values(ModelConfig, self.model, section="model")
+        check_values(EngramConfig, self.engram or {}, section="engram")
+        if not _NAME.fullmatch(self.name):
+            raise InputError(
+                "name wants letters, digits, dots, hyphens and underscores, a letter or digit first, got "
+                f"{self.name!r}; a run's folder is called so."
+            )
 
     def seeded(self, seed: int) -> "Recipe":
         """The same run from other initial weights, on the same batches in the same order."""
@@ -103,7 +119,8 @@ class Recipe:
         """Read a recipe file.
 
         Raises:
-            InputError: If the file is missing, is not TOML, or has unknown or missing entries.
+            InputError: If the file is missing, is not TOML, has unknown or missing entries, or a value that
+                its field cannot take; the message names file and field.
         """
         path = Path(path)
         if not path.is_file():
@@ -113,6 +130,9 @@ class Recipe:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
             raise InputError(f"{path} is not a TOML recipe: {cause}.") from cause
         expected = {"d_vocab", "model", "schedule"}
+        for section in ("model", "engram", "schedule"):
+            if not isinstance(values.get(section, {}), dict):
+                raise InputError(f"{path}: {section} wants a table, [{section}], got {values[section]!r}.")
         unknown = sorted(set(values) - expected - {"name", "engram", "fiction"})
         missing = sorted(expected - set(values))
         known = {f.name for f in fields(Schedule)}
@@ -122,13 +142,16 @@ class Recipe:
                 f"{path} wants d_vocab, [model], [schedule] with tokens, and for a memory [engram]; it lacks "
                 f"{missing} and has unknown {unknown}."
             )
-        recipe = cls(
-            name=values.get("name", path.stem),
-            d_vocab=values["d_vocab"],
-            model=values["model"],
-            engram=values.get("engram"),
-            schedule=Schedule(**values["schedule"]),
-            fiction=values.get("fiction"),
-        )
-        recipe.model_config()
+        try:
+            recipe = cls(
+                name=values.get("name", path.stem),
+                d_vocab=values["d_vocab"],
+                model=values["model"],
+                engram=values.get("engram"),
+                schedule=Schedule(**values["schedule"]),
+                fiction=values.get("fiction"),
+            )
+            recipe.model_config()
+        except InputError as cause:
+            raise InputError(f"{path}: {cause}") from cause
         return recipe
