@@ -30,7 +30,8 @@ def read_losses(path: Path, runs: Sequence[Run], kept: Path) -> ArmLosses:
     unmeasured = {f"{run.arm} seed {run.seed}" for run in runs} - set(found.data["run"].values.tolist())
     if unmeasured:
         raise SystemExit(f"{path} lacks {', '.join(sorted(unmeasured))}; measure them again")
-    return join([ArmLosses.load(kept), found]) if kept.is_file() else found
+    family = f"the family {runs[0].name.partition('-')[0]}"  # wherever its runs lay
+    return join([*([ArmLosses.load(kept)] if kept.is_file() else []), found], family=family)
 
 
 def read_verdicts(folder: Path) -> list[Path]:

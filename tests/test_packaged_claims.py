@@ -74,9 +74,10 @@ class Stored:
                 steps = sorted(set(re.findall(rf"{run} at step ([\d,]+)", self.models)), key=_number)
                 when = ("before", "after")[steps.index(model.name.rpartition(" ")[2])]
                 return self(f"{key}-{when}-equal-loss")
-            if model.arm.startswith("deeper") and not (self.folder / f"{name}-{model.arm}.nc").is_file():
+            keys = key, f"{name}-{model.arm}", f"{name}-{baseline.name}-beside-another-seed"
+            if model.arm in {"dense", "moe"} and not (self.folder / f"{keys[-1]}.nc").is_file():
                 return cast(Result, SimpleNamespace(data={}, summary=lambda: "not measured"))
-            return self(key, f"{name}-{model.arm}", f"{name}-{baseline.name}-beside-another-seed")
+            return self(*keys)
 
         return compare
 
