@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     import torch  # only now: it and the libraries above it read the environment when imported
 
-    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # make test: a process a core
+    torch.set_num_threads(2)
     torch.use_deterministic_algorithms(mode=True)
 
 
