@@ -70,7 +70,7 @@ def above(cell, label):
         null=0.0 if freedom else math.nan,  # without a second seed of any arm the claim stays open
         null_low=-spread,
         null_high=spread,
-        compared_with=f"two runs that differ by seed, from {freedom} pairs",
+        compared_with="two runs that differ by seed alone",
         expects="above",
     )
 

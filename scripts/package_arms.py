@@ -6,12 +6,13 @@
 Every finished run's training.json (recipe, text digests, costs, time) and log.jsonl go to ASSETS/arms/RUN,
 the losses to losses.nc beside them, joined with those of earlier runs on the same text. A run of the same
 name is replaced. Of folders that the scripts in analyses/ wrote, the verdicts go to ASSETS/claims and the
-results they rest on to folders beside them. ASSETS is --out, by default the package's own.
+results they rest on to archives beside them, SCRIPT.zip. ASSETS is --out, by default the package's own.
 """
 
 import argparse
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,13 +62,14 @@ def keep_records(runs: Sequence[Run], out: Path) -> None:
 
 
 def keep_claims(verdicts: Sequence[Path], out: Path) -> None:
-    """Copy every verdict, and its results into a folder of its script's name."""
+    """Copy every verdict, and its results into an archive of its script's name: less than half the size."""
+    out.mkdir(parents=True, exist_ok=True)
     for verdict in verdicts:
-        results = out / verdict.parent.name
-        shutil.rmtree(results, ignore_errors=True)
-        results.mkdir(parents=True)
-        for path in sorted(verdict.parent.glob("*.nc")):
-            shutil.copy(path, (out if path == verdict else results) / path.name)
+        with zipfile.ZipFile(out / f"{verdict.parent.name}.zip", "w", zipfile.ZIP_LZMA) as kept:
+            for path in sorted(verdict.parent.glob("*.nc")):
+                if path != verdict:
+                    kept.write(path, path.name)
+        shutil.copy(verdict, out / verdict.name)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,7 +36,7 @@ PAGES = {
     "report": "/report?b=wiki-nano&prompt=napoleon",
     "tour": "/tokens?b=planted&prompt=fact-amri&layer=1&tok=4&tour=2",
 }
-WIDTH, MOST, SHOWN = 1360, 1700, 1080
+WIDTH, MOST, SHOWN = 1360, 1700, 900
 """Pixels: width of the window, height below which a page is cut, width of the picture."""
 
 
@@ -117,7 +117,7 @@ def main() -> None:
         for name in args.only:
             for theme in ("light", "dark"):
                 target = args.out / f"explorer-{name}-{theme}.webp"
-                photograph(browser, address, PAGES[name], theme=theme).save(target, quality=52, method=6)
+                photograph(browser, address, PAGES[name], theme=theme).save(target, quality=45, method=6)
                 size += target.stat().st_size
                 print(f"{target}: {target.stat().st_size / 1e3:.0f} kB")
         browser.close()

@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
+import h5netcdf
 import numpy as np
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.results.provenance import TOOL
 
 _ENGINE: Final = "h5netcdf"
+_HDF5: Final = ("v110", "v110")
+"""The format of HDF5 1.10 (2016), an eighth smaller than the earliest one."""
 _JSON_MARK = "string_encoding"
 _COMPRESS_FROM = 4096
 _TEXTS_MARK = "texts"
@@ -34,7 +38,8 @@ def write(data: xr.Dataset, path: Path) -> None:
         encoding: dict[Any, dict[str, Any]] = {
             name: _encoding(variable) for name, variable in stored.variables.items()
         }
-        stored.to_netcdf(temporary, engine=_ENGINE, encoding=encoding)
+        with h5netcdf.File(temporary, "w", libver=_HDF5) as file:
+            stored.dump_to_store(H5NetCDFStore(file), encoding=encoding)
 
 
 @contextmanager
@@ -102,7 +107,7 @@ def is_ours(path: Path) -> bool:
 def _encoding(variable: xr.Variable) -> dict[str, Any]:
     """Large numeric arrays are compressed, with a checksum for each chunk."""
     if variable.dtype.kind in "fiub" and variable.nbytes >= _COMPRESS_FROM:
-        return {"zlib": True, "complevel": 4, "fletcher32": True}
+        return {"zlib": True, "complevel": 4, "shuffle": True, "fletcher32": True}
     return {}
 
 

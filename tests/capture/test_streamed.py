@@ -39,7 +39,7 @@ from engram_interp.checkpoints import load_model
 from tests.capture.test_streamed import LENGTHS, SITES
 from tests.checkpoints import v41
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(sys.argv[4]))
 feed = layers.Streaming._feed
 
 def dying(self, block, layer, sink):
@@ -196,7 +196,7 @@ def test_killed_in_a_layer_it_ends_in_the_same_bytes(
     whole: Path, folder: Path, disk: SubjectModel, tmp_path: Path
 ) -> None:
     out, layer = tmp_path / "c", 3
-    command = [sys.executable, "-c", KILLED, str(folder), str(out), str(layer)]
+    command = [sys.executable, "-c", KILLED, str(folder), str(out), str(layer), str(torch.get_num_threads())]
     done = subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     assert done.returncode == -9
     state = State.load(out / "part-1-of-1" / "streamed", digest=open_part(out))

@@ -131,7 +131,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", fail)
+    monkeypatch.setattr(xr.Dataset, "dump_to_store", fail)
     with pytest.raises(OSError, match="disk full"):
         samples.depth().save(tmp_path / "d.nc")
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """The scripts that fill the package: what training saw is counted, and nothing is written half."""
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,11 @@ def test_records_losses_and_claims_go_to_one_folder(
             "arms/tiny-dense-seed0/log.jsonl",
             "arms/tiny-dense-seed0/training.json",
             "claims/claim-04.nc",
-            "claims/claim_04/losses.nc",
+            "claims/claim_04.zip",
         ]
+    with zipfile.ZipFile(tmp_path / "claims" / "claim_04.zip") as results:
+        results.extractall(tmp_path)
+    assert ArmLosses.load(tmp_path / "losses.nc").data.identical(ArmLosses.load(family / "losses.nc").data)
     kept = ArmLosses.load(tmp_path / "arms" / "losses.nc")
     assert capsys.readouterr().out.splitlines()[-1] == kept.summary().splitlines()[-1]
     assert json.loads((tmp_path / "arms" / "tiny-dense-seed0" / "training.json").read_text())["finished"]

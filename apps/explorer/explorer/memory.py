@@ -22,7 +22,7 @@ from explorer import (
     states,
     style,
 )
-from explorer.live import live as live_model
+from explorer.live import live
 from explorer.scene import Prompt, Scene
 
 EDITS: Mapping[Show, str] = {"success": "what the edits achieve", "collateral": "what they do elsewhere"}
@@ -55,15 +55,13 @@ def _one_token(scene: Scene, prompt: Prompt, present: readings.Present, *, token
     layer = min(layers, key=lambda one: abs(one - wanted))
     if layer != wanted:
         states.say(f"Layer {wanted} reads no memory; layer {layer}, the nearest that does, is shown.")
-    if not live_model().missing and prompt.text:
-        settings.toggled(st.container(), f"Compute what is missing with {live_model().name}", settings.LIVE)
-        if present.model not in {"", live_model().name}:
-            states.say(
-                f"The results above are of {present.model}; what is computed is of {live_model().name}."
-            )
+    if not live().missing and prompt.text:
+        settings.toggled(st.container(), f"Compute what is missing with {live().name}", settings.LIVE)
+        if present.model not in {"", live().name}:
+            states.say(f"The results above are of {present.model}; what is computed is of {live().name}.")
     left, right = st.columns([0.52, 0.48], gap="medium")
     with left:
-        _table(scene, prompt, present.slots, live=present.live, token=token, layer=layer)
+        _table(scene, prompt, present.slots, ran=present.live, token=token, layer=layer)
     with right:
         found = _neighbours(scene, present.slots, token=token, layer=layer)
     left, right = st.columns([0.52, 0.48], gap="medium")
@@ -75,8 +73,8 @@ def _one_token(scene: Scene, prompt: Prompt, present: readings.Present, *, token
         neighbours.colliders(scene, found, layer=layer)
 
 
-def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, live: bool, token: int, layer: int) -> None:
-    """The rows one token read."""
+def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, ran: bool, token: int, layer: int) -> None:
+    """The rows one token read, from the bundle or from a run of the model."""
     st.html(element("h2", "Which rows were read", class_="engram-title"))
     rows = slots.data.drop_vars("count", errors="ignore")  # of n-grams, on the page before
     style.html(tables.slot_table(rows, token=token, layer=layer))
@@ -87,10 +85,10 @@ def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, live: bool, token
     )
     export.tools(
         slots,
-        bundle=None if live else scene.bundle,
+        bundle=None if ran else scene.bundle,
         part=f"slots:{prompt.name}",
         call=f"plot(layer={layer})",
-        code=export.ran(live_model().source, "slots", f"lookup(model, {prompt.text!r})"),
+        code=export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})"),
         figure=lambda: slots.plot(layer=layer),
     )
 
