@@ -35,7 +35,7 @@ report: $(RUNTIME)
 	@$(BIN)/engram-interp report --out $(OUT) $(ARGS)
 
 test: $(DEV)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(DEV)
 	@$(BIN)/ruff format --check .
