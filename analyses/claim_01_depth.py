@@ -7,8 +7,9 @@ ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numb
 nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained: the memory added to the dense model (engram, dense) and the one of equal size (moe-engram,
-moe) are then compared, beside a second seed of the baseline, shuffled ids, deeper models and the two kept
-checkpoints between which the loss passed the baseline's. Without it the packaged pair is measured alone.
+moe) are then compared, beside a second seed of the baseline, shuffled ids, deeper models, a memory in a model
+of four residual streams and the two kept checkpoints between which the loss passed the baseline's. Without it
+the packaged pair is measured alone.
 """
 
 # %% 1 The arms, and the passages
@@ -75,9 +76,9 @@ for run, base in pairs:
             reference, baseline, texts, first_memory_layer=first, n_boot=n_boot, seed=0
         )
         print(f"another seed: {results[key].summary()}")
-for run, base in family.pairs("shuffled", "dense"):
+for run, base in [*family.pairs("shuffled", "dense"), *family.pairs("streams", "dense")]:
     again = family.another(base)
-    look(f"shuffled seed {run.seed}", run.load(), base.load(), None if again is None else again.load())
+    look(f"{run.arm} seed {run.seed}", run.load(), base.load(), None if again is None else again.load())
 
 # %% 4 For scale: how one or two more layers read, in models without memory
 deeper = [f"deeper-{more}" for more in (1, 2) if f"deeper-{more}" in family and "dense" in family]
@@ -101,7 +102,9 @@ if not RUNS:
 
 # %% 6 The measures: each view must lie beyond 0 and beyond every null of its own
 OTHER_SEED = {"CKA": "null_headline", "lens": "reference_headline"}
-shuffled = [f"shuffled seed {run.seed}" for run, _ in family.pairs("shuffled", "dense")]
+shuffled, streams = (
+    [f"{arm} seed {run.seed}" for run, _ in family.pairs(arm, "dense")] for arm in ("shuffled", "streams")
+)
 
 
 def nulls(view, name, base):
@@ -140,7 +143,8 @@ for name, base in compared:
 # A shift that another seed may make as well, or that goes with a better loss, says nothing of the memory.
 for label in dict.fromkeys([*alone, *unmatched]):
     measures.append(claims.Measure(label=label, value=math.nan, expects="above", role="control"))
-measures += [measure(view, name, role="beside") for name in (*shuffled, *deeper) for view in WHOLE]
+# A model of four streams differs from the baseline by more than its memory, so it decides nothing.
+measures += [measure(view, name, role="beside") for name in (*shuffled, *streams, *deeper) for view in WHOLE]
 if "tuned lens, engram" in results:
     measures.append(
         claims.Measure.of(

@@ -31,19 +31,20 @@ KINDS = (
 )  # the memory gone; other rows of the same heads, nearer to what it knows
 
 family = arms.load(RUNS) if RUNS else arms.bundled()
+runs = [run for arm in ("engram", "moe-engram") for run in family.runs.get(arm, {}).values()]
+runs = runs or [family.first("engram")]  # which says what is there instead
+PLAIN = {"engram": "dense", "moe-engram": "moe"}
 sets = [probes.load(kind) for kind in ("facts", "reading", "continuation")]
 if SETS:
     place = {key: next(Path(SETS).glob(f"**/{key}*.jsonl*"), None) for key in ("facts", "boolq", "lambada")}
     if place["facts"] and TRAINED:
-        documents = list(family.first("engram").documents(TRAINED))
+        documents = list(runs[0].documents(TRAINED))  # every arm of a family has the same
         sets += public_sets.facts_by_support(place["facts"], documents, named="public facts", per_class=N)
     sets += [public_sets.boolq(place["boolq"], n=N, longest=450)] if place["boolq"] else []
     sets += [public_sets.lambada(place["lambada"], n=N)] if place["lambada"] else []
 if QUICK:
     sets = [probes.ProbeSet(name=s.name, kind=s.kind, probes=s.probes[:4]) for s in sets]
 how = {"kinds": KINDS, "n_swaps": 1 if QUICK else 4, "n_boot": 20 if QUICK else 1000, "seed": 0}
-runs = [run for arm in ("engram", "moe-engram") for run in family.runs.get(arm, {}).values()]
-PLAIN = {"engram": "dense", "moe-engram": "moe"}
 
 
 def beside(run):
@@ -156,7 +157,7 @@ if RUNS:
 verdict = claims.verdict(
     2,
     measures,
-    scope=family.scope("engram"),
+    scope=family.scope(*{run.arm for run in runs}),
     models=models,
     remark=remark,
     provenance={"n_boot": how["n_boot"], "seed": 0, "kinds": ", ".join(KINDS)},

@@ -14,15 +14,22 @@ def text_facts(texts: Sequence[str | Path], valid: Sequence[str | Path] = ()) ->
     ``valid_sha256`` is None without held-out files, where the end of the training text is held out.
 
     Raises:
-        InputError: If a file is missing or cannot be read as text.
+        InputError: If a file is missing or cannot be read as text, or one is both trained on and held out.
     """
-    whole, each = text_digests(texts)
+    (whole, each), (held_out, others) = text_digests(texts), text_digests(valid)
+    for path, digest in zip(valid, others, strict=True):
+        if digest in each:
+            same = texts[each.index(digest)]
+            raise InputError(
+                f"{path} is to be held out and is the same text as {same}, which is trained on: a loss on it "
+                "would say nothing of new text. Give other files as --valid, or none."
+            )
     return {
         "text_files": [Path(path).name for path in texts],
         "text_sha256": whole,
         "text_file_sha256": each,
         "valid_files": [Path(path).name for path in valid],
-        "valid_sha256": text_digests(valid)[0] if valid else None,
+        "valid_sha256": held_out if valid else None,
     }
 
 

@@ -50,3 +50,10 @@ def test_text_that_one_of_several_files_held_is_refused(tmp_path: Path) -> None:
     whole = {"y": {"text_sha256": runs["y"]["text_sha256"]}}  # as earlier versions recorded it
     with pytest.raises(InputError, match=r"and y trained on a.txt, b.txt; give"):
         refuse_trained_texts(whole, [a, b])
+
+
+def test_text_cannot_be_both_trained_on_and_held_out(tmp_path: Path) -> None:
+    a, b, copy = written(tmp_path, a="One.", b="Two.", copy="Two.")
+    with pytest.raises(InputError, match=r"copy.txt is to be held out and is the same text as .*b.txt"):
+        text_facts([a, b], [copy])
+    assert text_facts([a], [b])["valid_files"] == ["b.txt"]
