@@ -238,10 +238,19 @@ class AblationComparison(Result):
         what = data.attrs.get("what", "The ablation")
         return (
             f"{what} moves the prediction after token {at} by {kl['ablated']} nats of KL (random rows "
-            f"{kl['random rows']}, a random change of the same size {kl['random direction']}): top token "
+            f"{kl['random rows']}, a random change of the same size {kl['random direction']})"
+            f"{self._times()}: top token "
             f"“{top['intact']}” before, “{top['ablated']}” after, “{top['random rows']}” with random rows"
             f"{answer}; one prompt, so no interval is possible."
         )
+
+    def _times(self) -> str:
+        """How often the larger control goes into the effect; empty where neither control moves anything."""
+        at = self.data["kl"].sel(token=int(self.data["token_index"]))
+        ablated, *controls = (float(at.sel(condition=name)) for name in CONDITIONS[1:])
+        if not max(controls) >= _SAME:
+            return ""
+        return f", {number(ablated / max(controls), digits=1)} × the larger control"
 
     @property
     def unread(self) -> str:

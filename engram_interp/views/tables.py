@@ -4,8 +4,9 @@ Three decimals, tabular figures, units in the header. A missing value is an em d
 stands below the table.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -17,6 +18,7 @@ from engram_interp.views.tokens import shortened, token_html, visible
 
 NO_REASON = "undefined, no reason recorded"
 SLOT_NUMBERS = ("address", "row_norm", "share", "hits")
+SlotOrder = Literal["order", "share", "row_norm", "hits"]
 CONDITIONS = {
     "intact": "before",
     "ablated": "after",
@@ -41,9 +43,10 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A cell that shows a difference, its sign always written."""
+    """A cell that shows a difference, its sign always written; `bar` ∈ [0, 1] is drawn behind it."""
 
     value: float
+    bar: float = 0.0
 
 
 Cell = str | int | float | Missing | Token | Change
@@ -100,7 +103,8 @@ def _cell(value: Cell, digits: int, *, right: bool) -> Html:
     if isinstance(value, Missing):
         return element("td", DASH, title=value.reason, **({"class_": "number"} if right else {}))
     if isinstance(value, Change):
-        return element("td", signed(value.value, digits=digits), class_="number")
+        behind = {"style": f"--bar:{min(value.bar, 1):.3f}"} if value.bar > 0 else {}
+        return element("td", signed(value.value, digits=digits), class_="number", **behind)
     if isinstance(value, str):
         return element("td", value)
     whole = isinstance(value, int | np.integer)
@@ -195,16 +199,8 @@ def effect_table(data: xr.Dataset) -> Html:
     Args:
         data: delta_loss and kl [kind] in nats with ``_low`` and ``_high``, and the same of the control.
     """
-    headers = [
-        "ablation",
-        "Δ loss (nats)",
-        "95 % low",
-        "95 % high",
-        "control (nats)",
-        "95 % low",
-        "95 % high",
-    ]
-    headers += ["KL (nats)", "control KL (nats)"]
+    ends = ("95 % low", "95 % high")
+    headers = ["ablation", "Δ loss (nats)", *ends, "control (nats)", *ends, "KL (nats)", "control KL (nats)"]
     names = [f"{whose}delta_loss{end}" for whose in ("", "control_") for end in ("", "_low", "_high")]
     rows: list[list[Cell]] = []
     for kind in data["kind"].values:
@@ -247,7 +243,9 @@ def prediction_table(data: xr.Dataset) -> Html:
     )
 
 
-def slot_table(data: xr.Dataset, *, token: int, layer: int) -> Html:
+def slot_table(
+    data: xr.Dataset, *, token: int, layer: int, by: SlotOrder = "order", orders: Collection[int] = ()
+) -> Html:
     """What one token read at one layer: one row for each order and head, and the bias.
 
     Args:
@@ -256,6 +254,8 @@ def slot_table(data: xr.Dataset, *, token: int, layer: int) -> Html:
             were counted count[token, order_index].
         token: position, counted from 0.
         layer: a memory layer, counted from 0.
+        by: what the rows are sorted by; numbers from the largest down.
+        orders: lengths of the n-grams shown; without any, all.
     """
     if token not in data["token"].values or layer not in data["layer"].values:
         raise InputError(
@@ -265,11 +265,13 @@ def slot_table(data: xr.Dataset, *, token: int, layer: int) -> Html:
     chosen = data.sel(token=token, layer=layer)
     counted = "count" in data and bool(data["count"].notnull().any())
     rows: list[list[Cell]] = []
-    for column in range(data.sizes["column"]):
+    for column in _columns(chosen, by=by, orders=orders):
         slot = chosen.isel(column=column)
         order = int(slot["order"])
         ngram = Token(text=str(chosen["ngram"].sel(order_index=order).item()))
-        numbers = [measured(slot[name], change=name == "share") for name in SLOT_NUMBERS]
+        numbers = [measured(slot[name]) for name in SLOT_NUMBERS]
+        share = float(slot["share"])
+        numbers[SLOT_NUMBERS.index("share")] = Change(value=share, bar=0.0 if np.isnan(share) else share)
         own = [measured(chosen["count"].sel(order_index=order))] if counted else []
         rows.append([order, int(slot["head"]), ngram, *numbers, *own])
     unused = Missing(reason="the bias is no row of the table")
@@ -288,3 +290,9 @@ def slot_table(data: xr.Dataset, *, token: int, layer: int) -> Html:
         *(["n-gram's own count"] if counted else []),
     ]
     return table(headers, rows, caption=caption)
+
+
+def _columns(data: xr.Dataset, *, by: SlotOrder, orders: Collection[int]) -> list[int]:
+    """Which columns of a lookup are shown, in which order."""
+    kept = [c for c, order in enumerate(data["order"].values) if not orders or int(order) in orders]
+    return kept if by == "order" else sorted(kept, key=lambda c: -float(np.nan_to_num(data[by].values[c])))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engram_interp.results import DepthResult, GateStatistics
+from engram_interp.results import AblationComparison, DepthResult, GateStatistics
 from tests.results import samples
 
 NO_CLAIM = "no evidence of depth beyond what residuals before the first memory read show too"
@@ -155,6 +155,16 @@ def test_one_prompt_has_no_interval() -> None:
     assert "one prompt, so no interval is possible" in text
     assert "random rows" in text
     assert "a random change of the same size" in text
+
+
+def test_an_effect_is_told_in_multiples_of_its_larger_control() -> None:
+    data = samples.ablation_comparison().data.copy(deep=True)
+    at = int(data["token_index"])
+    for condition, kl in (("ablated", 1.5), ("random rows", 0.25), ("random direction", 0.1)):
+        data["kl"].loc[{"condition": condition, "token": at}] = kl
+    assert ", 6.0 × the larger control: top token" in AblationComparison(data=data).summary()
+    data["kl"].loc[{"condition": ["random rows", "random direction"], "token": at}] = 0.0
+    assert "×" not in AblationComparison(data=data).summary()
 
 
 def test_an_ablation_without_its_control_is_refused() -> None:

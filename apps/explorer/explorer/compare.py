@@ -1,22 +1,23 @@
 """Compare: two bundles side by side on the same scales, each beside its own controls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
+from engram_interp.errors import InputError
 from engram_interp.results import (
     AblationEffect,
     Bundle,
     ConvergenceResult,
     DepthResult,
-    GateReading,
     Result,
 )
-from engram_interp.views import comparing
+from engram_interp.views import comparing, differences
 from engram_interp.views.markup import Html, element
-from engram_interp.views.strips import gate_strip
-from explorer import bar, export, selection, settings, shelf, states, style
+from explorer import bar, compared_gates, export, selection, settings, shelf, states, style
+from explorer.compared_gates import code, if_there
 from explorer.overview import PARTS
 from explorer.scene import Scene, model_of, scene_of
 
@@ -26,8 +27,12 @@ NUMBERS: Mapping[type[Result], Callable[[Mapping[str, xr.Dataset]], Html]] = {
     ConvergenceResult: comparing.loss_numbers,
 }
 """What stands in one table for both, by kind of result."""
-STRIP = 96
-"""Tokens of a strip that are shown side by side."""
+CHANGES: Mapping[type[Result], Callable[..., go.Figure]] = {
+    DepthResult: differences.similarity_difference,
+    AblationEffect: differences.effect_difference,
+    ConvergenceResult: differences.lens_difference,
+}
+"""B − A, by kind of result."""
 
 
 def page() -> None:
@@ -62,7 +67,7 @@ def page() -> None:
         _part(scene.bundle, opened, part, what=shared[part])
     else:
         states.say("The two bundles hold no part of the same kind.")
-    _prompt(scene, other)
+    compared_gates.show(scene, other)
 
 
 def _differences(one: Scene, other: Scene) -> None:
@@ -75,17 +80,15 @@ def _differences(one: Scene, other: Scene) -> None:
     ]
     digests = {
         str(part.data.attrs.get("text_digest"))
-        for part in (_if_there(one.bundle, "gates"), _if_there(other.bundle, "gates"))
+        for part in (
+            if_there(one.bundle, "gates"),
+            if_there(other.bundle, "gates"),
+        )
         if part is not None
     }
     if len(digests) > 1:
         said.append("The two were run on different texts: a difference may come from the texts alone.")
     states.say(*said)
-
-
-def _if_there(bundle: Bundle, part: str) -> Result | None:
-    found = shelf.part(bundle, part, what=part) if part in bundle else None
-    return found if isinstance(found, Result) else None
 
 
 def _part(one: Bundle, other: Bundle, part: str, *, what: str) -> None:
@@ -103,7 +106,7 @@ def _part(one: Bundle, other: Bundle, part: str, *, what: str) -> None:
             whole,
             name=f"numbers of {part}",
             parts=lambda: [numbers],
-            code=_code(one, other, f"comparing.{table.__name__}({given})"),
+            code=code(one, other, f"comparing.{table.__name__}({given})"),
         )
     drawn = {name: found.plot(theme=style.theme()) for name, found in whole.items()}
     if len(drawn) > 1:
@@ -117,71 +120,29 @@ def _part(one: Bundle, other: Bundle, part: str, *, what: str) -> None:
             style.figure(drawn[name], key=f"compared {name}", alt=found.summary())
             states.say(found.summary())
             export.tools(found, bundle=bundle, part=part, call="plot()", drawn=f"compared {name}")
+    _change(one, other, part, [found for found in whole.values() if type(found) in CHANGES])
     states.say(
         "No interval of the difference is given: the two bundles were measured apart, and what differs "
         "between them (training run, size, text) is more than any one thing."
     )
 
 
-def _prompt(one: Scene, other: Scene) -> None:
-    """The gates of the chosen prompt in both, token for token; or why they cannot be set side by side."""
-    name = selection.current().prompt
-    here, there = one.prompts.get(name), other.prompts.get(name)
-    if here is None or here.row is None:
+def _change(one: Bundle, other: Bundle, part: str, both: Sequence[Result]) -> None:
+    """B − A, where the two are of a kind that subtracts and share a layer or an ablation."""
+    if len(both) < 2 or type(both[0]) is not type(both[1]):
         return
-    st.html(element("h2", f"The gates on “{name}”", class_="engram-title"))
-    if there is None or there.row is None:
-        few = [prompt for prompt in other.prompts if prompt in one.prompts][:6]
-        states.show(
-            states.State(
-                what=f"B has no gates for “{name}”.",
-                why=f"The bundles share {', '.join(few)}." if few else "The two bundles share no prompt.",
-                todo="Pick a prompt that both hold; what does not speak of tokens is compared above.",
-            )
-        )
+    draw = CHANGES[type(both[0])]
+    st.html(element("h3", "B − A", class_="engram-run"))
+    try:
+        figure = draw(both[0].data, both[1].data, theme=style.theme())
+    except InputError as cause:
+        states.say(str(cause))
         return
-    readings = (_if_there(one.bundle, "gates"), _if_there(other.bundle, "gates"))
-    tokens = [
-        found.data["token_text"].values[prompt.row, : prompt.tokens].tolist()
-        for found, prompt in zip(readings, (here, there), strict=True)
-        if isinstance(found, GateReading)
-    ]
-    if len(tokens) == 2 and tokens[0] != tokens[1]:
-        states.show(
-            states.State(
-                what="The two read this text as different tokens.",
-                why=f"A has {len(tokens[0])} tokens, B {len(tokens[1])}: their tokenisers differ.",
-                todo="Comparison token by token is off; what is per layer stands above.",
-            )
-        )
-        return
-    strips: dict[str, Html] = {}
-    shown: dict[str, Result] = {}
-    for label, found, prompt in (("A", readings[0], here), ("B", readings[1], there)):
-        if isinstance(found, GateReading) and prompt.row is not None:
-            number = int(found.data["prompt"].values[prompt.row])
-            strips[label] = gate_strip(found.data, prompt=number, rows="max", stop=STRIP)
-            shown[label] = GateReading(data=found.data.sel(prompt=[number]))
-            style.html(element("h3", f"{label} · the largest stream of each layer"), strips[label])
-    if not shown:
-        return
-    lines = "\n".join(
-        f'display(gate_strip({label.lower()}["gates"].data, '
-        f'prompt={int(found.data["prompt"].item())}, rows="max", stop={STRIP}))'
-        for label, found in shown.items()
-    )
+    style.figure(figure, key="compared B − A", alt=f"B − A of {part}")
     export.together(
-        shown,
-        name="gates of both",
-        parts=lambda: [part for label, strip in strips.items() for part in (label, strip)],
-        code=_code(one.bundle, other.bundle, lines),
-    )
-
-
-def _code(one: Bundle, other: Bundle, lines: str) -> str:
-    """Lines that open both bundles, and then `lines`."""
-    return (
-        "from engram_interp.results import open_bundle\nfrom engram_interp.views import comparing\n"
-        "from engram_interp.views.strips import gate_strip\n\n"
-        f"a = open_bundle({str(one.path)!r})\nb = open_bundle({str(other.path)!r})\n{lines}"
+        {f"A: {one.name}": both[0], f"B: {other.name}": both[1]},
+        name=f"B − A of {part}",
+        parts=lambda: [draw(both[0].data, both[1].data)],
+        code=code(one, other, f"differences.{draw.__name__}(a[{part!r}].data, b[{part!r}].data)"),
+        drawn="compared B − A",
     )

@@ -25,6 +25,12 @@ from explorer import (
 from explorer.live import live
 from explorer.scene import Prompt, Scene
 
+SORTED: dict[str, tables.SlotOrder] = {
+    "order, head": "order",
+    "share": "share",
+    "norm": "row_norm",
+    "hits": "hits",
+}
 EDITS: Mapping[Show, str] = {"success": "what the edits achieve", "collateral": "what they do elsewhere"}
 
 
@@ -77,7 +83,8 @@ def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, ran: bool, token:
     """The rows one token read, from the bundle or from a run of the model."""
     st.html(element("h2", "Which rows were read", class_="engram-title"))
     rows = slots.data.drop_vars("count", errors="ignore")  # of n-grams, on the page before
-    style.html(tables.slot_table(rows, token=token, layer=layer))
+    by, orders = _shown(sorted({int(order) for order in rows["order"].values}))
+    style.html(tables.slot_table(rows, token=token, layer=layer, by=by, orders=orders))
     states.say(
         "A share is the exact part of the value vector that a row gives, not of what it changes in the "
         "prediction: that stands below. The canonical n-gram is what is hashed. Hits: how often "
@@ -91,6 +98,22 @@ def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, ran: bool, token:
         code=export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})"),
         figure=lambda: slots.plot(layer=layer),
     )
+
+
+def _shown(orders: list[int]) -> tuple[tables.SlotOrder, list[int]]:
+    """How the rows are sorted, and of which n-grams they are."""
+    controls = st.container(horizontal=True, gap="medium", key="row controls")
+    lengths = ["all", *map(str, orders)]
+    if settings.LENGTH.value not in lengths:
+        states.say(f"There are no n-grams of “{settings.LENGTH.value}” tokens here; all are shown.")
+        settings.LENGTH.put("all")
+    said = {"all": "all", **{str(order): f"{order}-grams" for order in orders}}
+    if len(orders) > 1:
+        settings.segmented(controls, "Rows of", settings.LENGTH, say=said.__getitem__, options=lengths)
+    settings.segmented(controls, "Sorted by", settings.SORT)
+    return SORTED[settings.SORT.value], [
+        order for order in orders if settings.LENGTH.value in {"all", str(order)}
+    ]
 
 
 def _neighbours(scene: Scene, slots: SlotLookup, *, token: int, layer: int) -> neighbours.Found | None:

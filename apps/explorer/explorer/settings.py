@@ -56,6 +56,10 @@ ORDERS = Setting(param="n", key="orders")
 DRAW = Setting(param="draw", key="draw of the controls")
 RUN = Setting(param="run", options=("", "live"), key="prompt run live")
 SLOT = Setting(param="slot", key="slot")
+SORT = Setting(
+    param="sort", options=("order, head", "share", "norm", "hits"), start="order, head", key="rows sorted by"
+)
+LENGTH = Setting(param="length", start="all", key="rows of n-grams")
 VIEW = Setting(param="view", options=("columns", "sources", "parts"), start="columns", key="attribution view")
 LIVE = Setting(param="live", options=_SWITCH, start="off", key="live panels")
 SPEC = Setting(param="spec", key="ablation")
@@ -71,7 +75,7 @@ TOUR = Setting(param="tour", options=("", *"12345"), key="tour")
 OF_PAGE: Mapping[str, Sequence[Setting]] = {
     "layers": (ALIGNMENT, SELF_REFERENCE, ESTIMATE, QUANTITY, LOG),
     "tokens": (MEMORY, WHERE, ORDERS, DRAW, RUN),
-    "memory": (SLOT, VIEW, LIVE, RUN),
+    "memory": (SLOT, SORT, LENGTH, VIEW, LIVE, RUN),
     "ablate": (SPEC, BESIDE, RUN, PROBES),
     "compare": (OTHER, SHOWN),
     "report": (PARTS, NOTE),

@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from engram_interp.views import memory_tables, strips
+from engram_interp.views import lens_rows, memory_tables, strips
 from engram_interp.views.markup import Html, element
 from explorer import bar, export, opening, readings, selection, states, strip_panel, style, switch_off
 from explorer.live import live
@@ -78,6 +78,7 @@ def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
     style.html(element("style", mark), element("div", table, id="lens-window"))
     if length > WINDOW:
         states.say(f"The window follows the chosen token {token}.")
+    style.html(lens_rows.lens_at_token(present.lens.data, token=token))
     bundle = None if present.live else scene.bundle
     code = export.ran(live().source, "lens", f"table(model, {prompt.text!r})")
     export.tools(present.lens, bundle=bundle, part=f"lens-table:{prompt.name}", call="plot()", code=code)
