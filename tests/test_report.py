@@ -87,7 +87,12 @@ def test_every_part_is_there_with_six_examples(found: report.Findings) -> None:
     examples = [example["id"] for example in found.meta["examples"]]
     assert examples == ["p-0", "p-4", "p-9", "p-13", "p-17", "p-22"]
     tables = [f"{kind}:{name}" for name in examples for kind in ("lens-table", "slots")]
-    assert list(found.parts) == [*PARTS, *tables]
+    reads = [f"{kind}:{name}" for name in examples for kind in ("attribution", "promotion")]
+    assert list(found.parts) == [*PARTS, *tables, *reads, "slot-load"]
+    tokens = {example["id"]: example["token"] for example in found.meta["examples"]}
+    assert {name: int(found.parts[name].data["token_index"]) for name in reads} == {
+        name: tokens[name.partition(":")[2]] for name in reads
+    }
     json.dumps(found.meta, allow_nan=False)
 
 
@@ -95,7 +100,7 @@ def test_stages_are_announced_in_order(found: report.Findings, stages: list[tupl
     done = [share for share, _ in stages]
     assert done == sorted(done)
     assert (done[0], done[-1]) == (0.0, 1.0)
-    assert len(stages) == 15
+    assert len(stages) == 17
 
 
 def test_examples_point_at_entities_where_these_are_marked() -> None:

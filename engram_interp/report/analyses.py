@@ -1,15 +1,18 @@
 """Every analysis of the report, run in order, with the facts that go with them."""
 
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from engram_interp import ablation, depth, gates, lens, lens_depth, opinions, slots, stitching
+from engram_interp import ablation, attribution, depth, gates, lens, lens_depth, opinions, slots, stitching
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.data.prompts import PromptSet
 from engram_interp.errors import InputError
+from engram_interp.report.model_facts import model_facts
 from engram_interp.results import ConvergenceResult, Result, wording
 from engram_interp.results.provenance import now
 
@@ -96,7 +99,7 @@ def analyse(
         "made_by": "engram-interp report",
         "name": name,
         "models": {
-            part: _model_facts(model, (training or {}).get(part, {}))
+            part: model_facts(model, (training or {}).get(part, {}))
             for part, model in (("engram", engram), ("baseline", baseline))
         },
         "prompts": {
@@ -150,6 +153,18 @@ def _stages(
             found[f"slots:{name}"] = slots.lookup(engram, text)
         return found
 
+    def contributions() -> dict[str, Result]:
+        found: dict[str, Result] = {}
+        for example in examples:
+            name, text, at = example["id"], prompts.texts[example["index"]], example["token"]
+            found[f"attribution:{name}"] = attribution.memory(engram, text, token=at, seed=seed)
+            found[f"promotion:{name}"] = attribution.promoted(engram, text, token=at, seed=seed)
+        return found
+
+    def occupancy() -> Result:
+        with tempfile.TemporaryDirectory() as folder:
+            return slots.load(engram, slots.index(engram, prompts.texts, out=Path(folder) / "index"))
+
     def across() -> Result:
         one, other = parts["lens-engram"], parts["lens-baseline"]
         assert isinstance(one, ConvergenceResult) and isinstance(other, ConvergenceResult)
@@ -164,15 +179,18 @@ def _stages(
     never = None if baseline.memory_layers else baseline  # a baseline with a memory shows nothing here
     both_tuned = engram.tuned_lens is not None and baseline.tuned_lens is not None
 
-    def where_possible(title: str, share: float, name: str, work: Callable[[], Result]) -> _Stage:
+    def attempt(title: str, share: float, work: Callable[[], dict[str, Result]]) -> _Stage:
         def tried() -> dict[str, Result]:
             try:
-                return {name: work()}
+                return work()
             except InputError as reason:
                 left_out.append(f"The report is without {title}: {reason}")
                 return {}
 
         return _Stage(name=title, share=share, work=tried)
+
+    def where_possible(title: str, share: float, name: str, work: Callable[[], Result]) -> _Stage:
+        return attempt(title, share, lambda: {name: work()})
 
     return [
         stage("depth map", 10, "depth", lambda: depth.compare(engram, baseline, prompts, **drawn)),
@@ -216,6 +234,8 @@ def _stages(
             lambda: ablation.retained(engram, kinds=ablation.STANDARD, baseline=never, **drawn),
         ),
         _Stage(name="example prompts", share=1, work=tables),
+        attempt("what the examples' reads contribute", 3, contributions),
+        where_possible("load of the tables", 1, "slot-load", occupancy),
     ]
 
 
@@ -239,36 +259,6 @@ def _examples(prompts: PromptSet, encoded: Encoded) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _model_facts(model: SubjectModel, training: Mapping[str, Any]) -> dict[str, Any]:
-    recipe = training.get("recipe") or {}
-    return {
-        "name": model.name,
-        "family": model.family,
-        "digest": model.digest or None,
-        "parameters": sum(p.numel() for p in model.module.parameters()),
-        "table_parameters": _table_parameters(model),
-        "n_layers": model.n_layers,
-        "d_model": model.d_model,
-        "n_streams": model.n_streams,
-        "memory_layers": list(model.memory_layers),
-        "context": model.n_ctx,
-        "held_out_loss": training.get("valid_loss"),
-        "held_out_tokens": training.get("valid_tokens"),
-        "trained_tokens": training.get("trained_tokens"),
-        "training_finished": training.get("finished"),
-        "recipe": recipe or None,
-        "text_sha256": training.get("text_sha256"),
-    }
-
-
-def _table_parameters(model: SubjectModel) -> int | None:
-    """Numbers in the memory's tables; None where the module does not say which these are."""
-    if not model.memory_layers:
-        return 0
-    found = [p.numel() for name, p in model.module.named_parameters() if ".table." in name]
-    return sum(found) or None
 
 
 def _notes(
