@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from explorer import shared
-from explorer.scene import TYPED, Prompt, Scene, first_token
+from explorer.scene import TYPED, Prompt, Scene, first_token, offered
 
 STREAMS = ("all", "max", "mean")
 _KEY = "selection"
@@ -115,9 +115,11 @@ def settle(scene: Scene, prompt_of: Mapping[str, Prompt], notes: list[str]) -> l
     """Replace what does not exist by the nearest that does; returns the lines that say so."""
     chosen = current()
     settled, prompt_note = _prompt(chosen, prompt_of)
+    prompt = prompt_of.get(settled.prompt)
+    scene = offered(scene, prompt)
     settled, layer_notes = _layers(settled, scene)
     settled, stream_note = _stream(settled, scene)
-    settled, token_note = _token(settled, scene, prompt_of.get(settled.prompt))
+    settled, token_note = _token(settled, scene, prompt)
     st.session_state[_KEY] = settled
     said = [*notes, *prompt_note, *layer_notes, *stream_note, *token_note]
     kept = st.session_state.get(_NOTES, [])
