@@ -47,6 +47,7 @@ def show(page: str) -> bool:
         cells = st.columns(WIDTHS, vertical_alignment="bottom")
     _pick(cells[0], "Bundle", list(found.bundles), "bundle")
     if isinstance(bundle, states.State):
+        selection.write_address(page, settings.address(page))
         states.show(bundle)
         return False
     state_model(model_of(bundle))
