@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from engram_interp.results import GateReading, write_bundle
-from tests.apps.helpers import Start, parts, settle, show, written
+from tests.apps.helpers import Start, figures, parts, settle, show, written
 from tests.results import samples
 
 WITHOUT_SLOTS = "1"
@@ -87,3 +87,16 @@ def test_a_typed_text_is_ablated_beside_a_bundle_without_gates(
     app = start(path, "--model", tiny_model, page="ablate")
     app.text_input(key="typed text").set_value("Kalo met the ren").run()
     assert not settle(app).button(key="run ablation").disabled
+
+
+def test_rows_that_another_model_numbered_are_not_looked_up(
+    start: Start, tiny_model: Path, tmp_path: Path
+) -> None:
+    path = made(tmp_path, "Kalo met the ren")
+    app = start(path, "--model", tiny_model, page="memory", prompt="0", tok="8", live="on")
+    text = written(settle(app))
+    assert "These rows are numbered as with-memory hashes; tiny, which runs here, hashes otherwise." in text
+    assert "distinct n-gram" not in text
+    shown = figures(app)
+    app.button(key="run neighbours").click().run()
+    assert "distinct n-gram" in written(settle(app)) and figures(app) > shown
