@@ -24,3 +24,20 @@ def test_a_link_to_a_bundle_that_cannot_be_opened_lets_the_reader_open_another(
     assert said in written(app)
     app.selectbox(key="bar bundle").set_value("made-up").run()
     assert "Loaded: made-up" in written(app) and app.query_params["b"] == "made-up"
+
+
+def test_a_click_before_the_browser_has_the_new_address_is_not_undone(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="tokens", tok="3")
+    before = dict(app.query_params)
+    app.number_input(key="bar token").set_value(4).run()
+    app.query_params.clear()
+    app.query_params.update(before)  # the browser is one write behind
+    app.number_input(key="bar token").set_value(5).run()
+    assert app.number_input(key="bar token").value == 5 and app.query_params["tok"] == "5"
+
+
+def test_a_new_link_is_taken_over_in_an_open_page(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="tokens", tok="3")
+    app.query_params["tok"] = "6"
+    app.run()
+    assert app.number_input(key="bar token").value == 6
