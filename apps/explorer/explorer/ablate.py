@@ -41,14 +41,21 @@ def _one_prompt(prompt: Prompt, present: readings.Present) -> None:
         return
     token = selection.current().token
     wanted = _spec(settings.SPEC)
+    same = readings.of_live_model(present)
     ablate_form.show(
         wanted,
         token=token,
         tokens=len(present.tokens),
-        layers=list(bar.scene().memory_layers),
-        orders=strip_panel.orders(present),
-        heads=readings.heads(present),
+        layers=readings.layers(present) if same else [],
+        orders=strip_panel.orders(present) if same else [],
+        heads=readings.heads(present) if same else [],
     )
+    if not same or isinstance(present.slots, states.State):
+        states.say(
+            "Which parts there are to choose from is known once the prompt is run; until then all that are "
+            "not listed are switched off."
+        )
+        readings.offer_live(prompt, key="ablate")
     if wanted is None:
         states.say(
             "Nothing was run yet. Choose what is switched off and press Run: the prediction after the token "

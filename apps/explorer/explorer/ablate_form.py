@@ -11,6 +11,7 @@ from explorer.spec import BY_ROWS, KINDS, Spec
 
 _RUNS = "ablations run"
 _DRAWN_FOR = "ablation the form shows"
+_OFFERED = "parts the form offers"
 _KEPT = 20
 WHERE = {False: "only this token", True: "every token"}
 
@@ -30,9 +31,9 @@ def show(
         run: what is shown below.
         token: the chosen token, which Run takes.
         tokens: how many there are.
-        layers: memory layers.
-        orders: lengths of the n-grams.
-        heads: heads of each order.
+        layers: memory layers; empty where they are not known, and Run takes them all.
+        orders: lengths of the n-grams; as `layers`.
+        heads: heads of each order; as `layers`.
     """
     _adopt(run, layers=layers, orders=orders, heads=heads)
     form = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="ablation form")
@@ -45,7 +46,8 @@ def show(
     if kind == "ngram_swap":
         form.number_input("Reads of token", 0, max(tokens - 1, 0), key="ab swap", width=130)
     form.number_input("Draw of the controls", 0, 999, key="ab seed", width=150)
-    whole = all(st.session_state.get(key, [0]) for key in ("ab layers", "ab orders", "ab heads"))
+    parts = {"ab layers": layers, **({"ab orders": orders, "ab heads": heads} if kind in BY_ROWS else {})}
+    whole = all(st.session_state[key] for key, options in parts.items() if len(options) > 1)
     form.button(
         f"Run at token {token}",
         type="primary",
@@ -77,11 +79,14 @@ def _adopt(run: Spec | None, *, layers: Sequence[int], orders: Sequence[int], he
         "ab seed": 0 if run is None else run.seed,
     }
     anew = st.session_state.get(_DRAWN_FOR) != shown
+    offered = {"ab layers": list(layers), "ab orders": list(orders), "ab heads": list(heads)}
+    before = st.session_state.get(_OFFERED, {})
     for key, value in parts.items():
-        st.session_state[key] = value if anew else st.session_state.get(key, value)
-    for key, allowed in (("ab layers", layers), ("ab orders", orders), ("ab heads", heads)):
+        kept = not anew and before.get(key) == offered.get(key)
+        st.session_state[key] = st.session_state.get(key, value) if kept else value
+    for key, allowed in offered.items():
         st.session_state[key] = [one for one in st.session_state[key] if one in allowed]
-    st.session_state[_DRAWN_FOR] = shown
+    st.session_state[_DRAWN_FOR], st.session_state[_OFFERED] = shown, offered
 
 
 def _run(token: int, layers: list[int], orders: list[int], heads: list[int]) -> None:
@@ -91,7 +96,7 @@ def _run(token: int, layers: list[int], orders: list[int], heads: list[int]) -> 
 
     def limited(key: str, every: list[int]) -> tuple[int, ...] | None:
         chosen = sorted(state[key])
-        return None if chosen == every else tuple(chosen)
+        return None if len(every) < 2 or chosen == every else tuple(chosen)
 
     spec = Spec(
         kind=state["ab kind"],

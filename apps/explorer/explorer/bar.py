@@ -11,9 +11,11 @@ from streamlit.delta_generator import DeltaGenerator
 
 from explorer import buttons, selection, settings, shared, shelf, states
 from explorer.live import live, state_model
-from explorer.scene import Prompt, Scene, model_of, scene_of
+from explorer.scene import Prompt, Ran, Scene, model_of, offered, scene_of
 
 _SCENE = "scene"
+_PROMPTS = "prompts of the scene"
+_OF_ONE_TEXT = ("tokens", "memory", "ablate", "report")
 T = TypeVar("T", str, int)
 WIDTHS = (1.4, 2.2, 1.05, 1.0, 0.9, 0.75)
 
@@ -45,11 +47,15 @@ def show(page: str) -> bool:
         cells = st.columns(WIDTHS, vertical_alignment="bottom")
     _pick(cells[0], "Bundle", list(found.bundles), "bundle")
     if isinstance(bundle, states.State):
+        selection.write_address(page, settings.address(page))
         states.show(bundle)
         return False
     state_model(model_of(bundle))
-    st.session_state[_SCENE] = scene_of(bundle, also=selection.current().prompt)
-    notes = selection.settle(scene(), prompts(), notes)
+    whole = scene_of(bundle, also=selection.current().prompt)
+    known = _counted(whole, page)
+    notes = selection.settle(whole, known, notes)
+    st.session_state[_PROMPTS] = known
+    st.session_state[_SCENE] = offered(whole, known.get(selection.current().prompt))
     _choices(cells)
     with cells[5]:
         _link(page)
@@ -61,28 +67,47 @@ def show(page: str) -> bool:
 
 
 def prompts() -> Mapping[str, Prompt]:
-    """The prompts by name; a typed one knows its tokens once it was run."""
-    known = dict(scene().prompts)
+    """The prompts by name, as the bar was drawn with them."""
+    found: Mapping[str, Prompt] = st.session_state[_PROMPTS]
+    return found
+
+
+def runs_live(prompt: Prompt) -> bool:
+    """Whether a live run of the prompt is shown, not what the bundle holds of it."""
+    return prompt.typed or bool(settings.RUN.value and prompt.text and not live().missing)
+
+
+def _counted(whole: Scene, page: str) -> dict[str, Prompt]:
+    """The prompts by name; one that is run live knows its tokens and its model once that is done."""
+    known = dict(whole.prompts)
     for name, prompt in known.items():
-        reading = live().finished(prompt.text) if prompt.typed else None
-        if reading is not None:
-            known[name] = replace(prompt, tokens=reading.gates.data.sizes["token"])
+        reading = live().finished(prompt.text) if runs_live(prompt) else None
+        if reading is None:
+            continue
+        gates = reading.gates.data
+        ran = Ran(
+            layers=reading.lens.data.sizes["layer"],
+            memory_layers=tuple(int(layer) for layer in gates["layer"].values),
+            streams=gates.sizes["stream"],
+        )
+        shown = ran if page in _OF_ONE_TEXT else None  # the other pages are about the bundle's models
+        known[name] = replace(prompt, tokens=gates.sizes["token"], ran=shown)
     return known
 
 
 def _choices(cells: Sequence[DeltaGenerator]) -> None:
-    offered, known, chosen = scene(), prompts(), selection.current()
+    within, known, chosen = scene(), prompts(), selection.current()
     _pick(cells[1], "Prompt", list(known), "prompt", say=lambda name: known[name].label)
-    memory = set(offered.memory_layers)
+    memory = set(within.memory_layers)
     _pick(
         cells[2],
         "Layer",
-        list(range(offered.layers)),
+        list(range(within.layers)),
         "layer",
         say=lambda layer: f"{layer} · memory" if layer in memory else str(layer),
         about="Counted from 0; the paper counts from 1.",
     )
-    streams = selection.stream_choices(offered)
+    streams = selection.stream_choices(within)
     said = {"all": "all" if len(streams) > 1 else "0 (only)", "max": "largest", "mean": "mean"}
     _pick(cells[3], "Stream", streams, "stream", say=lambda stream: said.get(stream, str(stream)))
     prompt = known.get(chosen.prompt)

@@ -169,6 +169,11 @@ class Live:
 
         return self.worker.submit((self.name, "attribute", text, token), run, steps=4)
 
+    def attributed(self, text: str, *, token: int) -> Attributed | None:
+        """The attribution of one token if it was made already; nothing is begun."""
+        found = self.worker.finished((self.name, "attribute", text, token))
+        return found if isinstance(found, Attributed) else None
+
     def neighbours(
         self, texts: Sequence[str], slot: SlotLookup, *, token: int, layer: int, column: int
     ) -> Job[Neighbours]:

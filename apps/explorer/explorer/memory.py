@@ -69,7 +69,7 @@ def _one_token(scene: Scene, prompt: Prompt, present: readings.Present, *, token
     with left:
         _table(scene, prompt, present.slots, ran=present.live, token=token, layer=layer)
     with right:
-        found = _neighbours(scene, present.slots, token=token, layer=layer)
+        found = _neighbours(scene, prompt, present.slots, token=token, layer=layer)
     left, right = st.columns([0.52, 0.48], gap="medium")
     with left:
         attribution.parts(scene, prompt, present, token=token)
@@ -116,7 +116,9 @@ def _shown(orders: list[int]) -> tuple[tables.SlotOrder, list[int]]:
     ]
 
 
-def _neighbours(scene: Scene, slots: SlotLookup, *, token: int, layer: int) -> neighbours.Found | None:
+def _neighbours(
+    scene: Scene, prompt: Prompt, slots: SlotLookup, *, token: int, layer: int
+) -> neighbours.Found | None:
     """One of the rows that were read, and who else lives there."""
     data = slots.data.sel(token=token, layer=layer)
     columns = {
@@ -131,6 +133,8 @@ def _neighbours(scene: Scene, slots: SlotLookup, *, token: int, layer: int) -> n
     found = neighbours.find(scene, slots, token=token, layer=layer, column=column)
     if found is not None:
         neighbours.occupants(scene, found)
+    elif neighbours.other_model(slots):
+        readings.offer_live(prompt, key="neighbours")
     return found
 
 

@@ -44,7 +44,7 @@ def find(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int
         text = f"the reference text of this bundle, {int(census.data.attrs['n_samples']):,} tokens"
     else:
         texts = [one.text for one in scene.prompts.values() if one.text and not one.typed]
-        if not _can_be_indexed(texts):
+        if not _can_be_indexed(texts, of=other_model(slots)):
             return None
         job = live().neighbours(texts, slots, token=token, layer=layer, column=column)
         indexed = result_of(job, what="Looking who shares the row")
@@ -81,13 +81,35 @@ def _counted(
     )
 
 
-def _can_be_indexed(texts: list[str]) -> bool:
-    """Whether a live run may index the prompts; says what is missing where it may not."""
+def other_model(slots: SlotLookup) -> str:
+    """The model whose hashes number these rows, where another one runs here; else empty."""
+    model = str(slots.data.attrs.get("model", ""))
+    return "" if live().missing or model == live().name else model
+
+
+def _can_be_indexed(texts: list[str], *, of: str) -> bool:
+    """Whether a live run may index the prompts; says what is missing where it may not.
+
+    Args:
+        texts: the prompts.
+        of: another model than the live one, if the rows are its.
+    """
     if live().missing or not texts:
         why = live().missing or "The bundle holds no texts to look through."
         todo = "Open a bundle with prompts, or index a text of your own and ask it:"
         command = "engram-interp index MODEL --text FILE --out DIR"
         states.show(states.State(what="Not known here.", why=why, todo=todo, command=command))
+        return False
+    if of:
+        states.show(
+            states.State(
+                what="Who shares the row is not in this bundle.",
+                why=f"These rows are numbered as {of} hashes; {live().name}, which runs here, hashes "
+                "otherwise.",
+                todo=f"Run the prompt with {live().name} and see its rows, or start the explorer with {of}:",
+                command="engram-interp explore BUNDLE --model PATH",
+            )
+        )
         return False
     if settings.LIVE.value != "on":
         states.show(

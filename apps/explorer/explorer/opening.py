@@ -1,7 +1,5 @@
 """What the pages about one text begin with: the field to type in, the tokens under their gates."""
 
-import streamlit as st
-
 from explorer import bar, readings, selection, states, strip_panel, typed
 from explorer.scene import Prompt
 
@@ -27,8 +25,6 @@ def opened() -> tuple[Prompt, readings.Present] | None:
     if isinstance(present, states.State):
         states.show(present)
         return None
-    if prompt.tokens != len(present.tokens) and prompt.typed:
-        st.rerun()  # the bar above was drawn before the tokens were counted
     if present.cut is not None:
         states.show(present.cut)
     strip_panel.show(present, text=prompt.text)

@@ -44,8 +44,10 @@ class Present:
 
 def present(prompt: Prompt) -> Present | State | None:
     """What there is of `prompt`; None where the progress of a live run, or its failure, is shown instead."""
-    if prompt.typed or (settings.RUN.value and prompt.text and not live().missing):
+    if bar.runs_live(prompt):
         found = result_of(live().read(prompt.text), what=f"Running {live().name}")
+        if found is not None and prompt.ran is None:
+            st.rerun()  # the bar above was drawn before the run was done
         return None if found is None else _of_reading(found)
     return _of_bundle(bar.scene(), prompt)
 
@@ -136,6 +138,18 @@ def _none(what: str, prompt: Prompt) -> State:
         why=f"The part of the bundle that would hold its {what} is of another kind.",
         todo="Pick another prompt in the bar above.",
     )
+
+
+def of_live_model(present: Present) -> bool:
+    """Whether what is shown is of the model that runs here, as far as it says so."""
+    return present.model in {"", live().name}
+
+
+def layers(present: Present) -> list[int]:
+    """The memory layers; none where the gates are not there."""
+    if isinstance(present.gate, State):
+        return []
+    return [int(layer) for layer in present.gate["layer"].values]
 
 
 def heads(present: Present) -> list[int]:

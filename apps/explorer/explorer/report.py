@@ -3,7 +3,22 @@
 import streamlit as st
 
 from engram_interp.views.markup import element
-from explorer import assemble, bar, export, selection, settings, shared, states
+from explorer import (
+    ablate_form,
+    assemble,
+    bar,
+    export,
+    readings,
+    selection,
+    settings,
+    shared,
+    states,
+    switch_off,
+)
+from explorer.live import live
+from explorer.scene import Prompt
+from explorer.spec import parse
+from explorer.waiting import result_of
 
 
 def page() -> None:
@@ -20,6 +35,8 @@ def page() -> None:
     if not chapters:
         states.say("Choose at least one chapter.")
         return
+    if prompt is not None:
+        _await(prompt, runs="ablate" in chapters)
     shown = assemble.opened(scene, prompt, chapters, link=bar.link("report"))
     found = shown.results
     if not found:
@@ -62,6 +79,20 @@ def page() -> None:
             class_="engram-list",
         )
     )
+
+
+def _await(prompt: Prompt, *, runs: bool) -> None:
+    """Run what other pages show of the prompt, if a link opened this one first."""
+    present = readings.present(prompt)
+    if not runs or live().missing or not prompt.text or not isinstance(present, readings.Present):
+        return
+    named = [parse(settings.SPEC.value), parse(settings.BESIDE.value)]
+    for spec in dict.fromkeys([*named, switch_off.wanted(present, token=selection.current().token)]):
+        if spec is None:
+            continue
+        found = result_of(live().compare(prompt.text, spec), what=f"Running {spec.label}")
+        if found is not None:
+            ablate_form.history(prompt, [spec])
 
 
 def _note() -> str:

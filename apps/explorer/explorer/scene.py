@@ -18,6 +18,15 @@ _MINE = "prompts this visitor typed"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What a live run of a prompt says of the model that ran."""
+
+    layers: int
+    memory_layers: tuple[int, ...]
+    streams: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prompt:
     """One text to look at.
 
@@ -29,6 +38,7 @@ class Prompt:
         start: the token to look at first, where the bundle's maker named one.
         whole: whether the bundle holds its slots and its lens table.
         typed: whether a reader typed it here.
+        ran: the model of its live run, where that is shown and was done when the bar was drawn.
     """
 
     name: str
@@ -38,6 +48,7 @@ class Prompt:
     start: int | None = None
     whole: bool = False
     typed: bool = False
+    ran: Ran | None = None
 
     @property
     def label(self) -> str:
@@ -73,6 +84,14 @@ def scene_of(bundle: Bundle, *, also: str = "") -> Scene:
         memory_layers=() if gates is None else tuple(int(v) for v in gates.data["layer"].values),
         streams=0 if gates is None else gates.data.sizes["stream"],
     )
+
+
+def offered(scene: Scene, prompt: Prompt | None) -> Scene:
+    """What can be chosen for `prompt`: of a live run, the layers and streams of the model that ran."""
+    if prompt is None or prompt.ran is None:
+        return scene
+    ran = prompt.ran
+    return replace(scene, layers=ran.layers, memory_layers=ran.memory_layers, streams=ran.streams)
 
 
 def _size(bundle: Bundle, parts: list[str], dims: str | tuple[str, ...]) -> int:
@@ -157,4 +176,4 @@ def first_token(scene: Scene, prompt: Prompt) -> int:
     if prompt.row is None or gates is None:
         return last
     gate = gates.data["gate"].values[prompt.row].max(axis=(0, 1))
-    return last if np.isnan(gate).all() else int(np.nanargmax(gate))
+    return last if np.isnan(gate).all() else min(int(np.nanargmax(gate)), last)

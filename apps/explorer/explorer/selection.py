@@ -10,15 +10,17 @@ from difflib import get_close_matches
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer import shared
-from explorer.scene import TYPED, Prompt, Scene, first_token
+from explorer.scene import TYPED, Prompt, Scene, first_token, offered
 
 STREAMS = ("all", "max", "mean")
 _KEY = "selection"
 _OF_PROMPT = ("spec", "vs", "slot", "run")
 """Settings that speak of one prompt."""
-_WRITTEN = "selection written to the address"
+_WRITTEN = "selections written to the address"
+_REMEMBERED = 16
 _NOTES = "selection notes"
 
 
@@ -60,15 +62,24 @@ def set_to(**settings: str) -> None:
 def adopt_address(more: Callable[[Mapping[str, str]], list[str]]) -> list[str]:
     """Take over what the address says if it is not what this session wrote; what cannot be read is said.
 
+    A click can be faster than the address: the browser then sends one that was written before. Only the
+    browser's Back and Forward ask for such a one.
+
     Args:
         more: takes over the settings of pages, and says which it could not.
     """
     params = {name: value for name, value in st.query_params.items() if value}
-    if not params or params == st.session_state.get(_WRITTEN):
+    written: list[dict[str, str]] = st.session_state.get(_WRITTEN, [])
+    if not params or params in (written[-1:] if _by_history() else written):
         return []
     changes, notes = _read(params)
     choose(**changes)
     return [*notes, *more(params)]
+
+
+def _by_history() -> bool:
+    """Whether this run was asked for by the browser's Back or Forward."""
+    return bool(getattr(get_script_run_ctx(), "is_history_navigation", True))
 
 
 def _read(params: Mapping[str, str]) -> tuple[dict[str, str | int], list[str]]:
@@ -108,16 +119,19 @@ def write_address(page: str, more: Mapping[str, str]) -> None:
     written = address(page, more)
     if dict(st.query_params) != written:
         st.query_params.from_dict(written)
-    st.session_state[_WRITTEN] = written
+    before = [one for one in st.session_state.get(_WRITTEN, []) if one != written]
+    st.session_state[_WRITTEN] = [*before, written][-_REMEMBERED:]
 
 
 def settle(scene: Scene, prompt_of: Mapping[str, Prompt], notes: list[str]) -> list[str]:
     """Replace what does not exist by the nearest that does; returns the lines that say so."""
     chosen = current()
     settled, prompt_note = _prompt(chosen, prompt_of)
+    prompt = prompt_of.get(settled.prompt)
+    scene = offered(scene, prompt)
     settled, layer_notes = _layers(settled, scene)
     settled, stream_note = _stream(settled, scene)
-    settled, token_note = _token(settled, scene, prompt_of.get(settled.prompt))
+    settled, token_note = _token(settled, scene, prompt)
     st.session_state[_KEY] = settled
     said = [*notes, *prompt_note, *layer_notes, *stream_note, *token_note]
     kept = st.session_state.get(_NOTES, [])

@@ -78,8 +78,11 @@ OF_PAGE: Mapping[str, Sequence[Setting]] = {
     "memory": (SLOT, SORT, LENGTH, VIEW, LIVE, RUN),
     "ablate": (SPEC, BESIDE, RUN, PROBES),
     "compare": (OTHER, SHOWN),
-    "report": (PARTS, NOTE),
-}
+    "report": (
+        PARTS, NOTE, RUN, SPEC, BESIDE, MEMORY, WHERE, ORDERS, DRAW, ALIGNMENT, SELF_REFERENCE, ESTIMATE,
+        QUANTITY, LOG, VIEW, PROBES,
+    ),
+}  # fmt: skip
 
 _EVERYWHERE = (OPEN, TOUR)
 

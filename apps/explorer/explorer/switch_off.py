@@ -1,6 +1,7 @@
 """Switching the memory off at one token, beside two controls, and watching the predictions move."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -8,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from engram_interp.results import AblationComparison
 from engram_interp.views import tables
 from engram_interp.views.markup import element
-from explorer import export, predictions, readings, settings, states, style
+from explorer import ablate_form, export, predictions, readings, settings, states, strip_panel, style
 from explorer.live import live
 from explorer.scene import Prompt
 from explorer.spec import BY_ROWS, KINDS, Spec, parse
@@ -18,7 +19,7 @@ _NO_ORDERS = "none"
 CHOICES: Mapping[str, str] = {"on": "on"} | {str(kind): said for kind, said in KINDS.items()}
 
 
-def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[int]) -> None:
+def show(prompt: Prompt, present: readings.Present, *, token: int) -> None:
     """The switches, and what they do to the prediction after `token`."""
     st.html(element("h2", "Would it predict the same without?", class_="engram-title"))
     if not possible(prompt, present):
@@ -26,11 +27,10 @@ def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[
     switches = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="switches")
     kind = settings.segmented(switches, "Memory", settings.MEMORY, say=CHOICES.__getitem__)
     where = {"here": f"at token {token}", "everywhere": "at every token"}
-    everywhere = settings.segmented(switches, "Where", settings.WHERE, say=where.__getitem__) == "everywhere"
-    by_order = kind in BY_ROWS and len(orders) > 1
-    chosen = orders
-    if by_order:
-        chosen = _orders(switches, orders)
+    settings.segmented(switches, "Where", settings.WHERE, say=where.__getitem__)
+    orders = _orders(present)
+    if kind in BY_ROWS and len(orders) > 1:
+        _pick_orders(switches, orders)
     if kind == "on":
         states.say(
             "The memory is on. Choose “rows → 0”, “gate → 0” or “output off” to see what the prediction "
@@ -38,28 +38,47 @@ def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[
         )
         _before(present, token)
         return
-    if by_order and not chosen:
+    spec = wanted(present, token=token)
+    if spec is None:
         states.say("No n-grams are switched off; choose at least one order.")
         return
-    spec = parse(f"{kind}:t{token}")
-    assert spec is not None
-    limited = tuple(sorted(chosen)) if by_order and set(chosen) != set(orders) else None
-    seed = _seed()
-    spec = Spec(kind=spec.kind, token=token, everywhere=everywhere, orders=limited, seed=seed)
     found = result_of(live().compare(prompt.text, spec), what="Switching off")
     if found is not None:
+        ablate_form.history(prompt, [spec])
         _compared(found, prompt, spec)
 
 
-def _orders(place: DeltaGenerator, orders: list[int]) -> list[int]:
+def wanted(present: readings.Present, *, token: int) -> Spec | None:
+    """What the switches switch off; None where the memory is on, or no order is chosen."""
+    spec = parse(f"{settings.MEMORY.value}:t{token}")
+    if spec is None:
+        return None
+    everywhere = settings.WHERE.value == "everywhere"
+    orders = _orders(present)
+    chosen = _chosen(orders) if spec.kind in BY_ROWS and len(orders) > 1 else orders
+    if orders and not chosen:
+        return None
+    limited = tuple(chosen) if chosen != orders else None
+    return replace(spec, everywhere=everywhere, orders=limited, seed=_seed())
+
+
+def _orders(present: readings.Present) -> list[int]:
+    """Lengths of the n-grams of the model that runs; none where they are not known."""
+    return sorted(strip_panel.orders(present)) if readings.of_live_model(present) else []
+
+
+def _chosen(orders: list[int]) -> list[int]:
     """Which lengths of n-grams are switched off: all of them until somebody chooses."""
-    setting, asked = settings.ORDERS, settings.ORDERS.value
+    asked = settings.ORDERS.value
     chosen = [order for order in orders if str(order) in asked.split(",")]
-    if not chosen and asked != _NO_ORDERS:
-        if asked:
-            states.say(f"The link names n-grams of “{asked}” tokens, which were not looked up; all are off.")
-        chosen = list(orders)
-    st.session_state[setting.key] = chosen
+    return chosen if chosen or asked == _NO_ORDERS else list(orders)
+
+
+def _pick_orders(place: DeltaGenerator, orders: list[int]) -> None:
+    setting, asked = settings.ORDERS, settings.ORDERS.value
+    if asked not in {"", _NO_ORDERS} and not any(str(order) in asked.split(",") for order in orders):
+        states.say(f"The link names n-grams of “{asked}” tokens, which were not looked up; all are off.")
+    st.session_state[setting.key] = _chosen(orders)
     place.pills(
         "n-grams",
         orders,
@@ -70,7 +89,6 @@ def _orders(place: DeltaGenerator, orders: list[int]) -> list[int]:
             ",".join(map(str, sorted(st.session_state[setting.key]))) or _NO_ORDERS
         ),
     )
-    return chosen
 
 
 def _seed() -> int:
@@ -90,7 +108,7 @@ def possible(prompt: Prompt, present: readings.Present) -> bool:
             )
         )
         return False
-    if present.model not in {"", live().name}:
+    if not readings.of_live_model(present):
         states.say(f"These results are of {present.model}; the switches run {live().name}.")
     return True
 

@@ -5,7 +5,7 @@ import streamlit as st
 
 from engram_interp.views import lens_rows, memory_tables, strips
 from engram_interp.views.markup import Html, element
-from explorer import bar, export, opening, readings, selection, states, strip_panel, style, switch_off
+from explorer import bar, export, opening, readings, selection, states, style, switch_off
 from explorer.live import live
 from explorer.scene import Prompt, Scene
 
@@ -24,7 +24,7 @@ def page() -> None:
     with left:
         _slots(scene, prompt, present, token=token)
     with right:
-        switch_off.show(prompt, present, token=token, orders=strip_panel.orders(present))
+        switch_off.show(prompt, present, token=token)
     _lens(scene, prompt, present, token=token)
     _onward()
 

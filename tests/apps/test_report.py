@@ -1,0 +1,126 @@
+"""The report: what is open and nothing else, as the pages show it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from engram_interp.results import MemoryAttribution, open_bundle, write_bundle
+from engram_interp.views.similarity import heat_map
+from tests.apps.helpers import Start, parts, settle, show, written
+from tests.results import samples
+
+TEXT = "Kalo met the ren"
+OF_THE_BUNDLE = "Wales"
+"""A token of the made-up bundle's first prompt."""
+
+
+def taken(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the page would take away now."""
+    assemble = sys.modules["explorer.assemble"]
+    opened, kept = assemble.opened, []
+
+    def keep(*given: Any, **named: Any) -> Any:
+        kept.append(opened(*given, **named))
+        return kept[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(assemble, "opened", keep)
+        settle(app.run())
+    return kept[-1]
+
+
+def html(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> str:
+    return str(sys.modules["explorer.assemble"].page(taken(app, monkeypatch), note=""))
+
+
+@pytest.fixture
+def cold(start: Start, bundle: Path, tiny_model: Path) -> Start:
+    """Opens a link to a typed text that was not run since the server started."""
+    start(bundle, "--model", tiny_model)
+
+    def run(**link: str) -> AppTest:
+        name = sys.modules["explorer.shared"].remember("typed", TEXT)
+        again: Start = start.again  # type: ignore[attr-defined]  # on a function
+        return again(page="report", prompt=name, **link)
+
+    return run
+
+
+def test_a_text_that_was_not_run_yet_is_waited_for(cold: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = settle(cold(parts="tokens,memory"))
+    page = html(app, monkeypatch)
+    assert f"Tokens: gates of “typed: {TEXT}”" in page and f"Memory: slots of “typed: {TEXT}”" in page
+    assert OF_THE_BUNDLE not in page
+
+
+def test_while_a_text_is_run_nothing_of_another_stands_in_its_place(
+    cold: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = sys.modules["explorer.worker"].Job
+    monkeypatch.setattr(sys.modules["explorer.live"].Live, "read", lambda *_: job(steps=5))
+    text = written(cold(parts="tokens"))
+    assert "<b>gate-statistics</b>" in text and "<b>gates" not in text
+
+
+def test_a_prompt_with_slots_and_no_gates_has_no_strip(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_bundle(tmp_path / "made.engram", parts() | {"slots:other": samples.slot_lookup()})
+    app = start(path, page="report", prompt="other", parts="tokens,memory")
+    shown = taken(app, monkeypatch).results
+    assert "slots:other" in shown and not [name for name in shown if name.startswith("gates")]
+
+
+def test_a_prompt_of_the_bundle_is_named_and_comes_alone(
+    start: Start, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = start(bundle, page="report", prompt="1", parts="tokens")
+    shown = taken(app, monkeypatch)
+    assert shown.results["gates:1"].data.sizes["prompt"] == 1
+    assert "Tokens: gates of “1”" in html(app, monkeypatch)
+
+
+def test_the_report_is_drawn_as_the_pages_are_set(
+    start: Start, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = {"align": "soft", "self": "off", "shift": "peak", "q": "entropy", "log": "on", "view": "sources"}
+    app = start(bundle, page="report", prompt="0", stream="max", **link)
+    assert {name: app.query_params[name] for name in link} == link
+    shown, made = taken(app, monkeypatch), open_bundle(bundle)
+    drawn = sys.modules["explorer.assemble"]._parts
+    of = {name: list(drawn(result, shown)) for name, result in shown.results.items()}
+    depth, lens, attribution = made["depth"], made["lens-engram"], made["attribution:0"]
+    assert isinstance(attribution, MemoryAttribution)
+    assert of["depth"][1:] == [
+        heat_map(depth.data, alignment="soft", self_reference="hidden"),
+        depth.plot(view="shift", alignment="peak"),  # type: ignore[call-arg]  # of a depth result
+    ]
+    baseline = made["lens-baseline"]
+    assert of["lens-engram"][1] == lens.plot(baseline=baseline, quantity="entropy", scale="log")  # type: ignore[call-arg]  # of a lens curve
+    assert of["attribution:0"][-1] == attribution.plot(view="sources")
+    assert "layer 1 · max of 3" in str(of["gates:0"][1]) and "stream 0" not in str(of["gates:0"][1])
+
+
+def test_a_link_to_a_report_brings_the_runs_of_its_pages(start: Start) -> None:
+    runs = {"spec": "rows_zero:t4", "vs": "output_off:t4", "off": "gate_zero"}
+    app = settle(start(page="report", b="planted", prompt="fact-amri", tok="4", parts="ablate", **runs))
+    text = written(app)
+    for label in ("rows → 0 · at token 4", "output off · at token 4", "gate → 0 · at token 4"):
+        assert f"<b>ablation · {label}</b>" in text
+    assert {name: app.query_params[name] for name in runs} == runs
+
+
+def test_what_the_tokens_page_switched_off_is_in_the_report(
+    start: Start, bundle: Path, tiny_model: Path
+) -> None:
+    app = start(bundle, "--model", tiny_model, page="tokens")
+    app.text_input(key="typed text").set_value(TEXT).run()
+    settle(app)
+    next(group for group in app.button_group if group.key == "switch").set_value("gate_zero").run()
+    settle(app)
+    next(group for group in app.button_group if group.key == "switch").set_value("on").run()
+    show(app, "report")
+    assert "<b>ablation · gate → 0 · at token" in written(settle(app))
