@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from explorer import bar, readings, selection, states, strip_panel, typed
+from explorer import bar, earlier, readings, selection, states, strip_panel, typed
 from explorer.scene import Prompt
 
 
@@ -27,9 +27,12 @@ def opened() -> tuple[Prompt, readings.Present] | None:
     if isinstance(present, states.State):
         states.show(present)
         return None
-    if prompt.tokens != len(present.tokens) and prompt.typed:
+    counted = prompt.tokens == len(present.tokens) and 0 <= selection.current().token < prompt.tokens
+    if prompt.typed and not counted:
         st.rerun()  # the bar above was drawn before the tokens were counted
     if present.cut is not None:
         states.show(present.cut)
     strip_panel.show(present, text=prompt.text)
+    of = f"{prompt.label}, {present.model or present.origin}"
+    earlier.keep(earlier.READING, of=of, draw=lambda: strip_panel.still(present))
     return prompt, present

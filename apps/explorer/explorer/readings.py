@@ -6,7 +6,7 @@ import streamlit as st
 import xarray as xr
 
 from engram_interp.results import GateReading, LensTable, Result, SlotLookup
-from explorer import bar, settings, shelf
+from explorer import bar, earlier, settings, shelf
 from explorer.live import Reading, live
 from explorer.scene import Prompt, Scene
 from explorer.states import State
@@ -45,7 +45,7 @@ class Present:
 def present(prompt: Prompt) -> Present | State | None:
     """What there is of `prompt`; None where the progress of a live run, or its failure, is shown instead."""
     if prompt.typed or (settings.RUN.value and prompt.text and not live().missing):
-        found = result_of(live().read(prompt.text), what=f"Running {live().name}")
+        found = result_of(live().read(prompt.text), what=f"Running {live().name}", panel=earlier.READING)
         return None if found is None else _of_reading(found)
     return _of_bundle(bar.scene(), prompt)
 
