@@ -32,6 +32,7 @@ from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.intervene import intervene
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
+from engram_interp.memory.index import Progress, quiet
 from engram_interp.provenance import describe
 from engram_interp.results import AblationComparison
 from engram_interp.retained import retained
@@ -99,6 +100,7 @@ def compare(
     seed: int = 0,
     reference: Any = None,
     swap: Any = None,
+    progress: Progress = quiet,
 ) -> AblationComparison:
     """Predictions after one token, with and without what it read from memory, and with two controls.
 
@@ -120,6 +122,7 @@ def compare(
         seed: Of the controls.
         reference: As in `ablate`.
         swap: As in `ablate`.
+        progress: Called with the share done of the passes and what comes next; `print` will do.
 
     Raises:
         InputError: If the token lies outside the prompt.
@@ -137,15 +140,20 @@ def compare(
     target = target_of(model, kind, layers=layers, orders=orders, heads=heads, tokens=tokens)
     by_rows = target_of(model, "rows_random", layers=layers, orders=orders, heads=heads, tokens=tokens)
     writes, lens = write_sites(model, target), ablation_lens.sites(model)[0]
+    progress(0.0, "running with the memory")
     means = means_for(model, [kind], reference=reference, swap=swap)
     before, intact = log_probabilities(model, encoded, {}, [*writes, *lens])
+    progress(0.2, "running without it")
     after, ablated = log_probabilities(
         model, encoded, changes(model, kind, target, seed=seed, means=means), [*writes, *lens]
     )
+    progress(0.4, "running with random rows")
     other, drawn = log_probabilities(model, encoded, changes(model, "rows_random", by_rows, seed=seed), lens)
     sizes = moved({site: intact[site] for site in writes}, {site: ablated[site] for site in writes})
     control = same_size_changes(model, target, sizes, seed=seed)
+    progress(0.6, "running with a change of the same size")
     nudged, pushed = log_probabilities(model, encoded, control, lens)
+    progress(0.8, "reading what each layer would predict")
     variables, unread = ablation_lens.change(model, encoded, before, [intact, ablated, drawn, pushed])
     first_layer = min(sizes)
     written = f"blocks.{first_layer}.hook_engram_out"
@@ -157,6 +165,7 @@ def compare(
     facts = {"what": f"{kind}: {MEANING[kind]}; {target.describe()}"}
     facts |= {"lens_missing": unread} if unread else {"lens": "raw logit lens"}
     stack = torch.stack([before[0], after[0], other[0], nudged[0]])
+    progress(1.0, "done")
     return _comparison(model, encoded, stack, position, top=top, more=variables, facts=facts, seed=seed)
 
 

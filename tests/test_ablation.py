@@ -192,6 +192,22 @@ def test_a_changed_read_is_written_where_the_convolution_takes_it() -> None:
     assert int(everywhere["first_token"]) == 0 and int(everywhere["written"].sum()) >= length - 1
 
 
+def test_a_comparison_says_what_runs_next_and_ends_where_it_is_told_to() -> None:
+    model, said = support.subject(), list[tuple[float, str]]()
+    found = ablation.compare(model, TEXTS[0], token=5, progress=lambda *now: said.append(now))
+    assert [share for share, _ in said] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert said[1][1] == "running without it" and said[-1][1] == "done"
+
+    def stop(share: float, _: str) -> None:
+        if share > 0.2:
+            raise InputError("stopped")
+
+    with pytest.raises(InputError, match="stopped"):
+        ablation.compare(model, TEXTS[0], token=5, progress=stop)
+    again = ablation.compare(model, TEXTS[0], token=5)
+    assert np.array_equal(again.data["logprob"], found.data["logprob"])  # no hook was left behind
+
+
 def test_a_model_that_no_lens_can_read_is_compared_without_one() -> None:
     model = replace(support.subject(), lens_head=None, final_norm=None, unembed=None)
     result = ablation.compare(model, TEXTS[0], token=5)

@@ -72,6 +72,12 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Start:
     return run
 
 
+@pytest.fixture
+def tokens(start: Start, bundle: Path, tiny_model: Path) -> AppTest:
+    """The Tokens page with a live model."""
+    return start(bundle, "--model", tiny_model, page="tokens")
+
+
 @pytest.fixture(scope="session")
 def launcher() -> ModuleType:
     """apps/explorer/launch.py, loaded by its path as the command line does."""
@@ -103,14 +109,25 @@ def places(launcher: ModuleType, bundle: Path, tmp_path_factory: pytest.TempPath
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A server in which ``import torch``, which every first run begins with, waits for `let_go`."""
+    """A server in which every pass of an ablation waits in its first block for `let_go`."""
 
     address: str
-    go: Path
+    folder: Path
 
     def let_go(self) -> None:
         """Let the runs go on."""
-        self.go.touch()
+        (self.folder / "go").touch()
+
+    @property
+    def inside(self) -> bool:
+        """Whether a pass waits, or waited, in its first block."""
+        return (self.folder / "inside").exists()
+
+    @property
+    def ended(self) -> int:
+        """How many passes came to their end."""
+        file = self.folder / "ended"
+        return len(file.read_bytes()) if file.exists() else 0
 
 
 _WAIT = """
@@ -118,34 +135,51 @@ import sys, time
 from importlib.util import find_spec
 from pathlib import Path
 
+FOLDER = Path({folder!r})
+
+def wait(*_):
+    (FOLDER / "inside").touch()
+    while not (FOLDER / "go").exists():
+        time.sleep(0.05)
+
 class Wait:
     def find_spec(self, name, path=None, target=None):
-        if name != "torch":
+        if name != "engram_interp.capture.ablations":
             return None
         sys.meta_path.remove(self)
         spec = find_spec(name)
         whole = spec.loader.exec_module
 
-        def after_the_wait(module):
-            while not Path({go!r}).exists():
-                time.sleep(0.05)
+        def with_the_wait(module):
             whole(module)
+            run = module.log_probabilities
 
-        spec.loader.exec_module = after_the_wait
+            def held(model, *given):
+                hook = model.module.get_submodule("blocks.0").register_forward_hook(wait)
+                try:
+                    found = run(model, *given)
+                finally:
+                    hook.remove()
+                with (FOLDER / "ended").open("ab") as file:
+                    file.write(b".")
+                return found
+
+            module.log_probabilities = held
+
+        spec.loader.exec_module = with_the_wait
         return spec
 
 sys.meta_path.insert(0, Wait())
 """
-"""It waits in the module's own code: a finder that waits would hold the lock of every other import."""
 
 
 @pytest.fixture
 def held(launcher: ModuleType, tmp_path: Path) -> Iterator[Held]:
-    """The explorer on the planted bundle; its runs wait."""
-    (tmp_path / "sitecustomize.py").write_text(_WAIT.format(go=str(tmp_path / "go")), encoding="utf-8")
+    """The explorer on the planted bundle; its ablations wait inside their first pass."""
+    (tmp_path / "sitecustomize.py").write_text(_WAIT.format(folder=str(tmp_path)), encoding="utf-8")
     bundle = REPOSITORY / "engram_interp" / "assets" / "bundles" / "planted.engram"
     with serving(launcher, bundle, first=tmp_path) as (address, _, _):
-        yield Held(address=address, go=tmp_path / "go")
+        yield Held(address=address, folder=tmp_path)
 
 
 @contextmanager

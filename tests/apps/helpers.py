@@ -59,6 +59,12 @@ def settle(app: AppTest) -> AppTest:
     return app
 
 
+def typed(app: AppTest, text: str) -> AppTest:
+    """Type a text, and wait for its run."""
+    app.text_input(key="typed text").set_value(text).run()
+    return settle(app)
+
+
 def written(app: AppTest) -> str:
     """All HTML and text that the page holds; marks such as ␣ without the element around them."""
     texts = [re.sub(r'<span class="mark">(.*?)</span>', r"\1", node.proto.body) for node in app.get("html")]

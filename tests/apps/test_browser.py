@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from engram_interp import pairs
 from engram_interp.results import open_bundle
+from engram_interp.views.tokens import visible
 from tests.apps import awkward
 from tests.apps.conftest import KEPT, Held
 
@@ -247,17 +248,37 @@ def test_an_ablation_is_stopped_run_again_and_opened_cold_by_its_link(
 ) -> None:
     page = visit(f"{held.address}/ablate?b=planted&prompt=fact-amri&tok=4")
     page.get_by_role("button", name="Run at token 4").click()
+    expect(page.get_by_text("running with the memory · step 3 of 7")).to_be_visible()
+    deadline = time.monotonic() + 60
+    while not held.inside and time.monotonic() < deadline:
+        page.wait_for_timeout(100)
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("The run was stopped.")).to_be_visible()
     expect(page.get_by_text("nothing of it was kept")).to_be_visible()
     expect(page.locator(".predictions")).to_have_count(0)
     page.get_by_role("button", name="Run it again").click()
+    expect(page.get_by_text("queued, 1 run is before it")).to_be_visible()
     held.let_go()
     answers = page.locator(".predictions .answer-share b")
     expect(answers).to_have_text(["0.973", "0.002", "0.004", "0.690"])
+    assert held.ended == 4  # those of the second run; the first was stopped inside its first pass
     assert link(page)["spec"] == "rows_zero:t4"
     cold = visit(f"{held.address}/ablate?" + urlsplit(page.url).query)
     expect(cold.locator(".predictions .answer-share b")).to_have_text(["0.973", "0.002", "0.004", "0.690"])
+
+
+def test_ten_visitors_run_ten_prompts_and_each_sees_their_own(visit: Callable[[str], Page]) -> None:
+    data = open_bundle(pairs.bundle_path())["gates"].data
+    names = [str(name) for name in data["prompt_id"].values[:10]]
+    pages = [visit(f"/tokens?b=wiki-nano&prompt={name}&run=live") for name in names]
+    for number, (name, page) in enumerate(zip(names, pages, strict=True)):
+        expect(page.get_by_text("run now by wiki-nano/engram")).to_be_visible()
+        idle(page)
+        of = data.isel(prompt=number)
+        tokens = [visible(str(text)) for text in of["token_text"].values[of["token_id"].values >= 0]]
+        assert page.locator(".strip .text").all_inner_texts() == tokens, name
+        assert link(page)["prompt"] == name
+        expect(page.locator(".engram-state.error, .stException")).to_have_count(0)
 
 
 def test_a_report_is_downloaded_and_opens_without_a_network(

@@ -11,18 +11,7 @@ from streamlit.testing.v1 import AppTest
 from engram_interp import ablation
 from engram_interp.checkpoints import load_model
 from tests import support
-from tests.apps.helpers import EXPLORER, Start, settle, show, written
-
-
-@pytest.fixture
-def tokens(start: Start, bundle: Path, tiny_model: Path) -> AppTest:
-    """The Tokens page with a live model."""
-    return start(bundle, "--model", tiny_model, page="tokens")
-
-
-def typed(app: AppTest, text: str) -> AppTest:
-    app.text_input(key="typed text").set_value(text).run()
-    return settle(app)
+from tests.apps.helpers import EXPLORER, Start, settle, show, typed, written
 
 
 def choose(app: AppTest, key: str, value: object) -> AppTest:
@@ -67,9 +56,18 @@ def test_whole_reads_are_switched_off_without_asking_for_orders(tokens: AppTest,
 
 def test_everywhere_is_not_only_here(tokens: AppTest) -> None:
     app = choose(typed(tokens, "Only Kalo saw the mi"), "switch", "gate_zero")
-    assert "token " in written(app)
+    page, last = written(app), app.number_input(key="bar token").value
+    assert f"; token {last}</small>" in page and "everywhere" not in page + compared(app)
     app = choose(app, "where", "everywhere")
-    assert "everywhere" in written(app)
+    page = written(app)
+    assert "; everywhere</small>" in page and f"; token {last}</small>" not in page
+    assert "everywhere=True" in compared(app)
+
+
+def compared(app: AppTest) -> str:
+    """The lines that run the ablation on the page again."""
+    [lines] = [node.value for node in app.code if "ablation.compare(" in node.value]
+    return lines
 
 
 def test_an_empty_text_is_not_run(tokens: AppTest) -> None:
@@ -160,10 +158,10 @@ def test_what_the_bundle_lacks_is_computed_when_asked_for(
     app.run()
     settle(app)
     text = written(app)
-    assert "after token 3" in text and "Row 507" not in text
-    assert "holds 1 distinct n-gram" in text or "holds no n-gram" in text or "distinct n-grams" in text
+    assert "Row 431 of layer 1 (order 2, head 1) holds 2 distinct n-grams of the text of 158 tokens" in text
+    assert "after token 3" in text and "“yod|zor” makes 50.000 % of its" in text
     app.number_input(key="bar token").set_value(4).run()
-    assert "“zor|vel” makes 100.000 % of its" in written(settle(app))
+    assert "Row 507 of layer 1 (order 2, head 1) holds 1 distinct n-gram" in written(settle(app))
 
 
 def test_a_text_typed_by_another_visitor_is_not_listed_and_opens_by_its_link(
@@ -187,23 +185,6 @@ def test_the_planted_model_is_offered_a_phrase_it_knows_and_forgets_it_without_i
     assert "<b>0.973</b>" in written(app) and "<code>␣amri</code>" in written(app)
     page = written(choose(app, "switch", "rows_zero"))
     assert "<b>0.002</b><span> for <code>␣amri</code>" in page
-
-
-def test_a_stopped_run_says_so_and_can_be_run_again(tokens: AppTest) -> None:
-    text = "Kalo met the ren"
-    job = sys.modules["explorer.live"].live().read(text)
-    job.stop = True
-    app = typed(tokens, text)
-    assert "The run was stopped." in written(app)
-    app.button(key="run again Running tiny").click().run()
-    assert "run now by tiny" in written(settle(app))
-
-
-def test_a_run_that_another_visitor_stopped_is_begun_anew(tokens: AppTest) -> None:
-    text = "Kalo met the dor ren"
-    job = sys.modules["explorer.live"].live().read(text)
-    job.left_by, job.stop = "another visitor", True
-    assert "run now by tiny" in written(typed(tokens, text))
 
 
 def test_a_failing_run_leaves_the_page_alive(tokens: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:

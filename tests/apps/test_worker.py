@@ -60,3 +60,31 @@ def test_a_run_that_one_visitor_alone_waits_for_stops_at_its_next_step(worker) -
     assert queued.future.cancelled() and queued.left_by == "one"
     worker.drop(job)
     assert worker.submit("a", held(gate, "again"), steps=2).future.result(10) == "again"
+
+
+def test_a_run_is_not_begun_when_its_visitor_asked_for_another_or_closed_the_page(  # type: ignore[no-untyped-def]
+    worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("explorer.worker._WATCHED", 0.0)
+    gate = Event()
+    first, gone, kept, other = (worker.submit(name, held(gate, name), steps=2) for name in "abcd")
+    gone.watch("closed the page", lambda: False)
+    kept.watch("closed the page", lambda: False)
+    kept.watch("is there", lambda: True)
+    other.watch("asked for another")
+    other.let_go("asked for another")
+    assert other.future.cancelled() and worker.ahead(kept) == 1
+    gate.set()
+    assert (first.future.result(10), kept.future.result(10)) == ("a", "c")
+    with pytest.raises(Exception, match="was stopped"):
+        gone.future.result(10)
+    assert gone.stage == other.stage == ""
+    assert gone.left_by == other.left_by == "nobody"
+
+
+def test_a_page_that_is_loaded_again_keeps_its_run(worker) -> None:  # type: ignore[no-untyped-def]
+    gate = Event()
+    job = worker.submit("a", held(gate, "a"), steps=2)
+    job.watch("before", lambda: False)
+    gate.set()
+    assert job.future.result(10) == "a"

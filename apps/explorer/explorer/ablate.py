@@ -8,6 +8,7 @@ from engram_interp.views.markup import element
 from explorer import (
     ablate_form,
     bar,
+    earlier,
     export,
     opening,
     over_all,
@@ -68,15 +69,17 @@ def _one_prompt(prompt: Prompt, present: readings.Present) -> None:
         )
     beside = _beside(prompt, wanted)
     runs = {"A": wanted} if beside is None else {"A": wanted, "B": beside}
-    done = {
-        title: found
-        for title, spec in runs.items()
-        if (found := result_of(live().compare(prompt.text, spec), what=f"Run {title}, {spec.label}"))
-    }
+    done = {title: found for title, spec in runs.items() if (found := _result(prompt, spec, title=title))}
     if len(done) > 1:
         _both(prompt, {f"{title}: {runs[title].label}": found for title, found in done.items()}, runs)
     for title, found in done.items():
         _run(prompt, runs[title], found, title=title)
+
+
+def _result(prompt: Prompt, spec: Spec, *, title: str) -> AblationComparison | None:
+    """One run's result, once it is there."""
+    job = live().compare(prompt.text, spec)
+    return result_of(job, what=f"Run {title}, {spec.label}", panel=f"run {title}")
 
 
 def _both(prompt: Prompt, done: dict[str, AblationComparison], runs: dict[str, Spec]) -> None:
@@ -116,12 +119,8 @@ def _beside(prompt: Prompt, wanted: Spec) -> Spec | None:
 
 def _run(prompt: Prompt, spec: Spec, found: AblationComparison, *, title: str) -> None:
     """One run: its predictions under every condition, its effect by token, its numbers."""
-    style.html(
-        element("h3", f"{title} · {spec.label}", class_="engram-run"),
-        predictions.columns(found.data, run=f"Run {title}"),
-    )
-    states.say(found.summary())
-    style.figure(found.plot(theme=style.theme()), key=f"effect by token {title}", alt=found.summary())
+    _drawn(spec, found, title=title)
+    _keep(prompt, spec, found, title=title)
     with st.expander(f"Every number of run {title}"):
         style.html(tables.prediction_table(found.data))
     code = switch_off.code(prompt.text, spec)
@@ -134,6 +133,26 @@ def _run(prompt: Prompt, spec: Spec, found: AblationComparison, *, title: str) -
         drawn=f"effect by token {title}",
     )
     _lens(found, title=title, code=code)
+
+
+def _drawn(spec: Spec, found: AblationComparison, *, title: str) -> None:
+    """Predictions under every condition, and the effect by token."""
+    style.html(
+        element("h3", f"{title} · {spec.label}", class_="engram-run"),
+        predictions.columns(found.data, run=f"Run {title}"),
+    )
+    states.say(found.summary())
+    style.figure(found.plot(theme=style.theme()), key=f"effect by token {title}", alt=found.summary())
+
+
+def _keep(prompt: Prompt, spec: Spec, found: AblationComparison, *, title: str) -> None:
+    """Remember the run for while another is computed, of this text or of the next one."""
+
+    def draw() -> None:
+        _drawn(spec, found, title=title)
+
+    earlier.keep(f"run {title}", of=f"{spec.label}, {prompt.label}", draw=draw)
+    earlier.also(earlier.READING, draw)
 
 
 def _lens(found: AblationComparison, *, title: str, code: str) -> None:

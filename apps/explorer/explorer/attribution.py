@@ -1,18 +1,21 @@
 """What the reads of one token give a prediction, from the bundle or from a live run."""
 
+from collections.abc import Callable
 from typing import Literal, TypeVar, cast
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from engram_interp.results import Bundle, MemoryAttribution, MemoryPromotion, Result
 from engram_interp.views.markup import element
-from explorer import export, readings, settings, shelf, states, style
+from explorer import earlier, export, readings, settings, shelf, states, style
 from explorer.live import Attributed, live
 from explorer.scene import Prompt, Scene
 from explorer.waiting import result_of
 
 VIEWS = {"columns": "by row", "sources": "by token that read", "parts": "beside everything else"}
 View = Literal["columns", "sources", "parts"]
+_PROMOTES, _SPLITS = "Reading what it promotes", "Splitting the prediction"
 R = TypeVar("R", bound=Result)
 
 
@@ -22,18 +25,24 @@ def promotion(scene: Scene, prompt: Prompt, present: readings.Present, *, token:
     found = _of_bundle(scene.bundle, "promotion", prompt, present, token=token, wanted=MemoryPromotion)
     source: Bundle | None = scene.bundle
     if found is None:
-        run = _of_run(prompt, token, what="Reading what it promotes")
+        run = _of_run(prompt, token, what=_PROMOTES)
         if run is None:
             return
         found, source = run.promotion, None
     if layer not in found.data["layer"].values:
         states.say(f"What layer {layer} promotes is not known: {found.summary()}")
         return
-    style.figure(found.plot(theme=style.theme(), layer=layer), key="promotion", alt=found.summary())
+    drawn = found
+    _figure(
+        lambda: drawn.plot(theme=style.theme(), layer=layer),
+        key="promotion",
+        alt=found.summary(),
+        panel=_PROMOTES,
+        of=f"token {token}, {prompt.label}",
+    )
     states.say("A direct effect, on the logit minus its mean: it skips what later layers make of the write.")
     with st.expander("In words, with its control"):
         states.say(found.summary())
-    drawn = found
     export.tools(
         found,
         bundle=source,
@@ -52,15 +61,21 @@ def parts(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
     if found is None:
         if settings.LIVE.value != "on" or live().missing or not prompt.text:
             return  # the panel above says why and how
-        run = _of_run(prompt, token, what="Splitting the prediction")
+        run = _of_run(prompt, token, what=_SPLITS)
         if run is None:
             return
         found, source = run.memory, None
     st.html(element("h2", "How much of the prediction came from here?", class_="engram-title"))
     view = cast(View, settings.segmented(st.container(), "Show", settings.VIEW, say=VIEWS.__getitem__))
-    style.figure(found.plot(theme=style.theme(), view=view), key="attribution", alt=found.summary())
-    states.say(found.summary())
     drawn = found
+    _figure(
+        lambda: drawn.plot(theme=style.theme(), view=view),
+        key="attribution",
+        alt=found.summary(),
+        panel=_SPLITS,
+        of=f"token {token}, {prompt.label}",
+    )
+    states.say(found.summary())
     export.tools(
         found,
         bundle=source,
@@ -70,6 +85,16 @@ def parts(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
         figure=lambda: drawn.plot(view=view),
         drawn="attribution",
     )
+
+
+def _figure(plot: Callable[[], go.Figure], *, key: str, alt: str, panel: str, of: str) -> None:
+    """Draw a figure, and remember it for while another is computed."""
+
+    def draw() -> None:
+        style.figure(plot(), key=key, alt=alt)
+
+    draw()
+    earlier.keep(panel, of=of, draw=draw)
 
 
 def _of_bundle(
@@ -101,4 +126,4 @@ def _of_run(prompt: Prompt, token: int, *, what: str) -> Attributed | None:
             )
         )
         return None
-    return result_of(live().attribute(prompt.text, token=token), what=what)
+    return result_of(live().attribute(prompt.text, token=token), what=what, panel=what)

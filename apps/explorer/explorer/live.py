@@ -84,6 +84,7 @@ class Live:
         self.path = path
         self.worker = worker
         self._model: SubjectModel | None = None
+        self._job: Job[Any] | None = None
         self._indexes: dict[str, SlotIndex] = {}
 
     @property
@@ -134,7 +135,6 @@ class Live:
             model = self._loaded(job)
             from engram_interp import ablation
 
-            job.next("running with and without the memory, and both controls")
             return ablation.compare(
                 model,
                 text,
@@ -146,9 +146,10 @@ class Live:
                 everywhere=spec.everywhere,
                 swap=spec.swap,
                 seed=spec.seed,
+                progress=lambda share, stage: job.next(stage) if share < 1 else None,
             )
 
-        return self.worker.submit((self.name, "compare", text, spec), run, steps=3)
+        return self.worker.submit((self.name, "compare", text, spec), run, steps=7)
 
     def compared(self, text: str, spec: Spec) -> AblationComparison | None:
         """The comparison of an ablation if it was made already; nothing is begun."""
@@ -191,7 +192,8 @@ class Live:
             if digest not in self._indexes:
                 folder = tempfile.mkdtemp(prefix="engram-explorer-")
                 atexit.register(shutil.rmtree, folder, ignore_errors=True)
-                self._indexes[digest] = slots.index(model, texts, out=Path(folder) / "index")
+                out = Path(folder) / "index"
+                self._indexes[digest] = slots.index(model, texts, out=out, progress=lambda *_: job.check())
             index = self._indexes[digest]
             job.next("looking who shares the row")
             whole = len(ids) == order
@@ -205,7 +207,8 @@ class Live:
         return self.worker.submit(key, run, steps=4)
 
     def _loaded(self, job: Job[Any]) -> "SubjectModel":
-        """The model; called in the worker alone."""
+        """The model, which from here on hears that `job` is to stop; called in the worker alone."""
+        self._job = job
         if self._model is None:
             job.next("starting PyTorch (once, a few seconds)")
             import torch
@@ -217,9 +220,21 @@ class Live:
                 torch.set_num_threads(1)
             job.next("reading the model")
             self._model = load_model(self.source)
+            self._listen(self._model)
         else:
             job.done_steps = 2
         return self._model
+
+    def _listen(self, model: "SubjectModel") -> None:
+        """Hear in every block of a pass that the run is to stop: a pass of a large model takes its time."""
+        from engram_interp.checkpoints.subject import read_sites
+
+        def hear(*_: object) -> None:
+            if self._job is not None:
+                self._job.check()
+
+        for site in read_sites(model):
+            model.module.get_submodule(model.sites[site]).register_forward_hook(hear)
 
 
 def _is_small(path: Path) -> bool:

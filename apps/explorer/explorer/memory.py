@@ -11,6 +11,7 @@ from engram_interp.views.markup import element
 from explorer import (
     attribution,
     bar,
+    earlier,
     export,
     neighbours,
     opening,
@@ -84,7 +85,9 @@ def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, ran: bool, token:
     st.html(element("h2", "Which rows were read", class_="engram-title"))
     rows = slots.data.drop_vars("count", errors="ignore")  # of n-grams, on the page before
     by, orders = _shown(sorted({int(order) for order in rows["order"].values}))
-    style.html(tables.slot_table(rows, token=token, layer=layer, by=by, orders=orders))
+    table = tables.slot_table(rows, token=token, layer=layer, by=by, orders=orders)
+    style.html(table)
+    earlier.also(earlier.READING, lambda: style.html(table))
     states.say(
         "A share is the exact part of the value vector that a row gives, not of what it changes in the "
         "prediction: that stands below. The canonical n-gram is what is hashed. Hits: how often "

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from engram_interp.results import SlotCensus, SlotLoad, SlotLookup
-from explorer import export, settings, shelf, states, style
+from explorer import earlier, export, settings, shelf, states, style
 from explorer.live import Neighbours, live
 from explorer.scene import Scene
 from explorer.waiting import result_of
@@ -47,7 +47,7 @@ def find(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int
         if not _can_be_indexed(texts, of=other_model(slots)):
             return None
         job = live().neighbours(texts, slots, token=token, layer=layer, column=column)
-        indexed = result_of(job, what="Looking who shares the row")
+        indexed = result_of(job, what="Looking who shares the row", panel="neighbours")
         if indexed is None:
             return None
         found, text = indexed, f"the {len(texts)} prompts of the bundle, a small text"
@@ -126,10 +126,16 @@ def _can_be_indexed(texts: list[str], *, of: str) -> bool:
 def occupants(scene: Scene, found: Found) -> None:
     """The n-grams of the text that live in the row, the one that was read marked."""
     shown = found.neighbours.occupants
-    style.figure(shown.plot(theme=style.theme(), mark=found.ngram), key="occupants", alt=shown.summary())
+
+    def draw() -> None:
+        drawn = shown.plot(theme=style.theme(), mark=found.ngram)
+        style.figure(drawn, key="occupants", alt=shown.summary())
+
+    draw()
+    row = ", ".join(f"{name}={int(shown.data[name])}" for name in ("layer", "order", "head", "address"))
+    earlier.keep("neighbours", of=f"“{found.ngram}”, {row}", draw=draw)
     states.say(f"{shown.summary()} Blue: the n-gram that was read here; grey: others.")
     if found.census:
-        row = ", ".join(f"{name}={int(shown.data[name])}" for name in ("layer", "order", "head", "address"))
         code = f"{export.opened(scene.bundle, CENSUS)}.occupants({row})"
     else:
         place = f"layer={int(shown.data['layer'])}, address={int(shown.data['address'])}"

@@ -1,6 +1,6 @@
 """What the pages about one text begin with: the field to type in, the tokens under their gates."""
 
-from explorer import bar, readings, selection, states, strip_panel, typed
+from explorer import bar, earlier, readings, selection, states, strip_panel, typed
 from explorer.scene import Prompt
 
 
@@ -28,4 +28,6 @@ def opened() -> tuple[Prompt, readings.Present] | None:
     if present.cut is not None:
         states.show(present.cut)
     strip_panel.show(present, text=prompt.text)
+    of = f"{prompt.label}, {present.model or present.origin}"
+    earlier.keep(earlier.READING, of=of, draw=lambda: strip_panel.still(present))
     return prompt, present

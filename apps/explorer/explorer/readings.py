@@ -6,7 +6,7 @@ import streamlit as st
 import xarray as xr
 
 from engram_interp.results import GateReading, LensTable, Result, SlotLookup
-from explorer import bar, settings, shelf
+from explorer import bar, earlier, settings, shelf
 from explorer.live import Reading, live
 from explorer.scene import Prompt, Scene
 from explorer.states import State
@@ -45,7 +45,7 @@ class Present:
 def present(prompt: Prompt) -> Present | State | None:
     """What there is of `prompt`; None where the progress of a live run, or its failure, is shown instead."""
     if bar.runs_live(prompt):
-        found = result_of(live().read(prompt.text), what=f"Running {live().name}")
+        found = result_of(live().read(prompt.text), what=f"Running {live().name}", panel=earlier.READING)
         if found is not None and prompt.ran is None:
             st.rerun()  # the bar above was drawn before the run was done
         return None if found is None else _of_reading(found)

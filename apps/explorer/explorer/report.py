@@ -90,7 +90,8 @@ def _await(prompt: Prompt, *, runs: bool) -> None:
     for spec in dict.fromkeys([*named, switch_off.wanted(present, token=selection.current().token)]):
         if spec is None:
             continue
-        found = result_of(live().compare(prompt.text, spec), what=f"Running {spec.label}")
+        job = live().compare(prompt.text, spec)
+        found = result_of(job, what=f"Running {spec.label}", panel=f"report {spec.text}")
         if found is not None:
             ablate_form.history(prompt, [spec])
 

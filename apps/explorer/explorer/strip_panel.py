@@ -2,10 +2,14 @@
 
 from engram_interp.results import SlotLookup
 from engram_interp.views.markup import Html, element, join
+from engram_interp.views.strips import gate_strip
 from engram_interp.views.theme import number
 from engram_interp.views.tokens import token_html
 from explorer import bar, export, readings, selection, states, strip, style
 from explorer.live import live
+
+STILL = 200
+"""Tokens of a strip that is only looked at."""
 
 
 def orders(present: readings.Present) -> list[int]:
@@ -53,6 +57,12 @@ def show(present: readings.Present, *, text: str) -> None:
             code=export.ran(live().source, "gates", f"read(model, [{text!r}])"),
             figure=lambda: reading.plot(prompt=number_of),
         )
+
+
+def still(present: readings.Present) -> None:
+    """The text under its gates, without anything to pick."""
+    if present.gates is not None:
+        style.html(gate_strip(present.gates.data, prompt=present.prompt, rows="max", stop=STILL))
 
 
 def _grams(present: readings.Present, token: int) -> Html:

@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from engram_interp.results import AblationComparison
 from engram_interp.views import tables
 from engram_interp.views.markup import element
-from explorer import ablate_form, export, predictions, readings, settings, states, strip_panel, style
+from explorer import ablate_form, earlier, export, predictions, readings, settings, states, strip_panel, style
 from explorer.live import live
 from explorer.scene import Prompt
 from explorer.spec import BY_ROWS, KINDS, Spec, parse
@@ -42,7 +42,7 @@ def show(prompt: Prompt, present: readings.Present, *, token: int) -> None:
     if spec is None:
         states.say("No n-grams are switched off; choose at least one order.")
         return
-    found = result_of(live().compare(prompt.text, spec), what="Switching off")
+    found = result_of(live().compare(prompt.text, spec), what="Switching off", panel="switch-off")
     if found is not None:
         ablate_form.history(prompt, [spec])
         _compared(found, prompt, spec)
@@ -150,7 +150,9 @@ def _call(text: str, spec: Spec) -> str:
 
 
 def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:
-    style.html(predictions.columns(found.data))
+    drawn = predictions.columns(found.data)
+    style.html(drawn)
+    earlier.keep("switch-off", of=f"{spec.label}, {prompt.label}", draw=lambda: style.html(drawn))
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Draw the controls again", type="tertiary", key="redraw"):
             settings.DRAW.put(str(_seed() + 1))

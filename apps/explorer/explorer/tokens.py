@@ -5,7 +5,17 @@ import streamlit as st
 
 from engram_interp.views import lens_rows, memory_tables, strips
 from engram_interp.views.markup import Html, element
-from explorer import bar, export, opening, readings, selection, states, style, switch_off
+from explorer import (
+    bar,
+    earlier,
+    export,
+    opening,
+    readings,
+    selection,
+    states,
+    style,
+    switch_off,
+)
 from explorer.live import live
 from explorer.scene import Prompt, Scene
 
@@ -46,7 +56,9 @@ def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: in
         states.show(present.slots)
         readings.offer_live(prompt, key="slots")
         return
-    style.html(memory_tables.reads_table(present.slots.data, token=token))
+    reads = memory_tables.reads_table(present.slots.data, token=token)
+    style.html(reads)
+    earlier.also(earlier.READING, lambda: style.html(reads))
     states.say(
         "A share is the exact part of the value vector that an n-gram’s rows give, not of what it changes in "
         "the prediction."
@@ -76,6 +88,7 @@ def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
     mark = Html(f"{column}{{box-shadow:inset 2px 0 var(--engram),inset -2px 0 var(--engram)}}")
     table = strips.lens_window(present.lens.data, start=start, stop=min(length, start + WINDOW))
     style.html(element("style", mark), element("div", table, id="lens-window"))
+    earlier.also(earlier.READING, lambda: style.html(table))
     if length > WINDOW:
         states.say(f"The window follows the chosen token {token}.")
     style.html(lens_rows.lens_at_token(present.lens.data, token=token))

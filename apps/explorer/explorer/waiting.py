@@ -1,14 +1,17 @@
 """Waiting for a live run: at once if it is quick, otherwise with its progress and a way to stop it."""
 
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as NotYetError
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from engram_interp.errors import InputError
-from explorer import states
+from explorer import earlier, states
 from explorer.live import worker
 from explorer.states import State
 from explorer.worker import Job, StoppedError
@@ -20,22 +23,22 @@ QUEUED = 0.8
 """Seconds more between two looks for each run before it: pages that wait must not slow the one that runs."""
 _VISITOR = "visitor"
 _LEFT = "runs this visitor stopped"
+_ASKED = "runs this visitor asked for, by panel"
 
 _STOPPED = State(
     what="The run was stopped.",
     why="It was stopped before it was done; nothing of it was kept.",
     todo="Run it again, or choose something else.",
 )
-_NO_MEMORY = State(
-    what="This machine ran out of memory.",
-    why="The run needed more than is free; the explorer and the model are still there.",
-    todo="Try a shorter text, or free some memory and run it again.",
-    tone="error",
-)
 
 
-def result_of(job: Job[T], *, what: str) -> T | None:
-    """The result of `job`; None where its progress, or why it failed, is shown instead."""
+def result_of(job: Job[T], *, what: str, panel: str) -> T | None:
+    """The result of `job`; None where its progress, or why it failed, is shown instead.
+
+    A run that this panel asked for before is let go: nobody waits for it any more. What the panel showed
+    last stays below the progress, greyed.
+    """
+    _asked(job, panel)
     if job in _left() and not job.future.done():
         _failed(job, _STOPPED, key=what)
         return None
@@ -43,6 +46,7 @@ def result_of(job: Job[T], *, what: str) -> T | None:
         return job.future.result(timeout=QUICK)
     except NotYetError:
         _progress(job, what)
+        earlier.show(panel)
     except (StoppedError, CancelledError):
         if job.left_by not in {"", _visitor()}:  # another visitor did not want it; this one asks anew
             worker().drop(job)
@@ -51,11 +55,22 @@ def result_of(job: Job[T], *, what: str) -> T | None:
     except InputError as error:
         todo = "Change the text or what is switched off, and run it again."
         states.show(State(what="This cannot be run.", why=str(error), todo=todo, tone="error"))
-    except MemoryError:
-        _failed(job, _NO_MEMORY, key=what)
+    except MemoryError as error:
+        _failed(job, _no_memory(job.stage, wanted=str(error)), key=what)
     except Exception as error:
         _failed(job, _defect(error), key=what)
     return None
+
+
+def _no_memory(stage: str, *, wanted: str) -> State:
+    during = f" while {stage}" if stage else ""
+    more = f" ({wanted} more were wanted)" if wanted else ""
+    return State(
+        what="This machine ran out of memory.",
+        why=f"The run needed more than is free{during}{more}; the explorer and the model are still there.",
+        todo="Try a shorter text or fewer layers, or free some memory, and run it again.",
+        tone="error",
+    )
 
 
 def _defect(error: Exception) -> State:
@@ -76,6 +91,24 @@ def _visitor() -> str:
     return str(st.session_state.setdefault(_VISITOR, uuid4().hex))
 
 
+def _here() -> Callable[[], bool]:
+    """Tells, also in the worker's thread, whether this visitor's page is open."""
+    context = get_script_run_ctx()
+    session = "" if context is None else context.session_id
+    return lambda: not runtime.exists() or runtime.get_instance().is_active_session(session)
+
+
+def _asked(job: Job[Any], panel: str) -> None:
+    """Note which run a panel asks for, and let go of the one it asked for before."""
+    asked: dict[str, Job[Any]] = st.session_state.setdefault(_ASKED, {})
+    before = asked.get(panel)
+    asked[panel] = job
+    if job not in _left():
+        job.watch(_visitor(), _here())
+    if before is not None and before not in asked.values():
+        before.let_go(_visitor())
+
+
 def _failed(job: Job[T], state: State, *, key: str) -> None:
     states.show(state)
     st.button("Run it again", key=f"run again {key}", on_click=_again, args=(job,))
@@ -90,13 +123,13 @@ def _again(job: Job[T]) -> None:
 
 def _progress(job: Job[T], what: str) -> None:
     """Place in the queue or step, time and Stop; draws the whole page again when the job is done."""
-    visitor = _visitor()
+    visitor, here = _visitor(), _here()
 
     @st.fragment(run_every=POLL + QUEUED * worker().ahead(job))
     def poll() -> None:
         if job.future.done():
             st.rerun(scope="app")
-        job.watch(visitor)
+        job.watch(visitor, here)
         with st.container(key=f"progress {what}", horizontal=True, vertical_alignment="center"):
             st.progress(min(job.done_steps / job.steps, 1.0), text=f"{what}: {_said(job)}")
             if st.button("Stop", key=f"stop {what}"):
