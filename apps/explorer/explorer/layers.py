@@ -24,7 +24,7 @@ QUANTITY = {
 def page() -> None:
     """Draw the page."""
     scene = bar.scene()
-    depth = shelf.part(scene.bundle, "depth", what="depth map", kind=DepthResult)
+    depth = shelf.part(scene.bundle, "depth", what="depth map")
     if isinstance(depth, states.State):
         states.show(depth)
     found = agreement.views_of(scene.bundle)
@@ -103,9 +103,8 @@ def _shift(scene: Scene, depth: DepthResult) -> None:
 
 def _lens(scene: Scene) -> None:
     """How far each layer is from the final prediction, Engram beside baseline."""
-    curve = ConvergenceResult
-    engram = shelf.part(scene.bundle, "lens-engram", what="lens curve of the Engram model", kind=curve)
-    baseline = shelf.part(scene.bundle, "lens-baseline", what="lens curve of the baseline", kind=curve)
+    engram = shelf.part(scene.bundle, "lens-engram", what="lens curve of the Engram model")
+    baseline = shelf.part(scene.bundle, "lens-baseline", what="lens curve of the baseline")
     st.html(element("h2", "How early is the answer there?", class_="engram-title"))
     if isinstance(engram, states.State):
         states.show(engram)

@@ -52,7 +52,7 @@ ON_PAGES = ("slots", "lens-table", "attribution", "promotion")
 def page() -> None:
     """Draw the page."""
     scene = bar.scene()
-    depth = shelf.part(scene.bundle, "depth", what="depth map", kind=DepthResult)
+    depth = shelf.part(scene.bundle, "depth", what="depth map")
     left, right = st.columns([0.44, 0.56], gap="medium")
     with right:
         if isinstance(depth, DepthResult):

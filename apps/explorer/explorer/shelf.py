@@ -5,19 +5,66 @@ A link carries a bundle's name, never a path. The name is looked up here and now
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import streamlit as st
 
 from engram_interp import pairs
 from engram_interp.errors import DamagedFileError, InputError
-from engram_interp.results import Bundle, Result, manifest, open_bundle, wording
+from engram_interp.results import (
+    AblationEffect,
+    Bundle,
+    ConvergenceResult,
+    DepthResult,
+    GateInformation,
+    GateReading,
+    GateSelectivity,
+    GateStatistics,
+    GateUsefulness,
+    LensDepthResult,
+    LensTable,
+    MemoryAttribution,
+    MemoryPromotion,
+    Result,
+    RetainedPerformance,
+    SecondOpinions,
+    SlotCensus,
+    SlotLoad,
+    SlotLookup,
+    StitchingResult,
+    manifest,
+    open_bundle,
+    wording,
+)
 from engram_interp.results.finding import Found, find_bundles
 from explorer.arguments import arguments
 from explorer.states import MAKE_BUNDLE, State
 
 _PLANTED = "planted"
+KINDS: Mapping[str, type[Result]] = {
+    "depth": DepthResult,
+    "lens-engram": ConvergenceResult,
+    "lens-baseline": ConvergenceResult,
+    "lens-depth": LensDepthResult,
+    "lens-depth-tuned": LensDepthResult,
+    "stitching": StitchingResult,
+    "second-opinions": SecondOpinions,
+    "gates": GateReading,
+    "gate-statistics": GateStatistics,
+    "gate-selectivity": GateSelectivity,
+    "gate-usefulness": GateUsefulness,
+    "gate-information": GateInformation,
+    "ablation": AblationEffect,
+    "retained": RetainedPerformance,
+    "slot-load": SlotLoad,
+    "slot-census": SlotCensus,
+    "slots": SlotLookup,
+    "lens-table": LensTable,
+    "attribution": MemoryAttribution,
+    "promotion": MemoryPromotion,
+}
+"""By the name of a part, without the prompt that follows a colon: the result that the pages look for."""
 
 
 def shelf() -> Found:
@@ -85,8 +132,9 @@ def _is_newer(path: Path) -> bool:
         return False
 
 
-def part(bundle: Bundle, name: str, *, what: str, kind: type[Result] = Result) -> Result | State:
-    """A result of the bundle, or why it is not to be had; the other parts stay usable."""
+def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
+    """A result of the bundle, of the kind its name says, or why it is not to be had; the rest stays."""
+    kind = KINDS.get(name.partition(":")[0], Result)
     if name not in bundle:
         return State(
             what=f"No {what} in this bundle.",
@@ -99,7 +147,7 @@ def part(bundle: Bundle, name: str, *, what: str, kind: type[Result] = Result) -
         if isinstance(found, kind):
             return found
         return State(
-            what=f"The {what} in this bundle is none.",
+            what=f"In place of its {what} this bundle has another result.",
             why=f"Its part “{name}” is a {type(found).kind} result, and a {kind.kind} result is wanted.",
             todo="The other parts keep working. To make the bundle anew:",
             command=MAKE_BUNDLE,

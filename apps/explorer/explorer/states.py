@@ -37,6 +37,16 @@ def show(state: State) -> None:
         st.code(state.command, language=None)
 
 
+def surprise(error: Exception) -> State:
+    """The state of a page that failed in a way that nobody foresaw."""
+    return State(
+        what="This page failed.",
+        why=f"{type(error).__name__}: {error}. This is a defect of the tool; its log has the details.",
+        todo="The other pages work, and so do other bundles. Please report the log and this page's address.",
+        tone="error",
+    )
+
+
 def say(*lines: str) -> None:
     """Muted lines, one below the other."""
     st.html(join(element("p", unhidden(line), class_="engram-line") for line in lines))
