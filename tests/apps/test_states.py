@@ -2,15 +2,12 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-import streamlit as st
 
 from engram_interp.results import write_bundle
-from tests.apps.helpers import Start, figures, parts, show, written
-from tests.results import samples
+from tests.apps.helpers import Start, figures, parts, written
 
 
 @pytest.fixture
@@ -197,100 +194,6 @@ def test_no_live_model(start: Start, bundle: Path, tmp_path: Path) -> None:
     assert "Live runs are off." in text
     assert f"There is no model directory at {tmp_path / 'absent'}." in text
     assert "Nothing can be switched off here." in text
-
-
-def test_a_bundle_whose_depth_map_is_another_result_says_so(start: Start, tmp_path: Path) -> None:
-    other = write_bundle(tmp_path / "other.engram", parts() | {"depth": samples.stitching()})
-    for page in ("", "layers"):
-        text = written(start(other, page=page))
-        assert "In place of its depth map this bundle has another result." in text
-        assert "Its part “depth” is a stitching result, and a depth result is wanted." in text
-
-
-WRONG = {
-    "layers": {"second-opinions": "other measures"},
-    "tokens": {"lens-table:0": "lens table"},
-    "memory": {"gate-selectivity": "gate selectivity", "gate-statistics": "gate statistics",
-               "attribution:0": "attribution"},
-    "ablate": {"ablation": "ablation effects", "retained": "retained performance"},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("page", WRONG)
-def test_a_part_of_another_kind_than_its_name_says_says_so(start: Start, tmp_path: Path, page: str) -> None:
-    other = write_bundle(tmp_path / "other.engram", parts() | dict.fromkeys(WRONG[page], samples.stitching()))
-    text = written(start(other, page=page, prompt="0", tok="8", open="gates"))
-    for what in WRONG[page].values():
-        assert f"In place of its {what} this bundle has another result." in text
-
-
-def test_gates_that_are_another_result_are_said_where_nothing_else_carries_the_strip(
-    start: Start, tmp_path: Path
-) -> None:
-    other = write_bundle(
-        tmp_path / "other.engram", {"gates": samples.stitching(), "slots:0": samples.depth()}
-    )
-    text = written(start(other, page="tokens", prompt="0"))
-    assert "In place of its gates this bundle has another result." in text
-
-
-def test_compare_says_which_of_two_parts_of_one_name_is_another_result(
-    start: Start, bundle: Path, tmp_path: Path
-) -> None:
-    other = write_bundle(tmp_path / "other.engram", parts() | {"depth": samples.stitching()})
-    app = start(bundle, other, page="compare", part="depth", b="made-up", **{"with": "other"})
-    assert "In place of its depth map this bundle has another result." in written(app)
-    assert figures(app) == 1
-
-
-def test_every_part_that_is_compared_has_a_kind(start: Start, bundle: Path) -> None:
-    start(bundle)
-    assert set(sys.modules["explorer.overview"].PARTS) <= set(sys.modules["explorer.shelf"].KINDS)
-
-
-@pytest.mark.parametrize("shapes", ["null", "[3]", '"layer"'])
-def test_shapes_that_are_none_leave_the_page(start: Start, copy: Path, shapes: str) -> None:
-    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
-    manifest["parts"]["depth"]["shapes"] = json.loads(shapes)
-    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    text = written(start(copy, page="layers"))
-    assert "does not describe part &#x27;depth&#x27; properly" in text and "The lens" in text
-
-
-def test_a_page_that_fails_says_so_and_the_others_work(
-    start: Start, bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    app = start(bundle)
-
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError("division by <b>")
-
-    monkeypatch.setattr(sys.modules["explorer.layers"], "page", fail)
-    show(app, "layers")
-    text = written(app)
-    assert not app.exception and "This page failed." in text
-    assert "ZeroDivisionError: division by &lt;b&gt;. This is a defect of the tool" in text
-    assert caplog.records[-1].exc_info is not None and "layers" in caplog.records[-1].getMessage()
-    show(app, "tokens")
-    assert "This page failed." not in written(app) and "What was read here" in written(app)
-
-
-def test_a_page_that_stops_or_runs_again_has_not_failed(
-    start: Start, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = start(bundle)
-    drawn: list[str] = []
-
-    def twice() -> None:
-        drawn.append("page")
-        if len(drawn) == 1:
-            st.rerun()
-        st.stop()
-
-    monkeypatch.setattr(sys.modules["explorer.layers"], "page", twice)
-    show(app, "layers")
-    assert drawn == ["page", "page"] and not app.exception
-    assert "This page failed." not in written(app)
 
 
 def test_marks_that_turn_a_line_around_are_shown_in_what_a_link_says(start: Start, bundle: Path) -> None:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from explorer import bar, readings, selection, states, strip_panel, typed
+from explorer import bar, readings, remake, selection, states, strip_panel, typed
 from explorer.scene import Prompt
 
 
@@ -17,7 +17,7 @@ def opened() -> tuple[Prompt, readings.Present] | None:
                 what="No prompts in this bundle.",
                 why=f"The bundle “{scene.bundle.name}” holds neither gates nor slots nor lens tables.",
                 todo="Type a phrase above, or make a bundle that has them:",
-                command=states.MAKE_BUNDLE,
+                command=remake.command(scene.bundle),
             )
         )
         return None

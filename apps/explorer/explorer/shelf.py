@@ -38,8 +38,9 @@ from engram_interp.results import (
     wording,
 )
 from engram_interp.results.finding import Found, find_bundles
+from explorer import remake
 from explorer.arguments import arguments
-from explorer.states import MAKE_BUNDLE, State
+from explorer.states import State
 
 _PLANTED = "planted"
 KINDS: Mapping[str, type[Result]] = {
@@ -89,7 +90,7 @@ def opened(path: Path) -> Bundle | State:
             what="This bundle is damaged.",
             why=str(error),
             todo="Open another bundle in the bar above, or make this one anew:",
-            command=MAKE_BUNDLE,
+            command=remake.ANY,
             tone="error",
         )
     except InputError as error:
@@ -105,7 +106,7 @@ def opened(path: Path) -> Bundle | State:
             what="This bundle cannot be opened.",
             why=str(error),
             todo="Open another bundle in the bar above, or make one:",
-            command=MAKE_BUNDLE,
+            command=remake.ANY,
             tone="error",
         )
 
@@ -139,8 +140,8 @@ def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
         return State(
             what=f"No {what} in this bundle.",
             why=f"The bundle “{bundle.name}” has no part “{name}”.",
-            todo="The report makes every part:",
-            command=MAKE_BUNDLE,
+            todo=f"The report makes “{name}” with every other part that its models and prompts allow:",
+            command=remake.command(bundle),
         )
     try:
         found = bundle[name]
@@ -149,15 +150,15 @@ def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
         return State(
             what=f"In place of its {what} this bundle has another result.",
             why=f"Its part “{name}” is a {type(found).kind} result, and a {kind.kind} result is wanted.",
-            todo="The other parts keep working. To make the bundle anew:",
-            command=MAKE_BUNDLE,
+            todo=f"The other parts keep working. To make the bundle, and “{name}” with it, anew:",
+            command=remake.command(bundle),
         )
     except InputError as error:
         return State(
             what=f"The {what} in this bundle cannot be read.",
             why=str(error),
-            todo="The other parts keep working. To make the bundle anew:",
-            command=MAKE_BUNDLE,
+            todo=f"The other parts keep working. To make the bundle, and “{name}” with it, anew:",
+            command=remake.command(bundle),
             tone="error",
         )
 
@@ -173,6 +174,6 @@ def absent(bundle: Bundle, parts: Sequence[str]) -> State:
     return State(
         what=f"Not in this bundle: {wording.listed(parts)}.",
         why=" ".join(reasons) or f"The bundle “{bundle.name}” was made without them.",
-        todo="The report makes every part that the models and prompts allow:",
-        command=MAKE_BUNDLE,
+        todo=f"The report makes {wording.listed(parts)} where the models and prompts allow it:",
+        command=remake.command(bundle),
     )

@@ -8,8 +8,6 @@ import streamlit as st
 from engram_interp.views.markup import element, join
 from engram_interp.views.tokens import unhidden
 
-MAKE_BUNDLE = "engram-interp report --out report"
-
 
 @dataclass(frozen=True, kw_only=True)
 class State:
