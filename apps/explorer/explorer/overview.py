@@ -63,7 +63,7 @@ def page() -> None:
         _holds(scene)
     with left:
         if isinstance(depth, DepthResult):
-            headline.show(depth)
+            headline.show(depth, bundle=scene.bundle)
         tour.invite()
         _questions()
     _loaded(scene)

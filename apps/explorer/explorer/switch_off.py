@@ -6,11 +6,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from engram_interp.results import AblationComparison
-from engram_interp.views import tables
+from engram_interp.views import predictions, tables
 from engram_interp.views.markup import element
-from explorer import export, predictions, readings, settings, states, style
+from explorer import export, readings, settings, states, style
 from explorer.live import live
-from explorer.scene import Prompt
+from explorer.scene import Prompt, Scene
 from explorer.spec import BY_ROWS, KINDS, Spec, parse
 from explorer.waiting import result_of
 
@@ -18,7 +18,7 @@ _NO_ORDERS = "none"
 CHOICES: Mapping[str, str] = {"on": "on"} | {str(kind): said for kind, said in KINDS.items()}
 
 
-def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[int]) -> None:
+def show(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int, orders: list[int]) -> None:
     """The switches, and what they do to the prediction after `token`."""
     st.html(element("h2", "Would it predict the same without?", class_="engram-title"))
     if not possible(prompt, present):
@@ -36,7 +36,7 @@ def show(prompt: Prompt, present: readings.Present, *, token: int, orders: list[
             "The memory is on. Choose “rows → 0”, “gate → 0” or “output off” to see what the prediction "
             f"after token {token} loses; two controls of the same size run beside it."
         )
-        _before(present, token)
+        _before(scene, prompt, present, token=token)
         return
     if by_order and not chosen:
         states.say("No n-grams are switched off; choose at least one order.")
@@ -95,11 +95,21 @@ def possible(prompt: Prompt, present: readings.Present) -> bool:
     return True
 
 
-def _before(present: readings.Present, token: int) -> None:
+def _before(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int) -> None:
     """What the model predicts with its memory on, from the lens at the last layer."""
     if isinstance(present.lens, states.State):
         return
-    style.html(predictions.intact(present.lens.data, token=token))
+    shown = predictions.intact(present.lens.data, token=token)
+    style.html(shown)
+    export.tools(
+        present.lens,
+        bundle=None if present.live else scene.bundle,
+        part=f"lens-table:{prompt.name}",
+        call="",
+        views=[f"predictions.intact(result.data, token={token})"],
+        code=export.ran(live().source, "lens", f"table(model, {prompt.text!r})"),
+        parts=lambda: [shown],
+    )
 
 
 def code(text: str, spec: Spec) -> str:
@@ -132,7 +142,9 @@ def _call(text: str, spec: Spec) -> str:
 
 
 def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:
-    style.html(predictions.columns(found.data))
+    shown = predictions.columns(found.data)
+    style.html(shown)
+    lines = code(prompt.text, spec)
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Draw the controls again", type="tertiary", key="redraw"):
             settings.DRAW.put(str(_seed() + 1))
@@ -141,11 +153,23 @@ def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:
             found,
             bundle=None,
             part="switch-off",
-            call="plot()",
-            code=code(prompt.text, spec),
-            drawn="effect by token",
+            call="",
+            views=["predictions.columns(result.data)"],
+            code=lines,
+            parts=lambda: [shown],
         )
     with st.expander("Every number, and the effect by token"):
-        style.html(tables.prediction_table(found.data))
+        table = tables.prediction_table(found.data)
+        style.html(table)
         style.figure(found.plot(theme=style.theme()), key="effect by token", alt=found.summary())
         states.say(found.summary())
+        export.tools(
+            found,
+            bundle=None,
+            part="switch-off",
+            call="plot()",
+            views=["tables.prediction_table(result.data)"],
+            code=lines,
+            parts=lambda: [table, found.plot()],
+            drawn="effect by token",
+        )

@@ -24,7 +24,7 @@ def page() -> None:
     with left:
         _slots(scene, prompt, present, token=token)
     with right:
-        switch_off.show(prompt, present, token=token, orders=strip_panel.orders(present))
+        switch_off.show(scene, prompt, present, token=token, orders=strip_panel.orders(present))
     _lens(scene, prompt, present, token=token)
     _onward()
 
@@ -53,13 +53,15 @@ def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: in
     )
     bundle = None if present.live else scene.bundle
     code = export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})")
-    drawn = present.slots
+    data = present.slots.data
     export.tools(
-        drawn,
+        present.slots,
         bundle=bundle,
         part=f"slots:{prompt.name}",
-        call="plot()",
+        call="",
+        views=[f"memory_tables.reads_table(result.data, token={token})"],
         code=code,
+        parts=lambda: [memory_tables.reads_table(data, token=token)],
     )
 
 
@@ -74,10 +76,19 @@ def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
     start = 0 if length <= WINDOW else int(np.clip(token - WINDOW // 2, 0, length - WINDOW))
     column = f"#lens-window .lens :is(td, th):nth-child({token - start + 2})"
     mark = Html(f"{column}{{box-shadow:inset 2px 0 var(--engram),inset -2px 0 var(--engram)}}")
-    table = strips.lens_window(present.lens.data, start=start, stop=min(length, start + WINDOW))
+    stop = min(length, start + WINDOW)
+    table = strips.lens_window(present.lens.data, start=start, stop=stop)
     style.html(element("style", mark), element("div", table, id="lens-window"))
     if length > WINDOW:
         states.say(f"The window follows the chosen token {token}.")
     bundle = None if present.live else scene.bundle
     code = export.ran(live().source, "lens", f"table(model, {prompt.text!r})")
-    export.tools(present.lens, bundle=bundle, part=f"lens-table:{prompt.name}", call="plot()", code=code)
+    export.tools(
+        present.lens,
+        bundle=bundle,
+        part=f"lens-table:{prompt.name}",
+        call="",
+        views=[f"strips.lens_window(result.data, start={start}, stop={stop})"],
+        code=code,
+        parts=lambda: [table],
+    )
