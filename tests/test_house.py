@@ -15,6 +15,7 @@ import engram_interp
 REPOSITORY = Path(__file__).resolve().parent.parent
 CODE = ("engram_interp", "apps", "analyses", "benchmarks", "tests")
 MOST_LINES = 300
+MOST_LINES_OF_A_PAGE = 200
 MOST_METHODS = 10
 
 # Longer than the rule, and why splitting would make it worse: {"engram_interp/x.py": "reason"}.
@@ -114,6 +115,16 @@ def test_modules_are_short() -> None:
     lines = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in python_files()}
     long = {name: count for name, count in lines.items() if count > MOST_LINES}
     assert set(long) == set(ARGUED_MODULES), f"more than {MOST_LINES} lines, or no longer: {long}"
+
+
+def test_pages_are_shorter_still() -> None:
+    pages = {
+        relative(path): len(text.splitlines())
+        for path in (REPOSITORY / "apps" / "explorer" / "explorer").glob("*.py")
+        if "\ndef page() -> None:" in (text := path.read_text(encoding="utf-8"))
+    }
+    assert len(pages) == 7
+    assert not {name: count for name, count in pages.items() if count > MOST_LINES_OF_A_PAGE}
 
 
 def methods(node: ast.ClassDef) -> int:

@@ -1,9 +1,12 @@
 """The explorer's entry: ``streamlit run main.py -- [BUNDLE …] [--model PATH]`` (see launch.py)."""
 
+import logging
 from pathlib import Path
 
 import streamlit as st
-from explorer import ablate, bar, compare, layers, memory, overview, report, style, tokens, tour
+from explorer import ablate, bar, compare, layers, memory, overview, report, states, style, tokens, tour
+from streamlit.errors import FragmentHandledException
+from streamlit.navigation.page import StreamlitPage
 
 ICON = Path(__file__).resolve().parent / "icon.png"
 
@@ -24,9 +27,20 @@ def main() -> None:
     page = st.navigation(list(pages.values()), position="top")
     st.logo(str(ICON), size="small")
     style.inject()
-    if bar.show(page.url_path):
-        tour.show()
-        page.run()
+    _draw(page)
+
+
+def _draw(page: StreamlitPage) -> None:
+    """The bar and the page; what nobody foresaw is said on the page, and told to the log."""
+    try:
+        if bar.show(page.url_path):
+            tour.show()
+            page.run()
+    except FragmentHandledException:
+        raise  # Streamlit has said it already; a rerun and a stop are no Exception
+    except Exception as error:
+        logging.getLogger(__name__).exception("The page “%s” failed.", page.url_path or "overview")
+        states.show(states.surprise(error))
 
 
 main()

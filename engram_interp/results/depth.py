@@ -137,6 +137,7 @@ class DepthResult(Result):
         theme: Theme = "light",
         view: Literal["similarity", "shift"] = "similarity",
         alignment: similarity.Alignment = "path",
+        self_reference: Literal["shown", "hidden"] = "shown",
     ) -> go.Figure:
         """The similarity map, or the shift by layer.
 
@@ -144,9 +145,12 @@ class DepthResult(Result):
             theme: light or dark.
             view: ``similarity`` or ``shift``.
             alignment: which estimate of depth; ``none`` draws the bare map.
+            self_reference: whether the map also shows the baseline aligned with itself.
         """
         if view == "similarity":
-            return similarity.heat_map(self.data, alignment=alignment, theme=theme)
+            return similarity.heat_map(
+                self.data, alignment=alignment, self_reference=self_reference, theme=theme
+            )
         return shift.forest(self.data, estimate="path" if alignment == "none" else alignment, theme=theme)
 
 

@@ -6,27 +6,47 @@ from urllib.parse import quote, urlencode
 LOCAL = "http://localhost:8501"
 """Where ``engram-interp explore`` listens unless it is told otherwise."""
 
-_LAYERS = ("depth", "lens_convergence", "lens_depth", "stitching", "second_opinions")
-_TOKENS = ("gate_reading", "gate_statistics", "lens_table")
-_MEMORY = (
-    "slot_lookup",
-    "slot_load",
-    "slot_census",
-    "memory_attribution",
-    "memory_promotion",
-    "gate_selectivity",
-    "gate_usefulness",
-    "gate_information",
-    "edit_report",
-)
-_ABLATE = ("ablation_effect", "retained_performance")
-PAGES: Mapping[str, str] = {
-    **dict.fromkeys(_LAYERS, "layers"),
-    **dict.fromkeys(_TOKENS, "tokens"),
-    **dict.fromkeys(_MEMORY, "memory"),
-    **dict.fromkeys(_ABLATE, "ablate"),
+PLACES: Mapping[str, tuple[str, str]] = {
+    "depth": ("layers", ""),
+    "lens-engram": ("layers", ""),
+    "lens-baseline": ("layers", ""),
+    "lens-depth": ("layers", "view lens-depth"),
+    "lens-depth-tuned": ("layers", "view lens-depth-tuned"),
+    "stitching": ("layers", "view stitching"),
+    "second-opinions": ("layers", "view second-opinions"),
+    "gates": ("tokens", ""),
+    "gate-statistics": ("memory", "gates"),
+    "gate-selectivity": ("memory", "gates"),
+    "gate-usefulness": ("memory", "gates"),
+    "gate-information": ("memory", "gates"),
+    "slot-load": ("memory", ""),
+    "slot-census": ("memory", ""),
+    "ablation": ("ablate", ""),
+    "retained": ("ablate", "retained"),
 }
-"""By kind of result, the page that is about it; the others stand on the overview."""
+"""By a part's name: the page that is about it, and the fold there that it stands in, if it stands in one."""
+OF_PROMPTS: Mapping[str, str] = {
+    "lens-table": "tokens",
+    "slots": "memory",
+    "attribution": "memory",
+    "promotion": "memory",
+}
+"""By what stands before the colon in a part's name: the page that is about it."""
+_EDITS = "edit_report"
+
+
+def place(kind: str, part: str) -> tuple[str, str]:
+    """The page that shows a part and the fold it stands in; what no page is about stands on the overview.
+
+    >>> place("gate_selectivity", "gate-selectivity"), place("stitching", "another")
+    (('memory', 'gates'), ('', 'other another'))
+    """
+    if kind == _EDITS:
+        return "memory", ""
+    name, colon, _ = part.partition(":")
+    if colon and name in OF_PROMPTS:
+        return OF_PROMPTS[name], ""
+    return PLACES.get(part, ("", f"other {part}"))
 
 
 def address(
@@ -53,12 +73,15 @@ def address(
     >>> address("slot_lookup", bundle="wiki-nano", part="slots:napoleon", token=3)
     'http://localhost:8501/memory?b=wiki-nano&prompt=napoleon&tok=3&v=1'
     """
+    page, fold = place(kind, part)
     params = {
         "b": bundle,
         "prompt": prompt or part.partition(":")[2],
         "layer": "" if layer is None else str(layer),
         "tok": "" if token is None else str(token),
+        "open": fold,
         "v": "1",
     }
-    page = quote(PAGES.get(kind, ""))
-    return f"{server.rstrip('/')}/{page}?{urlencode({k: v for k, v in params.items() if v}, safe=':,')}"
+    return (
+        f"{server.rstrip('/')}/{quote(page)}?{urlencode({k: v for k, v in params.items() if v}, safe=':,')}"
+    )

@@ -55,6 +55,38 @@ def gate_quantiles(data: xr.Dataset, *, null: str = "untrained", theme: Theme = 
     return figure
 
 
+def quantiles_with_token(
+    data: xr.Dataset, gate: xr.DataArray | None, *, token: int, theme: Theme = "light"
+) -> go.Figure:
+    """`gate_quantiles`, with one token's gate marked in each row.
+
+    Args:
+        data: as in `gate_quantiles`.
+        gate: gate[layer, stream] of the token in [0, 1]; None, or layers that `data` lacks, marks nothing.
+        token: its position, for the legend.
+        theme: light or dark.
+    """
+    figure = gate_quantiles(data, theme=theme)
+    if gate is None or not all(
+        np.array_equal(gate[dim].values, data[dim].values) for dim in ("layer", "stream")
+    ):
+        return figure
+    values = gate.transpose("layer", "stream").values.ravel()
+    colours = palette(theme)
+    figure.add_trace(
+        go.Scatter(
+            x=values,
+            y=list(range(len(values)))[::-1],
+            mode="markers",
+            marker={"symbol": "diamond", "size": 12, "color": colours.engram,
+                    "line": {"width": 1.5, "color": colours.paper}},
+            hovertemplate=f"token {token}<br>gate %{{x:.3f}}<extra></extra>",
+            name=f"token {token}",
+        )
+    )  # fmt: skip
+    return figure
+
+
 def _draw_null_bands(figure: go.Figure, null: xr.Dataset, *, heights: marks.Values, theme: Theme) -> None:
     """The null's 5–95 % range behind each row and a tick at its mean; its absence is said."""
     colours, name = palette(theme), plain_label(str(null["null"].item()))

@@ -5,9 +5,11 @@ shown twice, as a colour and as the length of a bar, so that it can be read with
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from plotly.colors import sample_colorscale, unlabel_rgb
 
@@ -20,15 +22,61 @@ WINDOW_AT_MOST = 48
 Rows = Literal["all", "max", "mean"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class GateRow:
+    """The gate of one layer and stream, or the largest or mean of its streams, at every token.
+
+    Attributes:
+        name: what the row is called, with its layer and stream.
+        layer: counted from 0.
+        values: gate [token] in [0, 1]; NaN where it is undefined.
+    """
+
+    name: str
+    layer: int
+    values: npt.NDArray[np.float64]
+
+
+def gate_rows(gate: xr.DataArray, *, rows: Rows | int = "all") -> list[GateRow]:
+    """The rows under a text: layers down, and within each its streams.
+
+    Args:
+        gate: gate[layer, stream, token] in [0, 1].
+        rows: every layer and stream, per layer the ``max`` or ``mean`` over streams, or one stream's number.
+    """
+    values = gate.transpose("layer", "stream", "token").values.astype(np.float64)
+    layers, streams = (gate[dim].values.tolist() for dim in ("layer", "stream"))
+    if rows in ("max", "mean"):
+        reduced = values.max(axis=1) if rows == "max" else values.mean(axis=1)
+        return [
+            GateRow(name=f"layer {layer} · {rows} of {len(streams)}", layer=layer, values=reduced[i])
+            for i, layer in enumerate(layers)
+        ]
+    shown = streams if rows == "all" else [rows]
+    if not set(shown) <= set(streams):
+        known = ", ".join(map(str, streams))
+        raise InputError(f"rows is one of all, max, mean, or a stream of {known}; got {rows!r}.")
+    several = len(streams) > 1
+    return [
+        GateRow(
+            name=f"layer {layer}" + (f" · stream {stream}" if several else ""),
+            layer=layer,
+            values=values[i, streams.index(stream)],
+        )
+        for i, layer in enumerate(layers)
+        for stream in shown
+    ]
+
+
 def gate_strip(
-    data: xr.Dataset, *, prompt: int = 0, rows: Rows = "all", start: int = 0, stop: int | None = None
+    data: xr.Dataset, *, prompt: int = 0, rows: Rows | int = "all", start: int = 0, stop: int | None = None
 ) -> Html:
     """The tokens of one prompt coloured by their gate, a bar under each; one row a layer and stream.
 
     Args:
         data: gate[prompt, layer, stream, token] in [0, 1], NaN where padded; token_text[prompt, token].
         prompt: the prompt's number, as on its coordinate.
-        rows: every layer and stream, or per layer the ``max`` or ``mean`` over streams, named as such.
+        rows: as in `gate_rows`.
         start: first token shown.
         stop: one past the last token shown; None goes to the end. What is left out is said.
     """
@@ -40,11 +88,11 @@ def gate_strip(
     end = length if stop is None else min(stop, length)
     tokens = [str(token) for token in chosen["token_text"].values[start:end]]
     strips: list[Html] = []
-    for name, values in _strip_rows(gate, rows=rows):
-        strips.append(element("span", name, class_="row-name"))
+    for row in gate_rows(gate, rows=rows):
+        strips.append(element("span", row.name, class_="row-name"))
         chips = (
             _chip(token, float(value), position=start + offset)
-            for offset, (token, value) in enumerate(zip(tokens, values[start:end], strict=True))
+            for offset, (token, value) in enumerate(zip(tokens, row.values[start:end], strict=True))
         )
         strips.append(element("div", join(chips), class_="row"))
     legend = join(
@@ -56,20 +104,6 @@ def gate_strip(
     )
     note = [legend, _shown(start, end, length), " Layers are counted from 0; the paper counts from 1."]
     return join([element("div", *strips, class_="strip"), element("p", *note, class_="note")])
-
-
-def _strip_rows(gate: xr.DataArray, *, rows: Rows) -> list[tuple[str, np.ndarray]]:
-    layers, streams = gate["layer"].values, gate["stream"].values
-    if rows == "all":
-        return [
-            (f"layer {layer} · stream {stream}", gate.values[i, j])
-            for i, layer in enumerate(layers)
-            for j, stream in enumerate(streams)
-        ]
-    if rows not in {"max", "mean"}:
-        raise InputError(f"rows is one of all, max, mean; got {rows!r}.")
-    reduced = gate.max("stream", skipna=False) if rows == "max" else gate.mean("stream", skipna=False)
-    return [(f"layer {v} · {rows} of {len(streams)}", reduced.values[i]) for i, v in enumerate(layers)]
 
 
 def _shown(start: int, end: int, length: int) -> str:

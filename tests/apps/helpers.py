@@ -1,10 +1,12 @@
 """What the tests of the explorer share: a made-up bundle's parts, and reading what a page shows."""
 
 import ast
+import json
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
@@ -80,7 +82,12 @@ def rebuilt(app: AppTest, holding: str) -> list[object]:
     """What the page's lines that hold a text show, run as in a notebook."""
     lines = [node.value for node in app.code if holding in node.value]
     assert len(lines) == 1, [node.value for node in app.code]
-    tree = ast.parse(lines[0])
+    return ran(lines[0])
+
+
+def ran(lines: str) -> list[object]:
+    """What lines show, run as in a notebook."""
+    tree = ast.parse(lines)
     last = tree.body.pop()
     assert isinstance(last, ast.Expr)
     shown: list[object] = []
@@ -88,6 +95,11 @@ def rebuilt(app: AppTest, holding: str) -> list[object]:
     exec(compile(tree, "code", "exec"), space)
     value = eval(compile(ast.Expression(last.value), "code", "eval"), space)
     return shown if value is None else [*shown, value]
+
+
+def charts(app: AppTest) -> list[dict[str, Any]]:
+    """The figures that the page holds, as Plotly reads them."""
+    return [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
 
 
 def downloads(app: AppTest) -> set[str]:

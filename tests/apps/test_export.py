@@ -2,7 +2,10 @@
 
 import importlib
 import io
+import json
+import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pandas as pd
@@ -10,10 +13,12 @@ import plotly.graph_objects as go
 import pytest
 
 from engram_interp.errors import InputError
-from engram_interp.results import links, open_bundle, registry, write_bundle
+from engram_interp.results import links, open_bundle, write_bundle
 from engram_interp.views.markup import Html
-from tests.apps.helpers import EXPLORER, Start, downloads, parts, rebuilt, settle
-from tests.results import samples
+from tests.apps.helpers import EXPLORER, Start, charts, downloads, parts, ran, rebuilt, settle
+from tests.results import memory_samples, samples
+
+VIEWS = "view stitching,view lens-depth,view lens-depth-tuned,view second-opinions"
 
 
 def test_the_agreement_is_taken_away_whole(start: Start, bundle: Path) -> None:
@@ -42,6 +47,69 @@ def test_two_runs_are_taken_away_side_by_side(start: Start) -> None:
     assert "csv together both runs" in downloads(app)
 
 
+PLANTED = {"b": "planted", "prompt": "fact-amri", "tok": "4"}
+PAGES = {
+    "every view, without self-reference": (
+        "layers",
+        {"self": "off", "cell": "1.0", "align": "peak", "open": VIEWS},
+    ),
+    "one stream": ("tokens", {"prompt": "0", "tok": "3", "stream": "2"}),
+    "gates, edits and tables": ("memory", {"prompt": "0", "tok": "8", "view": "parts", "open": "gates"}),
+    "retained": ("ablate", {"prompt": "0", "open": "retained", "probes": "reading"}),
+    "planted": ("tokens", PLANTED),
+    "planted, switched off": ("tokens", {**PLANTED, "off": "rows_zero"}),
+    "planted rows": ("memory", {**PLANTED, "layer": "2", "open": "gates"}),
+    "planted ablation": ("ablate", {**PLANTED, "spec": "rows_zero:t4"}),
+}
+
+
+@pytest.mark.parametrize("case", PAGES)
+def test_the_lines_of_every_panel_draw_what_the_panel_shows(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    page, link = PAGES[case]
+    given = (
+        []
+        if "planted" in case
+        else [write_bundle(tmp_path / "made-up.engram", parts() | {"edits": memory_samples.edit_report()})]
+    )
+    app = settle(start(*given, page=page, **link))
+    monkeypatch.chdir(tmp_path)
+    body = "".join(node.proto.body for node in app.get("html"))
+    shown = [_traces(chart) for chart in charts(app)]
+    drawn = [
+        traces for code in app.code if code.language == "python" for traces in _rebuilt(code.value, body)
+    ]
+    assert all(traces in shown for traces in drawn), "a figure is drawn that the page does not show"
+    assert all(traces in drawn for traces in shown), "a figure is shown that no lines draw"
+
+
+def _rebuilt(lines: str, body: str) -> list[Any]:
+    """The traces of the figures that lines draw; the tables that they show are on the page."""
+    found: list[Any] = []
+    for value in ran(lines):
+        if isinstance(value, go.Figure):
+            found.append(_traces(json.loads(value.to_json())))
+            continue
+        assert isinstance(value, Html)
+        if 'class="strip"' in value:  # on the page a component that can be clicked
+            names = re.findall(r'class="row-name">([^<]+)<', value)
+            assert f"bars from the top: {'; '.join(names)}<" in body
+        else:
+            assert value in body, lines
+    return found
+
+
+def _traces(chart: dict[str, Any]) -> list[dict[str, Any]]:
+    """A figure's traces, without the squares that pick a cell and what stands on hover in their place."""
+    hover = ("hoverinfo", "hovertemplate", "customdata")
+    return [
+        {name: value for name, value in trace.items() if name not in hover}
+        for trace in chart["data"]
+        if trace.get("name") != "cells"
+    ]
+
+
 def test_several_results_in_one_table_say_which_a_value_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXPLORER))
     export = importlib.import_module("explorer.export")
@@ -68,5 +136,30 @@ def test_a_part_of_a_bundle_knows_its_address(start: Start, bundle: Path) -> Non
     }  # fmt: skip
     with pytest.raises(InputError, match="was not read from one; write it with write_bundle"):
         samples.depth().app_url()
-    assert set(links.PAGES) <= set(registry.kinds())
-    assert set(links.PAGES.values()) == {"layers", "tokens", "memory", "ablate"}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "gate-statistics",
+        "gate-selectivity",
+        "stitching",
+        "lens-depth-tuned",
+        "retained",
+        "elsewhere",
+        "edits",
+    ],
+)
+def test_the_address_of_a_part_shows_it(start: Start, tmp_path: Path, part: str) -> None:
+    more = {"elsewhere": samples.lens_depth(), "edits": memory_samples.edit_report()}
+    path = write_bundle(tmp_path / "made-up.engram", parts() | more)
+    result = open_bundle(path)[part]
+    link = urlsplit(result.app_url())
+    app = start(path, page=link.path[1:], **dict(parse_qsl(link.query)))
+    shown = [trace for chart in charts(app) for trace in _traces(chart)]
+    assert all(trace in shown for trace in _traces(json.loads(result.plot().to_json())))
+
+
+def test_every_part_that_a_page_looks_for_has_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXPLORER))
+    assert {*links.PLACES, *links.OF_PROMPTS} == set(importlib.import_module("explorer.shelf").KINDS)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from engram_interp.results import open_bundle, write_bundle
-from tests.apps.helpers import Start, figures, parts, show, written
+from tests.apps.helpers import Start, charts, figures, parts, show, written
+from tests.results import samples
 
 
 def test_overview_leads_with_the_headline_beside_its_control(start: Start, bundle: Path) -> None:
@@ -36,6 +37,17 @@ def test_layers_shows_the_cell_of_the_link(start: Start, bundle: Path) -> None:
     assert "CKA of Engram layer 3 with baseline layer 4" in written(app)
     assert app.number_input(key="cell layer").value == 3
     assert app.query_params["cell"] == "3.4"
+
+
+def test_a_cell_without_a_value_says_why_on_hover(start: Start, tmp_path: Path) -> None:
+    cka = samples.depth().data["cka"].values.copy()
+    cka[3, 2] = float("nan")
+    depth = samples.depth(cka=cka, missing={"cka": "one <b>token</b>"})
+    app = start(write_bundle(tmp_path / "one.engram", {"depth": depth}), page="layers", cell="3.2")
+    [cells] = [trace for chart in charts(app) for trace in chart["data"] if trace.get("name") == "cells"]
+    said = [text for text in cells["customdata"] if text.startswith("n/a")]
+    assert said == ["n/a: one &lt;b&gt;token&lt;/b&gt;"]
+    assert "undefined: one &lt;b&gt;token&lt;/b&gt;" in written(app)
 
 
 def test_layers_number_fields_pick_a_cell(start: Start, bundle: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from engram_interp.results import write_bundle
 from tests.apps.helpers import Start, figures, parts, written
-from tests.results import samples
 
 
 @pytest.fixture
@@ -195,14 +194,6 @@ def test_no_live_model(start: Start, bundle: Path, tmp_path: Path) -> None:
     assert "Live runs are off." in text
     assert f"There is no model directory at {tmp_path / 'absent'}." in text
     assert "Nothing can be switched off here." in text
-
-
-def test_a_bundle_whose_depth_map_is_another_result_says_so(start: Start, tmp_path: Path) -> None:
-    other = write_bundle(tmp_path / "other.engram", parts() | {"depth": samples.stitching()})
-    for page in ("", "layers"):
-        text = written(start(other, page=page))
-        assert "The depth map in this bundle is none." in text
-        assert "Its part “depth” is a stitching result, and a depth result is wanted." in text
 
 
 def test_marks_that_turn_a_line_around_are_shown_in_what_a_link_says(start: Start, bundle: Path) -> None:

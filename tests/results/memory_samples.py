@@ -11,6 +11,7 @@ from engram_interp.results import (
     MemoryPromotion,
     RetainedPerformance,
 )
+from engram_interp.results.editing import GROUPS, EditReport
 
 TOKENS = ["", " of", "\n", "Wales", "<img src=x onerror=alert(1)>", "😀", "\u202eabc", "\udce2\udc82", "a\0b"]
 
@@ -130,3 +131,18 @@ def memory_promotion() -> MemoryPromotion:
                    "control_effect_high": extreme + 0.2, "token_index": 8, "token_text": TOKENS},
         provenance={"model": "with-memory", "n_draws": 100},
     )  # fmt: skip
+
+
+def edit_report() -> EditReport:
+    """Two edits whose every number is a half, or one."""
+    sizes = {"edit": 2, "group": len(GROUPS), "shared": 2}
+    made = {"str": "x", "int": 1, "float": 0.5}
+    variables = {
+        name: np.full([sizes[dim] for dim in variable.dims], made[variable.dtype]).tolist()
+        for name, variable in EditReport.schema.variables.items()
+    }
+    return EditReport.from_arrays(
+        coords={"group": list(GROUPS), "shared": [1, 2]},
+        variables=variables,
+        provenance={"model": "with-memory", "n_samples": 64, "n_documents": 64},
+    )

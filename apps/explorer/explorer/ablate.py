@@ -3,7 +3,7 @@
 import streamlit as st
 
 from engram_interp.results import AblationComparison
-from engram_interp.views import comparing, tables
+from engram_interp.views import comparing, predictions, tables
 from engram_interp.views.markup import element
 from explorer import (
     ablate_form,
@@ -12,7 +12,6 @@ from explorer import (
     export,
     opening,
     over_all,
-    predictions,
     readings,
     selection,
     settings,
@@ -129,7 +128,16 @@ def _run(prompt: Prompt, spec: Spec, found: AblationComparison, *, title: str) -
         bundle=None,
         part=f"ablation-{title}",
         call="plot()",
+        views=[
+            f"predictions.columns(result.data, run={f'Run {title}'!r})",
+            "tables.prediction_table(result.data)",
+        ],
         code=code,
+        parts=lambda: [
+            predictions.columns(found.data, run=f"Run {title}"),
+            tables.prediction_table(found.data),
+            found.plot(),
+        ],
         drawn=f"effect by token {title}",
     )
     _lens(found, title=title, code=code)

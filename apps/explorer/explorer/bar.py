@@ -172,5 +172,5 @@ def _nothing(notes: tuple[str, ...]) -> states.State:
         what="There is no bundle to open.",
         why=" ".join(notes) or "None was named, and this installation carries no ready-made one.",
         todo="Make one from the packaged models (about three minutes), then open it:",
-        command=f"{states.MAKE_BUNDLE}\nengram-interp explore report/wiki-nano.engram",
+        command="engram-interp report --out report\nengram-interp explore report/wiki-nano.engram",
     )

@@ -97,7 +97,8 @@ def _part(one: Bundle, other: Bundle, part: str, *, what: str) -> None:
     both = {f"A: {one.name}": (one, shelf.part(one, part, what=what)),
             f"B: {other.name}": (other, shelf.part(other, part, what=what))}  # fmt: skip
     whole = {name: found for name, (_, found) in both.items() if isinstance(found, Result)}
-    table = NUMBERS.get(type(next(iter(whole.values())))) if len(whole) > 1 else None
+    kinds = {type(found) for found in whole.values()}
+    table = NUMBERS.get(kinds.pop()) if len(whole) > 1 and len(kinds) == 1 else None
     if table is not None:
         numbers = table({name: found.data for name, found in whole.items()})
         style.html(numbers)

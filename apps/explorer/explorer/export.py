@@ -21,8 +21,10 @@ def tools(
     bundle: Bundle | None,
     part: str,
     call: str,
+    views: Sequence[str] = (),
     code: str = "",
     figure: Callable[[], go.Figure] | None = None,
+    parts: Callable[[], Sequence[Part]] | None = None,
     drawn: str = "",
 ) -> None:
     """CSV, PNG, HTML and code of one panel.
@@ -31,20 +33,34 @@ def tools(
         result: what the panel shows.
         bundle: where it comes from; None for a live run.
         part: its name in the bundle.
-        call: the method that draws it.
+        call: the method that draws it; empty where a view alone does.
+        views: calls of `engram_interp.views` that show it, or stand before what the method draws.
         code: the lines that make a live result, as `result`.
         figure: draws it in light colours; by default the result's own figure.
+        parts: what a page of its own shows, where that is more or other than the figure.
         drawn: the key under which its figure stands on the page; empty where there is none to save as PNG.
     """
     made = code if bundle is None else opened(bundle, part)
+    lines = [
+        _importing(made, views),
+        "print(result.summary())",
+        *(f"display({view})" for view in views),
+        *([f"result.{call}"] if call else []),
+    ]
     _row(
         file=part.replace(":", "-"),
-        key=f"{'live' if bundle is None else bundle.name} {part} {call}",
+        key=f"{'live' if bundle is None else bundle.name} {part} {' '.join([*views, call])}",
         table=lambda: csv(result),
-        page=lambda: _html({part: result}, part, [(result.plot if figure is None else figure)()]),
-        code=f"{made}\nprint(result.summary())\nresult.{call}" if made else "",
+        page=lambda: _html({part: result}, part, parts() if parts else [(figure or result.plot)()]),
+        code="\n".join(lines) if made else "",
         drawn=drawn,
     )
+
+
+def _importing(made: str, views: Sequence[str]) -> str:
+    """The lines of `made`, which begin with imports, with the modules of `views` among these."""
+    modules = ", ".join(sorted({view.partition(".")[0] for view in views}))
+    return made.replace("\n\n", f"\nfrom engram_interp.views import {modules}\n\n", 1) if views else made
 
 
 def together(

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from engram_interp.results import ConvergenceResult, DepthResult
-from engram_interp.views import similarity, tables
+from engram_interp.views import headlines, marks, similarity, tables
 from engram_interp.views.curves import Quantity
 from engram_interp.views.markup import element
 from engram_interp.views.theme import Theme
@@ -24,14 +24,14 @@ QUANTITY = {
 def page() -> None:
     """Draw the page."""
     scene = bar.scene()
-    depth = shelf.part(scene.bundle, "depth", what="depth map", kind=DepthResult)
+    depth = shelf.part(scene.bundle, "depth", what="depth map")
     if isinstance(depth, states.State):
         states.show(depth)
     found = agreement.views_of(scene.bundle)
     if isinstance(depth, DepthResult):
         left, right = st.columns([0.44, 0.56], gap="medium")
         with left:
-            headline.show(depth)
+            headline.show(depth, bundle=scene.bundle)
         with right:
             agreement.figure(scene.bundle, depth, found)
     agreement.folded(scene.bundle, found)
@@ -66,18 +66,23 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
             settings=(scene.bundle.name, str(alignment), str(shown), style.theme()),
             cell=(chosen.layer, chosen.baseline_layer),
             pick=lambda at: selection.choose(layer=at[0], baseline_layer=at[1]),
+            missing=marks.reason(depth.data["cka"]),
             alt=depth.summary(),
         )
+        hidden = "" if shown else ', self_reference="hidden"'
         export.tools(
             depth,
             bundle=scene.bundle,
             part="depth",
-            call=f'plot(alignment="{alignment}")',
-            figure=lambda: depth.plot(alignment=cast(similarity.Alignment, alignment)),
+            call=f'plot(alignment="{alignment}"{hidden})',
+            figure=lambda: depth.plot(
+                alignment=cast(similarity.Alignment, alignment),
+                self_reference="shown" if shown else "hidden",
+            ),
             drawn=drawn,
         )
     with right:
-        cell.show(scene, depth, measure=str(alignment) if alignment in cell.SHIFT else "path")
+        cell.show(scene, depth, measure=str(alignment) if alignment in headlines.SHIFT else "path")
 
 
 def _shift(scene: Scene, depth: DepthResult) -> None:
@@ -96,16 +101,19 @@ def _shift(scene: Scene, depth: DepthResult) -> None:
         bundle=scene.bundle,
         part="depth",
         call=f'plot(view="shift", alignment="{estimate}")',
-        figure=lambda: depth.plot(view="shift", alignment=cast(similarity.Alignment, estimate)),
+        views=["tables.depth_table(result.data)"],
+        parts=lambda: [
+            tables.depth_table(depth.data),
+            depth.plot(view="shift", alignment=cast(similarity.Alignment, estimate)),
+        ],
         drawn="shift",
     )
 
 
 def _lens(scene: Scene) -> None:
     """How far each layer is from the final prediction, Engram beside baseline."""
-    curve = ConvergenceResult
-    engram = shelf.part(scene.bundle, "lens-engram", what="lens curve of the Engram model", kind=curve)
-    baseline = shelf.part(scene.bundle, "lens-baseline", what="lens curve of the baseline", kind=curve)
+    engram = shelf.part(scene.bundle, "lens-engram", what="lens curve of the Engram model")
+    baseline = shelf.part(scene.bundle, "lens-baseline", what="lens curve of the baseline")
     st.html(element("h2", "How early is the answer there?", class_="engram-title"))
     if isinstance(engram, states.State):
         states.show(engram)

@@ -47,7 +47,7 @@ def page() -> None:
         fold = settings.fold("The gates over all prompts: nulls, tests, strata", key="gates")
         if fold.open:
             with fold:
-                over_all.gates(scene.bundle, found[1], token=selection.current().token)
+                over_all.gates(scene.bundle, *found, token=selection.current().token)
     _edits(scene)
 
 
@@ -83,7 +83,8 @@ def _one_token(scene: Scene, prompt: Prompt, present: readings.Present, *, token
 def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, ran: bool, token: int, layer: int) -> None:
     """The rows one token read, from the bundle or from a run of the model."""
     st.html(element("h2", "Which rows were read", class_="engram-title"))
-    rows = slots.data.drop_vars("count", errors="ignore")  # of n-grams, on the page before
+    without = '.drop_vars("count")' if "count" in slots.data else ""  # of n-grams, on the page before
+    rows = slots.data.drop_vars("count", errors="ignore")
     by, orders = _shown(sorted({int(order) for order in rows["order"].values}))
     table = tables.slot_table(rows, token=token, layer=layer, by=by, orders=orders)
     style.html(table)
@@ -97,9 +98,13 @@ def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, ran: bool, token:
         slots,
         bundle=None if ran else scene.bundle,
         part=f"slots:{prompt.name}",
-        call=f"plot(layer={layer})",
+        call="",
+        views=[
+            f"tables.slot_table(result.data{without}, token={token}, layer={layer}, by={by!r}, "
+            f"orders={orders})"
+        ],
         code=export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})"),
-        figure=lambda: slots.plot(layer=layer),
+        parts=lambda: [table],
     )
 
 
@@ -150,8 +155,7 @@ def _load(scene: Scene) -> None:
     if isinstance(load, states.State):
         states.show(load)
     elif isinstance(load, SlotLoad):
-        neighbours.load(load, layer=selection.current().layer, key="bundle")
-        export.tools(load, bundle=scene.bundle, part="slot-load", call="plot()", drawn="load bundle")
+        neighbours.load(load, layer=selection.current().layer, key="bundle", bundle=scene.bundle)
 
 
 def _edits(scene: Scene) -> None:
@@ -166,8 +170,20 @@ def _edits(scene: Scene) -> None:
             states.show(found)
         elif isinstance(found, EditReport):
             states.say(found.summary())
-            for cell, (show, said) in zip(st.columns(2, gap="medium"), EDITS.items(), strict=True):
-                drawn = found.plot(theme=style.theme(), show=show)
+            for cell, show in zip(st.columns(2, gap="medium"), EDITS, strict=True):
                 with cell:
-                    style.figure(drawn, key=f"edits {name} {show}", alt=f"Edits “{name}”: {said}")
-            export.tools(found, bundle=scene.bundle, part=name, call="plot()", drawn=f"edits {name} success")
+                    _edit(scene, found, name=name, show=show)
+
+
+def _edit(scene: Scene, found: EditReport, *, name: str, show: Show) -> None:
+    """One figure of a report on edits, and what takes it away."""
+    key = f"edits {name} {show}"
+    style.figure(found.plot(theme=style.theme(), show=show), key=key, alt=f"Edits “{name}”: {EDITS[show]}")
+    export.tools(
+        found,
+        bundle=scene.bundle,
+        part=name,
+        call=f'plot(show="{show}")',
+        figure=lambda: found.plot(show=show),
+        drawn=key,
+    )

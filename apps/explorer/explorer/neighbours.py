@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engram_interp.results import SlotCensus, SlotLoad, SlotLookup
+from engram_interp.results import Bundle, SlotCensus, SlotLoad, SlotLookup
 from explorer import earlier, export, settings, shelf, states, style
 from explorer.live import Neighbours, live
 from explorer.scene import Scene
@@ -140,7 +140,15 @@ def occupants(scene: Scene, found: Found) -> None:
     else:
         place = f"layer={int(shown.data['layer'])}, address={int(shown.data['address'])}"
         code = _indexed(scene, f"occupants(model, index, {place})")
-    export.tools(shown, bundle=None, part="occupants", call="plot()", code=code, drawn="occupants")
+    export.tools(
+        shown,
+        bundle=None,
+        part="occupants",
+        call=f"plot(mark={found.ngram!r})",
+        code=code,
+        figure=lambda: shown.plot(mark=found.ngram),
+        drawn="occupants",
+    )
 
 
 def colliders(scene: Scene, found: Found, *, layer: int) -> None:
@@ -169,11 +177,8 @@ def colliders(scene: Scene, found: Found, *, layer: int) -> None:
         fold = settings.fold("How full the tables are of these prompts", key="live load")
         if fold.open:
             with fold:
-                load(all_rows, layer=layer, key="live")
                 code = _indexed(scene, "load(model, index)")
-                export.tools(
-                    all_rows, bundle=None, part="slot-load", call="plot()", code=code, drawn="load live"
-                )
+                load(all_rows, layer=layer, key="live", code=code)
 
 
 def _indexed(scene: Scene, call: str) -> str:
@@ -188,9 +193,18 @@ def _indexed(scene: Scene, call: str) -> str:
     )
 
 
-def load(found: SlotLoad, *, layer: int, key: str) -> None:
+def load(found: SlotLoad, *, layer: int, key: str, bundle: Bundle | None = None, code: str = "") -> None:
     """Share of n-grams with company, by column, beside what even spreading gives."""
     layers = [int(one) for one in found.data["layer"].values]
     nearest = min(layers, key=lambda one: abs(one - layer))
     style.figure(found.plot(theme=style.theme(), layer=nearest), key=f"load {key}", alt=found.summary())
     states.say(found.summary())
+    export.tools(
+        found,
+        bundle=bundle,
+        part="slot-load",
+        call=f"plot(layer={nearest})",
+        code=code,
+        figure=lambda: found.plot(layer=nearest),
+        drawn=f"load {key}",
+    )

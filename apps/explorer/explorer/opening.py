@@ -1,6 +1,6 @@
 """What the pages about one text begin with: the field to type in, the tokens under their gates."""
 
-from explorer import bar, earlier, readings, selection, states, strip_panel, typed
+from explorer import bar, earlier, readings, remake, selection, states, strip_panel, typed
 from explorer.scene import Prompt
 
 
@@ -15,7 +15,7 @@ def opened() -> tuple[Prompt, readings.Present] | None:
                 what="No prompts in this bundle.",
                 why=f"The bundle “{scene.bundle.name}” holds neither gates nor slots nor lens tables.",
                 todo="Type a phrase above, or make a bundle that has them:",
-                command=states.MAKE_BUNDLE,
+                command=remake.command(scene.bundle),
             )
         )
         return None

@@ -14,9 +14,12 @@ from engram_interp.results import (
     Result,
     RetainedPerformance,
 )
+from engram_interp.views import gates as views
 from engram_interp.views import memory_tables as tables
 from engram_interp.views.markup import element
-from explorer import export, gate_band, readings, settings, shelf, states, style
+from explorer import export, readings, settings, shelf, states, style
+from explorer.live import live
+from explorer.scene import Prompt
 
 TESTS: Mapping[str, str] = {
     "gate-selectivity": "gate selectivity",
@@ -27,7 +30,7 @@ TESTS: Mapping[str, str] = {
 RETAINED: Mapping[str, str] = {"retained": "retained performance"}
 
 
-def gates(bundle: Bundle, present: readings.Present, *, token: int) -> None:
+def gates(bundle: Bundle, prompt: Prompt, present: readings.Present, *, token: int) -> None:
     """The gates beside their nulls with the chosen token among them, then the tests of the gates."""
     st.html(element("h2", "The gates, over all prompts of the bundle", class_="engram-title"))
     statistics = shelf.part(bundle, "gate-statistics", what="gate statistics")
@@ -36,11 +39,19 @@ def gates(bundle: Bundle, present: readings.Present, *, token: int) -> None:
         states.say(f"All below is of {other}; the text above was run by {present.model}.")
     if isinstance(statistics, GateStatistics):
         gate = None if other or isinstance(present.gate, states.State) else present.gate.isel(token=token)
-        drawn = gate_band.with_token(statistics, gate, token=token, theme=style.theme())
+        data = statistics.data
+        drawn = views.quantiles_with_token(data, gate, token=token, theme=style.theme())
         style.figure(drawn, key="gate statistics", alt=statistics.summary())
         states.say(statistics.summary())
         export.tools(
-            statistics, bundle=bundle, part="gate-statistics", call="plot()", drawn="gate statistics"
+            statistics,
+            bundle=None,
+            part="gate-statistics",
+            call="",
+            views=[f"gates.quantiles_with_token(result.data, gate, token={token})"],
+            code=_with_gate(bundle, prompt, present, token=token, known=gate is not None),
+            parts=lambda: [views.quantiles_with_token(data, gate, token=token)],
+            drawn="gate statistics",
         )
     elif isinstance(statistics, states.State):
         states.show(statistics)
@@ -52,6 +63,20 @@ def gates(bundle: Bundle, present: readings.Present, *, token: int) -> None:
         _gate_test(bundle, "gate-usefulness", found)
         _gate_test(bundle, "gate-information", found)
     _say_absent(bundle, TESTS)
+
+
+def _with_gate(bundle: Bundle, prompt: Prompt, present: readings.Present, *, token: int, known: bool) -> str:
+    """The lines that open the statistics, and the `gate` of the chosen token as the page has it."""
+    opened = export.opened(bundle, "gate-statistics")
+    if not known:
+        return f"{opened}\ngate = None"
+    if present.live:
+        ran = export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})").replace("result", "reads")
+        imports, lines = ran.split("\n\n")
+        return f'{imports}\n{opened}\n{lines}\ngate = reads.data["gate"].sel(token={token})'
+    if present.gates is not None:
+        return f'{opened}\ngate = bundle["gates"].data["gate"].sel(prompt={present.prompt}, token={token})'
+    return f'{opened}\ngate = bundle[{f"slots:{prompt.name}"!r}].data["gate"].sel(token={token})'
 
 
 def ablations(bundle: Bundle) -> None:
@@ -101,7 +126,16 @@ def _gate_test(bundle: Bundle, part: str, found: Mapping[str, Result | states.St
                 "Frequent n-grams differ from rare ones in much else, and no untrained null stands beside "
                 "the strata."
             )
-        export.tools(test, bundle=bundle, part=part, call="plot()", drawn=f"figure {part}")
+        strata = [tables.strata_table(test.data)] if isinstance(test, GateSelectivity) else []
+        export.tools(
+            test,
+            bundle=bundle,
+            part=part,
+            call="plot()",
+            views=["memory_tables.strata_table(result.data)"] * len(strata),
+            parts=lambda: [test.plot(), *strata],
+            drawn=f"figure {part}",
+        )
 
 
 def _retained(bundle: Bundle, found: Result | states.State | None) -> None:
@@ -127,5 +161,18 @@ def _retained(bundle: Bundle, found: Result | states.State | None) -> None:
         style.html(tables.retained_strata_table(found.data, probe_set=name))
         states.say("The strata hold few probes: read their intervals first.")
         export.tools(
-            found, bundle=bundle, part="retained", call=f"plot(probe_set={name!r})", drawn="figure retained"
+            found,
+            bundle=bundle,
+            part="retained",
+            call=f"plot(probe_set={name!r})",
+            views=[
+                f"memory_tables.retained_table(result.data, probe_set={name!r})",
+                f"memory_tables.retained_strata_table(result.data, probe_set={name!r})",
+            ],
+            parts=lambda: [
+                found.plot(probe_set=name),
+                tables.retained_table(found.data, probe_set=name),
+                tables.retained_strata_table(found.data, probe_set=name),
+            ],
+            drawn="figure retained",
         )

@@ -9,7 +9,7 @@ from engram_interp.results import Bundle, DepthResult, EditReport, Result
 from engram_interp.views import tables
 from engram_interp.views.markup import element
 from engram_interp.views.theme import DASH
-from explorer import bar, export, headline, selection, settings, shelf, states, style, tour
+from explorer import bar, export, headline, remake, selection, settings, shelf, states, style, tour
 from explorer.provenance import provenance
 from explorer.scene import Scene
 
@@ -52,7 +52,7 @@ ON_PAGES = ("slots", "lens-table", "attribution", "promotion")
 def page() -> None:
     """Draw the page."""
     scene = bar.scene()
-    depth = shelf.part(scene.bundle, "depth", what="depth map", kind=DepthResult)
+    depth = shelf.part(scene.bundle, "depth", what="depth map")
     left, right = st.columns([0.44, 0.56], gap="medium")
     with right:
         if isinstance(depth, DepthResult):
@@ -63,7 +63,7 @@ def page() -> None:
         _holds(scene)
     with left:
         if isinstance(depth, DepthResult):
-            headline.show(depth)
+            headline.show(depth, bundle=scene.bundle)
         tour.invite()
         _questions()
     _loaded(scene)
@@ -136,8 +136,8 @@ def _loaded(scene: Scene) -> None:
             states.State(
                 what=f"Parts missing: {', '.join(missing)}.",
                 why="This bundle was made without them; everything else is shown.",
-                todo="The report makes every part that the models and prompts allow:",
-                command=states.MAKE_BUNDLE,
+                todo="The report makes them where the models and prompts allow it:",
+                command=remake.command(bundle),
             )
         )
     with st.expander("Every result in one sentence"):

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from engram_interp.views.theme import BELOW, PLOTLY_CONFIG
+from engram_interp.views.tokens import plain_label
 from explorer.style import lettered
 
 Cell = tuple[int, int]
@@ -30,12 +31,13 @@ class _Memory:
     version: int = 0
 
 
-def with_picker(figure: go.Figure, *, picked: Cell) -> go.Figure:
+def with_picker(figure: go.Figure, *, picked: Cell, missing: str) -> go.Figure:
     """`figure`, whose first trace is a map, with a square over every cell; `picked` is marked.
 
     Args:
         figure: changed in place and returned.
         picked: (column, row) in the map's own coordinates.
+        missing: why a cell has no value.
     """
     cells = figure.data[0]
     columns, rows = np.meshgrid(np.asarray(cells.x), np.asarray(cells.y))
@@ -53,7 +55,9 @@ def with_picker(figure: go.Figure, *, picked: Cell) -> go.Figure:
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 0}},
             selectedpoints=at,
-            customdata=np.where(np.isnan(value), "n/a", np.char.mod("%.3f", value)).ravel(),
+            customdata=np.where(
+                np.isnan(value), f"n/a: {plain_label(missing)}", np.char.mod("%.3f", value)
+            ).ravel(),
             hovertemplate="Engram layer %{x}<br>baseline layer %{y}<br>CKA %{customdata}<extra></extra>",
             showlegend=False,
             name="cells",
@@ -70,6 +74,7 @@ def draw(
     settings: tuple[str, ...],
     cell: Cell,
     pick: Callable[[Cell], None],
+    missing: str,
     alt: str,
 ) -> str:
     """Draw the map and hand every clicked cell to `pick`; returns the key of what is drawn.
@@ -79,6 +84,7 @@ def draw(
         settings: everything that changes the figure, except the cell.
         cell: the (layer, baseline layer) that is chosen.
         pick: called with a clicked cell before the page is drawn again.
+        missing: why a cell has no value, where one has none.
         alt: the figure in words.
     """
     memory = st.session_state.get(_MEMORY)
@@ -89,7 +95,7 @@ def draw(
     st.session_state[_MEMORY] = memory
     key = f"map {memory.version}"
     st.plotly_chart(
-        _ready(make, memory),
+        with_picker(lettered(make()), picked=memory.drawn, missing=missing),
         theme=None,
         config=PLOTLY_CONFIG,
         key=key,
@@ -98,10 +104,6 @@ def draw(
         selection_mode="points",
     )
     return key
-
-
-def _ready(make: Callable[[], go.Figure], memory: _Memory) -> go.Figure:
-    return with_picker(lettered(make()), picked=memory.drawn)
 
 
 def _clicked(key: str, memory: _Memory, pick: Callable[[Cell], None]) -> None:

@@ -98,9 +98,9 @@ def _size(bundle: Bundle, parts: list[str], dims: str | tuple[str, ...]) -> int:
     """The first size of one of `dims` that the manifest gives for one of `parts`."""
     for name in parts:
         entry = bundle.manifest["parts"].get(name) if name in bundle else None
-        shapes = entry.get("shapes", {}) if isinstance(entry, dict) else {}
+        shapes = entry.get("shapes") if isinstance(entry, dict) else None
         for dim in (dims,) if isinstance(dims, str) else dims:
-            size = shapes.get(dim)
+            size = shapes.get(dim) if isinstance(shapes, dict) else None
             if isinstance(size, int) and 0 < size <= _MOST:
                 return size
     return 0

@@ -5,19 +5,67 @@ A link carries a bundle's name, never a path. The name is looked up here and now
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import streamlit as st
 
 from engram_interp import pairs
 from engram_interp.errors import DamagedFileError, InputError
-from engram_interp.results import Bundle, Result, manifest, open_bundle, wording
+from engram_interp.results import (
+    AblationEffect,
+    Bundle,
+    ConvergenceResult,
+    DepthResult,
+    GateInformation,
+    GateReading,
+    GateSelectivity,
+    GateStatistics,
+    GateUsefulness,
+    LensDepthResult,
+    LensTable,
+    MemoryAttribution,
+    MemoryPromotion,
+    Result,
+    RetainedPerformance,
+    SecondOpinions,
+    SlotCensus,
+    SlotLoad,
+    SlotLookup,
+    StitchingResult,
+    manifest,
+    open_bundle,
+    wording,
+)
 from engram_interp.results.finding import Found, find_bundles
+from explorer import remake
 from explorer.arguments import arguments
-from explorer.states import MAKE_BUNDLE, State
+from explorer.states import State
 
 _PLANTED = "planted"
+KINDS: Mapping[str, type[Result]] = {
+    "depth": DepthResult,
+    "lens-engram": ConvergenceResult,
+    "lens-baseline": ConvergenceResult,
+    "lens-depth": LensDepthResult,
+    "lens-depth-tuned": LensDepthResult,
+    "stitching": StitchingResult,
+    "second-opinions": SecondOpinions,
+    "gates": GateReading,
+    "gate-statistics": GateStatistics,
+    "gate-selectivity": GateSelectivity,
+    "gate-usefulness": GateUsefulness,
+    "gate-information": GateInformation,
+    "ablation": AblationEffect,
+    "retained": RetainedPerformance,
+    "slot-load": SlotLoad,
+    "slot-census": SlotCensus,
+    "slots": SlotLookup,
+    "lens-table": LensTable,
+    "attribution": MemoryAttribution,
+    "promotion": MemoryPromotion,
+}
+"""By the name of a part, without the prompt that follows a colon: the result that the pages look for."""
 
 
 def shelf() -> Found:
@@ -42,7 +90,7 @@ def opened(path: Path) -> Bundle | State:
             what="This bundle is damaged.",
             why=str(error),
             todo="Open another bundle in the bar above, or make this one anew:",
-            command=MAKE_BUNDLE,
+            command=remake.ANY,
             tone="error",
         )
     except InputError as error:
@@ -58,7 +106,7 @@ def opened(path: Path) -> Bundle | State:
             what="This bundle cannot be opened.",
             why=str(error),
             todo="Open another bundle in the bar above, or make one:",
-            command=MAKE_BUNDLE,
+            command=remake.ANY,
             tone="error",
         )
 
@@ -85,31 +133,32 @@ def _is_newer(path: Path) -> bool:
         return False
 
 
-def part(bundle: Bundle, name: str, *, what: str, kind: type[Result] = Result) -> Result | State:
-    """A result of the bundle, or why it is not to be had; the other parts stay usable."""
+def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
+    """A result of the bundle, of the kind its name says, or why it is not to be had; the rest stays."""
+    kind = KINDS.get(name.partition(":")[0], Result)
     if name not in bundle:
         return State(
             what=f"No {what} in this bundle.",
             why=f"The bundle “{bundle.name}” has no part “{name}”.",
-            todo="The report makes every part:",
-            command=MAKE_BUNDLE,
+            todo=f"The report makes “{name}” with every other part that its models and prompts allow:",
+            command=remake.command(bundle),
         )
     try:
         found = bundle[name]
         if isinstance(found, kind):
             return found
         return State(
-            what=f"The {what} in this bundle is none.",
+            what=f"In place of its {what} this bundle has another result.",
             why=f"Its part “{name}” is a {type(found).kind} result, and a {kind.kind} result is wanted.",
-            todo="The other parts keep working. To make the bundle anew:",
-            command=MAKE_BUNDLE,
+            todo=f"The other parts keep working. To make the bundle, and “{name}” with it, anew:",
+            command=remake.command(bundle),
         )
     except InputError as error:
         return State(
             what=f"The {what} in this bundle cannot be read.",
             why=str(error),
-            todo="The other parts keep working. To make the bundle anew:",
-            command=MAKE_BUNDLE,
+            todo=f"The other parts keep working. To make the bundle, and “{name}” with it, anew:",
+            command=remake.command(bundle),
             tone="error",
         )
 
@@ -125,6 +174,6 @@ def absent(bundle: Bundle, parts: Sequence[str]) -> State:
     return State(
         what=f"Not in this bundle: {wording.listed(parts)}.",
         why=" ".join(reasons) or f"The bundle “{bundle.name}” was made without them.",
-        todo="The report makes every part that the models and prompts allow:",
-        command=MAKE_BUNDLE,
+        todo=f"The report makes {wording.listed(parts)} where the models and prompts allow it:",
+        command=remake.command(bundle),
     )

@@ -8,8 +8,6 @@ import streamlit as st
 from engram_interp.views.markup import element, join
 from engram_interp.views.tokens import unhidden
 
-MAKE_BUNDLE = "engram-interp report --out report"
-
 
 @dataclass(frozen=True, kw_only=True)
 class State:
@@ -35,6 +33,16 @@ def show(state: State) -> None:
     st.html(element("div", lines, class_=f"engram-state {state.tone}", role=role))
     if state.command:
         st.code(state.command, language=None)
+
+
+def surprise(error: Exception) -> State:
+    """The state of a page that failed in a way that nobody foresaw."""
+    return State(
+        what="This page failed.",
+        why=f"{type(error).__name__}: {error}. This is a defect of the tool; its log has the details.",
+        todo="The other pages work, and so do other bundles. Please report the log and this page's address.",
+        tone="error",
+    )
 
 
 def say(*lines: str) -> None:

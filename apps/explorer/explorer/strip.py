@@ -8,10 +8,9 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-import numpy.typing as npt
 import streamlit as st
-import xarray as xr
 
+from engram_interp.views.strips import GateRow
 from engram_interp.views.theme import mix, palette, text_on
 from engram_interp.views.tokens import visible
 from explorer.style import theme
@@ -22,42 +21,9 @@ _HERE = Path(__file__).parent
 _ASSETS = {kind: (_HERE / f"strip.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """The gate of one layer and stream (or the largest or mean of its streams) at every token."""
-
-    name: str
-    layer: int
-    values: npt.NDArray[np.float64]
-
-
-def rows(gate: xr.DataArray, *, stream: str) -> list[Row]:
-    """The rows that a choice of stream shows.
-
-    Args:
-        gate: gate[layer, stream, token] in [0, 1].
-        stream: ``all``, ``max``, ``mean``, or the number of one.
-    """
-    values = gate.transpose("layer", "stream", "token").values.astype(float)
-    layers = [int(layer) for layer in gate["layer"].values]
-    count = values.shape[1]
-    if stream in {"max", "mean"}:
-        reduced = values.max(axis=1) if stream == "max" else values.mean(axis=1)
-        return [
-            Row(name=f"layer {v} · {stream} of {count}", layer=v, values=reduced[i])
-            for i, v in enumerate(layers)
-        ]
-    shown = range(count) if stream == "all" else [int(stream)]
-    return [
-        Row(name=f"layer {v}" + (f" · stream {s}" if count > 1 else ""), layer=v, values=values[i, s])
-        for i, v in enumerate(layers)
-        for s in shown
-    ]
-
-
 def show(
     tokens: Sequence[str],
-    gates: Sequence[Row],
+    gates: Sequence[GateRow],
     *,
     ground: int,
     token: int,

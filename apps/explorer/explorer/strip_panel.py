@@ -1,6 +1,9 @@
 """The text of a prompt under its gates, and in words what stands at the chosen token."""
 
+from typing import cast
+
 from engram_interp.results import SlotLookup
+from engram_interp.views import strips
 from engram_interp.views.markup import Html, element, join
 from engram_interp.views.strips import gate_strip
 from engram_interp.views.theme import number
@@ -25,7 +28,10 @@ def show(present: readings.Present, *, text: str) -> None:
         states.show(present.gate)
         return
     chosen = selection.current()
-    rows = strip.rows(present.gate, stream=chosen.stream)
+    of: strips.Rows | int = (
+        int(chosen.stream) if chosen.stream.isdigit() else cast(strips.Rows, chosen.stream)
+    )
+    rows = strips.gate_rows(present.gate, rows=of)
     ground = next((i for i, row in enumerate(rows) if row.layer == chosen.layer), 0)
     strip.show(
         present.tokens,
@@ -53,9 +59,10 @@ def show(present: readings.Present, *, text: str) -> None:
             reading,
             bundle=None if present.live else bar.scene().bundle,
             part="gates",
-            call=f"plot(prompt={number_of})",
+            call="",
+            views=[f"strips.gate_strip(result.data, prompt={number_of}, rows={of!r})"],
             code=export.ran(live().source, "gates", f"read(model, [{text!r}])"),
-            figure=lambda: reading.plot(prompt=number_of),
+            parts=lambda: [strips.gate_strip(reading.data, prompt=number_of, rows=of)],
         )
 
 

@@ -7,11 +7,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from engram_interp.results import AblationComparison
-from engram_interp.views import tables
+from engram_interp.views import predictions, tables
 from engram_interp.views.markup import element
-from explorer import ablate_form, earlier, export, predictions, readings, settings, states, strip_panel, style
+from explorer import ablate_form, earlier, export, readings, settings, states, strip_panel, style
 from explorer.live import live
-from explorer.scene import Prompt
+from explorer.scene import Prompt, Scene
 from explorer.spec import BY_ROWS, KINDS, Spec, parse
 from explorer.waiting import result_of
 
@@ -19,7 +19,7 @@ _NO_ORDERS = "none"
 CHOICES: Mapping[str, str] = {"on": "on"} | {str(kind): said for kind, said in KINDS.items()}
 
 
-def show(prompt: Prompt, present: readings.Present, *, token: int) -> None:
+def show(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int) -> None:
     """The switches, and what they do to the prediction after `token`."""
     st.html(element("h2", "Would it predict the same without?", class_="engram-title"))
     if not possible(prompt, present):
@@ -36,7 +36,7 @@ def show(prompt: Prompt, present: readings.Present, *, token: int) -> None:
             "The memory is on. Choose “rows → 0”, “gate → 0” or “output off” to see what the prediction "
             f"after token {token} loses; two controls of the same size run beside it."
         )
-        _before(present, token)
+        _before(scene, prompt, present, token=token)
         return
     spec = wanted(present, token=token)
     if spec is None:
@@ -113,11 +113,21 @@ def possible(prompt: Prompt, present: readings.Present) -> bool:
     return True
 
 
-def _before(present: readings.Present, token: int) -> None:
+def _before(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int) -> None:
     """What the model predicts with its memory on, from the lens at the last layer."""
     if isinstance(present.lens, states.State):
         return
-    style.html(predictions.intact(present.lens.data, token=token))
+    shown = predictions.intact(present.lens.data, token=token)
+    style.html(shown)
+    export.tools(
+        present.lens,
+        bundle=None if present.live else scene.bundle,
+        part=f"lens-table:{prompt.name}",
+        call="",
+        views=[f"predictions.intact(result.data, token={token})"],
+        code=export.ran(live().source, "lens", f"table(model, {prompt.text!r})"),
+        parts=lambda: [shown],
+    )
 
 
 def code(text: str, spec: Spec) -> str:
@@ -150,9 +160,10 @@ def _call(text: str, spec: Spec) -> str:
 
 
 def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:
-    drawn = predictions.columns(found.data)
-    style.html(drawn)
-    earlier.keep("switch-off", of=f"{spec.label}, {prompt.label}", draw=lambda: style.html(drawn))
+    shown = predictions.columns(found.data)
+    style.html(shown)
+    earlier.keep("switch-off", of=f"{spec.label}, {prompt.label}", draw=lambda: style.html(shown))
+    lines = code(prompt.text, spec)
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Draw the controls again", type="tertiary", key="redraw"):
             settings.DRAW.put(str(_seed() + 1))
@@ -161,11 +172,23 @@ def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:
             found,
             bundle=None,
             part="switch-off",
-            call="plot()",
-            code=code(prompt.text, spec),
-            drawn="effect by token",
+            call="",
+            views=["predictions.columns(result.data)"],
+            code=lines,
+            parts=lambda: [shown],
         )
     with st.expander("Every number, and the effect by token"):
-        style.html(tables.prediction_table(found.data))
+        table = tables.prediction_table(found.data)
+        style.html(table)
         style.figure(found.plot(theme=style.theme()), key="effect by token", alt=found.summary())
         states.say(found.summary())
+        export.tools(
+            found,
+            bundle=None,
+            part="switch-off",
+            call="plot()",
+            views=["tables.prediction_table(result.data)"],
+            code=lines,
+            parts=lambda: [table, found.plot()],
+            drawn="effect by token",
+        )

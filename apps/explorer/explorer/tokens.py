@@ -34,7 +34,7 @@ def page() -> None:
     with left:
         _slots(scene, prompt, present, token=token)
     with right:
-        switch_off.show(prompt, present, token=token)
+        switch_off.show(scene, prompt, present, token=token)
     _lens(scene, prompt, present, token=token)
     _onward()
 
@@ -65,13 +65,15 @@ def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: in
     )
     bundle = None if present.live else scene.bundle
     code = export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})")
-    drawn = present.slots
+    data = present.slots.data
     export.tools(
-        drawn,
+        present.slots,
         bundle=bundle,
         part=f"slots:{prompt.name}",
-        call="plot()",
+        call="",
+        views=[f"memory_tables.reads_table(result.data, token={token})"],
         code=code,
+        parts=lambda: [memory_tables.reads_table(data, token=token)],
     )
 
 
@@ -86,12 +88,25 @@ def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
     start = 0 if length <= WINDOW else int(np.clip(token - WINDOW // 2, 0, length - WINDOW))
     column = f"#lens-window .lens :is(td, th):nth-child({token - start + 2})"
     mark = Html(f"{column}{{box-shadow:inset 2px 0 var(--engram),inset -2px 0 var(--engram)}}")
-    table = strips.lens_window(present.lens.data, start=start, stop=min(length, start + WINDOW))
+    stop = min(length, start + WINDOW)
+    table = strips.lens_window(present.lens.data, start=start, stop=stop)
     style.html(element("style", mark), element("div", table, id="lens-window"))
     earlier.also(earlier.READING, lambda: style.html(table))
     if length > WINDOW:
         states.say(f"The window follows the chosen token {token}.")
-    style.html(lens_rows.lens_at_token(present.lens.data, token=token))
+    there = lens_rows.lens_at_token(present.lens.data, token=token)
+    style.html(there)
     bundle = None if present.live else scene.bundle
     code = export.ran(live().source, "lens", f"table(model, {prompt.text!r})")
-    export.tools(present.lens, bundle=bundle, part=f"lens-table:{prompt.name}", call="plot()", code=code)
+    export.tools(
+        present.lens,
+        bundle=bundle,
+        part=f"lens-table:{prompt.name}",
+        call="",
+        views=[
+            f"strips.lens_window(result.data, start={start}, stop={stop})",
+            f"lens_rows.lens_at_token(result.data, token={token})",
+        ],
+        code=code,
+        parts=lambda: [table, there],
+    )

@@ -1,4 +1,7 @@
-"""The top predictions under each condition, side by side: one column a condition, one bar a token."""
+"""The top predictions under each condition, side by side: one column a condition, one bar a token.
+
+Probabilities have no unit; all bars of one piece share a scale, and the intact answer is outlined.
+"""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +26,12 @@ Line = tuple[str, float, bool]
 
 
 def intact(data: xr.Dataset, *, token: int) -> Html:
-    """What the model predicts after `token` as it is, from a lens table's last layer."""
+    """What the model predicts after `token` as it is, from a lens table's last layer.
+
+    Args:
+        data: top_token and top_logprob [layer, token, rank], in nats.
+        token: its position.
+    """
     last = data.isel(layer=-1).sel(token=token)
     found = zip(last["top_token"].values, last["top_logprob"].values, strict=True)
     lines: list[Line] = [(str(text), math.exp(logp), rank == 0) for rank, (text, logp) in enumerate(found)]
