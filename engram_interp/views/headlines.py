@@ -12,8 +12,11 @@ from engram_interp.views.markup import Html, element, join
 from engram_interp.views.theme import DASH, number, signed
 
 ALIGNMENTS = {"path": "monotone path", "peak": "peak", "soft": "soft index"}
-SHIFT = {"path": ("path", "path_self", "path_shift"), "peak": ("peak", "peak_self", "peak_shift"),
-         "soft": ("depth", "depth_self", "shift")}  # fmt: skip
+SHIFT: dict[str, tuple[str, ...]] = {
+    "path": ("path", "path_self", "path_shift"),
+    "peak": ("peak", "peak_self", "peak_shift"),
+    "soft": ("depth", "depth_self", "shift"),
+}
 """By alignment: the variables of a layer's place, of the self-reference's, and of the shift between them."""
 _FEW = "has few layers to choose from here, so the headline leaves this layer out"
 EDGE = {
