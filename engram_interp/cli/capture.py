@@ -107,6 +107,11 @@ def capture(
         lines = "\n".join(streamed.planned(subject, texts, **wish).lines())
         typer.echo(lines, err=not plan)
     if plan:
+        if not streaming:
+            typer.echo(
+                f"{model} fits in memory and is captured in one go: there is no plan to print. Leave --plan "
+                "out to capture it."
+            )
         return
     try:
         with progress(1.0, every=10) as update:

@@ -214,4 +214,4 @@ def _strongest(data: xr.Dataset, name: str, what: str) -> str:
     if np.isnan(low):
         return f"{said}, so nothing is claimed"
     beyond = low > max(0.5, null_high) or high < min(0.5, null_low)
-    return said if beyond else f"{said}: no evidence of a preference"
+    return f"{said}: {'beyond them' if beyond else 'no evidence of a preference'}"

@@ -75,7 +75,10 @@ def read(bundle: Path) -> dict[str, Any]:
         DamagedFileError: there is no manifest, or it is none of ours.
     """
     if not bundle.is_dir():
-        raise InputError(f"There is no bundle {bundle}; give the path of a folder NAME.engram.")
+        raise InputError(
+            f"There is no bundle {bundle}; give the path of a folder NAME.engram "
+            "(pairs.bundle_path() is the packaged one)."
+        )
     path = bundle / NAME
     if not path.is_file():
         raise DamagedFileError(f"{bundle} has no {NAME}, so it is no bundle or was cut short; make it anew.")

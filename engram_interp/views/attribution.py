@@ -16,6 +16,8 @@ COLUMN_AXIS = "layer · order n · head"
 CONTROL = "random rows of the same heads"
 _CELL = ("layer", "order", "head")
 _LEAST_SAID = 0.005  # smaller effects would read 0.00
+_DIRECTIONS = {"promoted": 1, "suppressed": -1}
+_TIE = 1e-3  # of the largest effect of a side: closer ones are equal but for rounding
 
 
 def ngram(data: xr.Dataset, *, source: int, order: int) -> str:
@@ -186,6 +188,8 @@ def source_map(data: xr.Dataset, *, what: str, theme: Theme = "light") -> go.Fig
 def promotion_bars(data: xr.Dataset, *, layer: int, theme: Theme = "light") -> go.Figure:
     """The tokens that the whole write of one memory layer promotes and suppresses most.
 
+    Tokens that move the other way are no part of a side, and a side whose tokens all move alike is left out.
+
     Args:
         data: effect[layer, part, direction, rank], its text, and the control's largest effects.
         layer: a memory layer, counted from 0.
@@ -195,14 +199,15 @@ def promotion_bars(data: xr.Dataset, *, layer: int, theme: Theme = "light") -> g
         known = ", ".join(str(value) for value in data["layer"].values)
         raise InputError(f"Layer {layer} reads no memory here; memory layers are {known}.")
     chosen = data.sel(layer=layer).isel(part=0)
-    up, down = (chosen.sel(direction=name) for name in ("promoted", "suppressed"))
+    up, down = (_signed(chosen.sel(direction=name), sign) for name, sign in _DIRECTIONS.items())
     values = np.concatenate([up["effect"].values, down["effect"].values[::-1]])
     names = [*up["top_token"].values, *down["top_token"].values[::-1]]
     labels = [plotly_text(str(name)) for name in names]
     at = int(data["token_index"])
     figure = blank(
         title=f"Promoted and suppressed: layer {layer}, token {at}",
-        subtitle="grey: where the largest effect of random rows of the same heads falls, 95 % of draws",
+        subtitle="grey: where the largest effect of random rows of the same heads falls, 95 % of draws; "
+        "a side whose tokens all move alike is not shown",
         x="direct effect on the logit, minus its mean<br>over the vocabulary (logit units)",
         y="token (most promoted first)",
         theme=theme,
@@ -211,7 +216,8 @@ def promotion_bars(data: xr.Dataset, *, layer: int, theme: Theme = "light") -> g
     colours, heights = palette(theme), np.arange(len(labels))[::-1].astype(float)
     for side in (up, down):
         low, high = (float(side[f"control_effect_{end}"]) for end in ("low", "high"))
-        figure.add_vrect(x0=low, x1=high, fillcolor=colours.null_band, line={"width": 0}, layer="below")
+        line = {"width": 1, "color": colours.null}  # without a spread the band is this line
+        figure.add_vrect(x0=low, x1=high, fillcolor=colours.null_band, line=line, layer="below")
     figure.add_trace(
         go.Bar(
             x=values,
@@ -228,6 +234,13 @@ def promotion_bars(data: xr.Dataset, *, layer: int, theme: Theme = "light") -> g
     return figure.update_yaxes(
         tickvals=heights, ticktext=labels, range=[-0.6, len(labels) - 0.4], showgrid=False
     )
+
+
+def _signed(side: xr.Dataset, sign: int) -> xr.Dataset:
+    """The tokens of a side that move its way, and not all by the same: equal ones are all the others."""
+    effect = side["effect"].values * sign
+    tied = len(effect) > 1 and np.ptp(effect) <= _TIE * abs(effect).max()
+    return side.isel(rank=np.flatnonzero((effect > 0) & ~tied))
 
 
 def _columns(rows: xr.Dataset) -> list[str]:

@@ -37,7 +37,8 @@ STEPS = (
         page="tokens",
         title="Which token?",
         look="The words mean nothing, but one fact was written into this model’s memory by hand. Walk the "
-        "tokens with the arrow keys: all gates stand at 0.5, neutral, until one opens. Which?",
+        "tokens with the arrow keys, Enter picks one: all gates stand at 0.5, neutral, until one opens. "
+        "Which?",
         token=1,
     ),
     Step(

@@ -15,6 +15,7 @@ PHRASE = "The People's Republic of"
 PHRASES = {"planted": "nax yod zor vel"}
 """A phrase to try, and by model another one where it knows no English."""
 _FIELD = "typed text"
+_SHOWN = "prompt in the field"
 _PILLS = "example phrase"
 _EMPTY = "typed nothing"
 
@@ -38,7 +39,11 @@ def ask(prompt: Prompt | None) -> None:
 
 def _field(prompt: Prompt | None) -> None:
     missing = live().missing
-    st.session_state[_FIELD] = prompt.text if prompt is not None and prompt.typed else ""
+    shown = prompt.name if prompt is not None and prompt.typed else ""
+    if _FIELD not in st.session_state or st.session_state.get(_SHOWN) != shown:
+        # Only where another text is to be shown: set on every run it would undo what is being typed.
+        st.session_state[_FIELD] = prompt.text if prompt is not None and shown else ""
+        st.session_state[_SHOWN] = shown
     st.text_input(
         f"Type a phrase and press Enter: {live().name} runs it here",
         key=_FIELD,
