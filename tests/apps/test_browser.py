@@ -133,6 +133,25 @@ def test_tokens_are_picked_by_pointer_and_by_keyboard(visit: Callable[[str], Pag
     accessible(page)
 
 
+def test_back_returns_to_the_token_before_and_later_clicks_count(visit: Callable[[str], Page]) -> None:
+    page = visit("/tokens?b=wiki-nano&prompt=france&tok=2")
+    chips = page.locator(".strip .chip")
+    expect(page.get_by_text("Memory read at token 2")).to_be_visible()
+    idle(page)
+    chips.nth(6).click()
+    expect(page).to_have_url(re.compile(r"tok=6\b"))
+    expect(page.get_by_text("Memory read at token 6")).to_be_visible()
+    idle(page)
+    page.go_back()
+    expect(page.get_by_text("Memory read at token 2")).to_be_visible()
+    assert link(page)["tok"] == "2"
+    for position in (4, 5, 8, 9):
+        chips.nth(position).click(no_wait_after=True)
+    expect(page.get_by_text("Memory read at token 9")).to_be_visible()
+    idle(page)
+    assert link(page)["tok"] == "9"
+
+
 def test_a_link_restores_what_was_chosen(visit: Callable[[str], Page]) -> None:
     page = visit("/layers?b=wiki-nano&cell=3.5&prompt=napoleon&tok=7")
     page.wait_for_selector(MAP)
