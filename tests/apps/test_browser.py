@@ -136,9 +136,7 @@ def test_tokens_are_picked_by_pointer_and_by_keyboard(visit: Callable[[str], Pag
     accessible(page)
 
 
-def test_clicks_that_follow_fast_all_count_and_back_returns_to_the_token_before(
-    visit: Callable[[str], Page],
-) -> None:
+def test_back_returns_to_the_token_before_and_later_clicks_count(visit: Callable[[str], Page]) -> None:
     page = visit("/tokens?b=wiki-nano&prompt=france&tok=2")
     chips = page.locator(".strip .chip")
     expect(page.get_by_text("Memory read at token 2")).to_be_visible()
