@@ -55,5 +55,5 @@ def timed(act: Callable[[], object]) -> float:
 def fresh(browser: Browser) -> tuple[BrowserContext, Page]:
     """A visitor without a cache."""
     context = browser.new_context(viewport={"width": 1360, "height": 900})
-    context.set_default_timeout(120_000)
+    context.set_default_timeout(300_000)
     return context, context.new_page()
