@@ -10,20 +10,23 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 import pytest
 import streamlit as st
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from streamlit.testing.v1 import AppTest
 
 from engram_interp.checkpoints.native import save_native
 from engram_interp.results import write_bundle
 from tests import support
 from tests.apps import awkward
+from tests.apps.browsing import ARGUMENTS, SLOW
 from tests.apps.helpers import EXPLORER, REPOSITORY, Start, parts, show
 
 Server = tuple[str, int, float]
@@ -54,10 +57,6 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Start:
     monkeypatch.syspath_prepend(str(EXPLORER))
     st.cache_resource.clear()  # what another test typed or loaded
 
-    def run(*arguments: Path | str, page: str = "", **link: str) -> AppTest:
-        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, arguments)])
-        return visit(page=page, **link)
-
     def visit(*, page: str = "", **link: str) -> AppTest:
         app = AppTest.from_file(str(EXPLORER / "main.py"), default_timeout=120)
         app.query_params.update(link)
@@ -67,6 +66,10 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Start:
             show(app, page)
         assert not app.exception, app.exception
         return app
+
+    def run(*arguments: Path | str, page: str = "", **link: str) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, arguments)])
+        return visit(page=page, **link)
 
     run.again = visit  # type: ignore[attr-defined]  # another visitor of the same server
     return run
@@ -99,7 +102,7 @@ def server(launcher: ModuleType) -> Iterator[Server]:
 def places(launcher: ModuleType, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The explorer on a folder with a bundle of awkward texts, a whole one, and one that was cut short."""
     folder = tmp_path_factory.mktemp("places")
-    write_bundle(folder / "awkward.engram", awkward.parts(long=600))
+    write_bundle(folder / "awkward.engram", awkward.parts())
     shutil.copytree(bundle, folder / "whole.engram")
     cut = shutil.copytree(bundle, folder / "cut.engram")
     (cut / "parts" / "depth.nc").write_bytes(b"cut short")
@@ -180,6 +183,44 @@ def held(launcher: ModuleType, tmp_path: Path) -> Iterator[Held]:
     bundle = REPOSITORY / "engram_interp" / "assets" / "bundles" / "planted.engram"
     with serving(launcher, bundle, first=tmp_path) as (address, _, _):
         yield Held(address=address, folder=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    """One Chromium with a fresh profile."""
+    expect.set_options(timeout=SLOW)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(server: Server, browser: Browser) -> Iterator[Callable[[str], Page]]:
+    """Opens a path of the explorer; afterwards no other host was asked and the console is clean."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(SLOW)
+    hosts: set[str] = set()
+    complaints: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        # On a page below the root Streamlit first looks for its server there, finds nothing, and goes up.
+        if message.type == "error" and "_stcore" not in str(message.location.get("url", "")):
+            complaints.append(message.text)
+
+    def open_path(path: str) -> Page:
+        page = context.new_page()
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+        page.on("websocket", lambda websocket: hosts.add(urlsplit(websocket.url).netloc))
+        page.on("console", hear)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(path if path.startswith("http") else server[0] + path)
+        return page
+
+    yield open_path
+    context.close()
+    assert {host.partition(":")[0] for host in hosts} <= {"localhost", ""}, hosts
+    assert not complaints, complaints
 
 
 @contextmanager

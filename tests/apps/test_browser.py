@@ -3,81 +3,26 @@
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from engram_interp import pairs
 from engram_interp.results import open_bundle
 from engram_interp.views.tokens import visible
-from tests.apps import awkward
+from tests.apps.browsing import SLOW, accessible, idle, link
 from tests.apps.conftest import KEPT, Held
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 MAP = ".js-plotly-plot .heatmaplayer image"
-SLOW = 60_000
 STARTING = 5 * SLOW
 """A run that starts PyTorch first, on a machine that is busy with more."""
 
 Server = tuple[str, int, float]
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_path: str) -> Iterator[Browser]:
-    """One Chromium with a fresh profile."""
-    expect.set_options(timeout=SLOW)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def visit(server: Server, browser: Browser) -> Iterator[Callable[[str], Page]]:
-    """Opens a path of the explorer; afterwards no other host was asked and the console is clean."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(SLOW)
-    hosts: set[str] = set()
-    complaints: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        # On a page below the root Streamlit first looks for its server there, finds nothing, and goes up.
-        if message.type == "error" and "_stcore" not in str(message.location.get("url", "")):
-            complaints.append(message.text)
-
-    def open_path(path: str) -> Page:
-        page = context.new_page()
-        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-        page.on("websocket", lambda websocket: hosts.add(urlsplit(websocket.url).netloc))
-        page.on("console", hear)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path if path.startswith("http") else server[0] + path)
-        return page
-
-    yield open_path
-    context.close()
-    assert {host.partition(":")[0] for host in hosts} <= {"localhost", ""}, hosts
-    assert not complaints, complaints
-
-
-def link(page: Page) -> dict[str, str]:
-    """What the address says is chosen."""
-    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
-
-
-def accessible(page: Page) -> None:
-    """No rule of axe is broken, the strip's shadow tree included."""
-    found = [f"{rule['id']}: {rule['nodes'][0]['target']}" for rule in Axe().run(page).response["violations"]]
-    assert not found, found
 
 
 def loads_torch(pid: int) -> bool:
@@ -178,6 +123,9 @@ def test_one_click_copies_the_link_and_one_saves_the_figure(visit: Callable[[str
     with page.expect_download() as waited:
         page.get_by_role("button", name="PNG").first.click()
     assert waited.value.path().read_bytes().startswith(b"\x89PNG")
+    page.evaluate("document.querySelectorAll('.modebar').forEach((one) => one.remove())")
+    page.get_by_role("button", name="PNG").first.click()
+    expect(page.get_by_role("button", name="The figure is not drawn yet")).to_be_visible()
 
 
 def test_a_typed_phrase_is_looked_up_and_switched_off(visit: Callable[[str], Page]) -> None:
@@ -207,6 +155,9 @@ def test_a_typed_phrase_is_looked_up_and_switched_off(visit: Callable[[str], Pag
     page.get_by_text("Every number, and the effect by token").click()
     expect(page.get_by_text("Top predictions with rows_zero")).to_be_visible()
     accessible(page)
+    with page.expect_download() as waited:
+        page.get_by_role("button", name="PNG").click()
+    assert waited.value.path().read_bytes().startswith(b"\x89PNG")
 
 
 PAGES = {
@@ -233,14 +184,6 @@ def test_every_page_is_accessible_in_light_and_dark(visit: Callable[[str], Page]
     )
     idle(page)
     accessible(page)
-
-
-def idle(page: Page) -> None:
-    """Nothing runs and every figure is drawn."""
-    page.wait_for_function(
-        "() => document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'"
-        " && [...document.querySelectorAll('.stPlotlyChart')].every(one => one.querySelector('.main-svg'))"
-    )
 
 
 def test_an_ablation_is_stopped_run_again_and_opened_cold_by_its_link(
@@ -299,23 +242,3 @@ def test_a_report_is_downloaded_and_opens_without_a_network(
     expect(offline.locator("caption", has_text="Memory read at token 4")).to_be_visible()
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     context.close()
-
-
-def test_texts_that_try_a_page_are_shown_as_text_and_a_name_does_not_leave_the_folder(
-    places: Server, visit: Callable[[str], Page]
-) -> None:
-    page = visit(f"{places[0]}/tokens?b=awkward&prompt=awkward&tok=7")
-    expect(page.locator(".strip .chip")).to_have_count(len(awkward.WORDS))
-    idle(page)
-    for word in ('<img␣src=x␣onerror="window.hit=1">', "‹U+202E›evil‹U+202C›", "‹E2 82›"):
-        expect(page.locator(".strip .text", has_text=word)).to_be_visible()
-    assert page.evaluate("window.hit === undefined && !document.querySelector('img[src=x]')")
-    wider = page.evaluate("(m => m.scrollWidth - m.clientWidth)(document.querySelector('.stMain'))")
-    assert wider <= 0
-    accessible(page)
-    page.goto(f"{places[0]}/layers?b=..%2F..%2Fetc")
-    expect(page.get_by_text("There is no bundle “../../etc” here")).to_be_visible()
-    page.goto(f"{places[0]}/layers?b=cut")
-    expect(page.get_by_text("The depth map in this bundle cannot be read.")).to_be_visible()
-    page.get_by_role("link", name="Tokens", exact=True).click()
-    expect(page.locator(".strip .chip")).to_have_count(9)

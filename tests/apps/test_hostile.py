@@ -14,7 +14,8 @@ import pytest
 from engram_interp import pairs
 from engram_interp.results import open_bundle, write_bundle
 from tests.apps import awkward
-from tests.apps.helpers import Start, figures, written
+from tests.apps.helpers import Start, charts, figures, written
+from tests.results import samples
 
 PICTURE = "![x](http://host.example/x.png) **b** :red[d] <img src=x>"
 QUOTED = 'x"]\nimport os'
@@ -99,15 +100,26 @@ def test_the_tour_ends_where_there_is_no_other_bundle(start: Start) -> None:
     ]
 
 
-@pytest.mark.parametrize("page", ["", "tokens", "memory", "ablate", "compare", "report"])
+def _texts(value: Any) -> list[str]:
+    """Every text in a figure."""
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [text for one in inner for text in _texts(one)]
+
+
+@pytest.mark.parametrize("page", ["", "layers", "tokens", "memory", "ablate", "compare", "report"])
 def test_texts_that_try_a_page_are_text_on_every_page_and_in_the_report(
     start: Start, bundle: Path, tmp_path: Path, page: str
 ) -> None:
-    path = write_bundle(tmp_path / "awkward.engram", awkward.parts(long=60))
+    named = {"lens-engram": samples.convergence(model="<img src=x>")}
+    path = write_bundle(tmp_path / "awkward.engram", awkward.parts(long=60) | named)
     app = start(path, bundle, page=page, prompt="awkward", tok="7", layer="1", part="gates")
-    drawn = [str(chart.proto) for chart in app.get("plotly_chart")]
-    labels = [one.label for one in [*app.expander, *app.selectbox, *app.button]]
-    for text in [written(app), *drawn, *labels]:
+    drawn = [text for chart in charts(app) for text in _texts(chart)]
+    assert drawn or page not in {"layers", "compare"}
+    labels = [one.label for one in [*app.expander, *app.selectbox, *app.button, *app.toggle]]
+    options = [str(one) for choice in [*app.selectbox, *app.button_group] for one in choice.options]
+    for text in [written(app), *drawn, *labels, *options]:
         assert "<img" not in text and "<script>window" not in text and "\u202e" not in text
     if page == "report":
         assemble, scene = sys.modules["explorer.assemble"], sys.modules["explorer.scene"]

@@ -37,7 +37,10 @@ export default function ({ data, parentElement }) {
   button.title = "The figure as it stands above, at three times its size";
   button.onclick = () => {
     const figure = document.querySelector(`[class~="${data.figure}"] .js-plotly-plot`);
-    figure?.querySelector('.modebar-btn[data-title*="png" i], .modebar-btn[aria-label*="png" i]')?.click();
+    const own = figure?.querySelector('.modebar-btn[data-title*="png" i], .modebar-btn[aria-label*="png" i]');
+    if (own) { own.click(); return; }
+    button.textContent = "The figure is not drawn yet";
+    setTimeout(() => { button.textContent = "PNG"; }, 2500);
   };
 }
 """
@@ -57,7 +60,7 @@ def copy(link: str, *, about: str, keep: Callable[[], None] | None = None) -> No
 
 
 def save(figure: str, *, key: str) -> None:
-    """A button that saves the figure drawn under the key `figure`, as the one in its toolbar does."""
+    """A button that saves the figure drawn under the key `figure`, or says that it is not drawn."""
     drawn = "st-key-" + "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in figure)
     button = st.components.v2.component("engram_png", html=_named("PNG"), css=_CSS, js=_SAVE)
     button(key=f"png {key}", data={"figure": drawn}, width="content")

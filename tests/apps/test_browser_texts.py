@@ -1,0 +1,59 @@
+"""In a real browser: texts that try a page, a text of thousands of tokens, names that are none."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.apps import awkward
+from tests.apps.browsing import accessible, idle, no_wider_than_the_window
+from tests.apps.conftest import Server
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_last_token_of_a_long_text_is_scrolled_to_and_picked(
+    places: Server, visit: Callable[[str], Page]
+) -> None:
+    page = visit(f"{places[0]}/tokens?b=awkward&prompt=long&tok=0")
+    strip = page.locator(".strip")
+    expect(strip.locator(".chip")).to_have_count(awkward.LONG)
+    expect(strip.locator(".block")).to_have_count(awkward.LONG // 100)
+    idle(page)
+    strip.evaluate("(list) => { list.scrollTop = list.scrollHeight; }")
+    last = strip.locator(".chip").last
+    expect(last).to_be_in_viewport()
+    last.click()
+    expect(page).to_have_url(re.compile(rf"tok={awkward.LONG - 1}\b"))
+    expect(page.get_by_text(f"Memory read at token {awkward.LONG - 1}")).to_be_visible()
+    expect(last).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Home")
+    expect(strip.locator(".chip").first).to_be_focused()
+
+
+def test_texts_that_try_a_page_are_shown_as_text_and_a_name_does_not_leave_the_folder(
+    places: Server, visit: Callable[[str], Page]
+) -> None:
+    page = visit(f"{places[0]}/tokens?b=awkward&prompt=awkward&tok=7")
+    expect(page.locator(".strip .chip")).to_have_count(len(awkward.WORDS))
+    idle(page)
+    for word in ('<img␣src=x␣onerror="window.hit=1">', "‹U+202E›evil‹U+202C›", "‹E2 82›"):
+        expect(page.locator(".strip .text", has_text=word)).to_be_visible()
+    assert page.evaluate("window.hit === undefined && !document.querySelector('img[src=x]')")
+    assert no_wider_than_the_window(page)
+    accessible(page)
+    for name in ("memory", "ablate", "report"):
+        page.goto(f"{places[0]}/{name}?b=awkward&prompt=awkward&tok=7")
+        expect(page.locator(".stHtml h2").first).to_be_visible()
+        idle(page)
+        assert no_wider_than_the_window(page), name
+        assert page.evaluate("window.hit === undefined && !document.querySelector('img[src=x]')")
+    page.goto(f"{places[0]}/layers?b=..%2F..%2Fetc")
+    expect(page.get_by_text("There is no bundle “../../etc” here")).to_be_visible()
+    page.goto(f"{places[0]}/layers?b=cut")
+    expect(page.get_by_text("The depth map in this bundle cannot be read.")).to_be_visible()
+    idle(page)
+    accessible(page)
+    page.get_by_role("link", name="Tokens", exact=True).click()
+    expect(page.locator(".strip .chip")).to_have_count(9)
