@@ -185,7 +185,7 @@ def test_compare_sets_two_bundles_beside_each_other(start: Start, bundle: Path, 
     app = start(bundle, tmp_path, page="compare", part="ablation")
     text = written(app)
     assert "What each ablation costs, each beside its random control." in text
-    assert "A: made-up" in text and "B: other" in text and figures(app) == 2
+    assert "A: made-up" in text and "B: other" in text and figures(app) == 3
     assert "No interval of the difference is given" in text
     assert "B has no gates for “0”." in text
     app.selectbox(key="compared part").set_value("depth").run()

@@ -7,7 +7,7 @@ import atexit
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,21 +220,18 @@ class Live:
                 torch.set_num_threads(1)
             job.next("reading the model")
             self._model = load_model(self.source)
-            self._listen(self._model)
+            _listen(self._model, lambda: None if self._job is None else self._job.check())
         else:
             job.done_steps = 2
         return self._model
 
-    def _listen(self, model: "SubjectModel") -> None:
-        """Hear in every block of a pass that the run is to stop: a pass of a large model takes its time."""
-        from engram_interp.checkpoints.subject import read_sites
 
-        def hear(*_: object) -> None:
-            if self._job is not None:
-                self._job.check()
+def _listen(model: "SubjectModel", check: Callable[[], None]) -> None:
+    """Hear in every block of a pass that the run is to stop: a pass of a large model takes its time."""
+    from engram_interp.checkpoints.subject import read_sites
 
-        for site in read_sites(model):
-            model.module.get_submodule(model.sites[site]).register_forward_hook(hear)
+    for site in read_sites(model):
+        model.module.get_submodule(model.sites[site]).register_forward_hook(lambda *_: check())
 
 
 def _is_small(path: Path) -> bool:
