@@ -235,7 +235,9 @@ def _unmark(marked: str, where: str) -> tuple[str, tuple[Span, ...]]:
 def _read(path: Path) -> str:
     """The text of a prompt file, with line feeds only."""
     if path.suffix.lower() not in _READERS:
-        raise InputError(f"Prompts come from a .txt or .jsonl file, or by a packaged name; got {path}.")
+        raise InputError(
+            f"Prompts come from a .txt or .jsonl file, got {path}; packaged ones go by name: entities."
+        )
     if not path.is_file():
         raise InputError(f"No prompt file at {path}; give the path of a .txt or .jsonl file.")
     raw = path.read_bytes()

@@ -121,10 +121,10 @@ def test_one_click_copies_the_link_and_one_saves_the_figure(visit: Callable[[str
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == page.url
     with page.expect_download() as waited:
-        page.get_by_role("button", name="PNG").first.click()
+        page.get_by_role("button", name="PNG", exact=True).first.click()
     assert waited.value.path().read_bytes().startswith(b"\x89PNG")
     page.evaluate("document.querySelectorAll('.modebar').forEach((one) => one.remove())")
-    page.get_by_role("button", name="PNG").first.click()
+    page.get_by_role("button", name="PNG", exact=True).first.click()
     expect(page.get_by_role("button", name="The figure is not drawn yet")).to_be_visible()
 
 
@@ -156,7 +156,7 @@ def test_a_typed_phrase_is_looked_up_and_switched_off(visit: Callable[[str], Pag
     expect(page.get_by_text("Top predictions with rows_zero")).to_be_visible()
     accessible(page)
     with page.expect_download() as waited:
-        page.get_by_role("button", name="PNG").click()
+        page.get_by_role("button", name="PNG", exact=True).click()
     assert waited.value.path().read_bytes().startswith(b"\x89PNG")
 
 

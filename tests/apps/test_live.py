@@ -66,7 +66,7 @@ def test_everywhere_is_not_only_here(tokens: AppTest) -> None:
 
 def compared(app: AppTest) -> str:
     """The lines that run the ablation on the page again."""
-    [lines] = [node.value for node in app.code if "ablation.compare(" in node.value]
+    [lines] = {line for node in app.code for line in node.value.splitlines() if "ablation.compare(" in line}
     return lines
 
 

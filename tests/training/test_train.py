@@ -134,10 +134,12 @@ def test_another_recipe_or_text_is_not_resumed(
     with pytest.raises(InputError, match="does not hold a run of this recipe"):
         training.train(RECIPE, texts, valid=valid, out=out, resume=True)
     log = (out / "log.jsonl").read_bytes()
+    other = tmp_path / "other.txt"
+    other.write_text("Kalo met the vel.", encoding="utf-8")
     with pytest.raises(
-        InputError, match=r"run trains on text.txt \(.*, and --text gives valid.txt, text.txt \("
+        InputError, match=r"run trains on text.txt \(.*, and --text gives other.txt, text.txt \("
     ):
-        training.train(short, [*valid, *texts], valid=valid, out=out, resume=True)
+        training.train(short, [other, *texts], valid=valid, out=out, resume=True)
     with pytest.raises(InputError, match=r"run holds out valid.txt \(.*, and --valid gives text.txt \("):
         training.train(short, texts, valid=texts, out=out, resume=True)
     other = tmp_path / "tokenizer.json"

@@ -60,7 +60,7 @@ def test_a_window_says_what_it_leaves_out() -> None:
 def test_strips_refuse_what_is_not_there() -> None:
     with pytest.raises(InputError, match="no prompt 5"):
         strips.gate_strip(samples.gate_reading().data, prompt=5)
-    with pytest.raises(InputError, match="rows is one of all, max, mean; got 'min'"):
+    with pytest.raises(InputError, match="rows is one of all, max, mean, or a stream of 0, 1, 2; got 'min'"):
         strips.gate_strip(samples.gate_reading().data, rows="min")  # type: ignore[arg-type]
 
 

@@ -26,7 +26,7 @@ from engram_interp.views.page import Part, Section, html_page
 from engram_interp.views.strips import Rows, gate_strip, lens_window
 from explorer import ablate_form, bar, selection, settings, shelf
 from explorer.attribution import View
-from explorer.live import live
+from explorer.live import attributed, live
 from explorer.scene import Prompt, Scene
 
 CHAPTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -137,7 +137,7 @@ def _of_prompt(scene: Scene, prompt: Prompt, kind: str) -> Result | None:
 def _ran(prompt: Prompt) -> dict[str, Result]:
     """What live runs found of the prompt and are done with, by kind."""
     reading = live().finished(prompt.text)
-    found = live().attributed(prompt.text, token=selection.current().token)
+    found = attributed(prompt.text, token=selection.current().token)
     return {
         **(
             {}

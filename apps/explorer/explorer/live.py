@@ -170,11 +170,6 @@ class Live:
 
         return self.worker.submit((self.name, "attribute", text, token), run, steps=4)
 
-    def attributed(self, text: str, *, token: int) -> Attributed | None:
-        """The attribution of one token if it was made already; nothing is begun."""
-        found = self.worker.finished((self.name, "attribute", text, token))
-        return found if isinstance(found, Attributed) else None
-
     def neighbours(
         self, texts: Sequence[str], slot: SlotLookup, *, token: int, layer: int, column: int
     ) -> Job[Neighbours]:
@@ -224,6 +219,12 @@ class Live:
         else:
             job.done_steps = 2
         return self._model
+
+
+def attributed(text: str, *, token: int) -> Attributed | None:
+    """The live model's attribution of one token if it was made already; nothing is begun."""
+    found = live().worker.finished((live().name, "attribute", text, token))
+    return found if isinstance(found, Attributed) else None
 
 
 def _listen(model: "SubjectModel", check: Callable[[], None]) -> None:
