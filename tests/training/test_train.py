@@ -140,8 +140,8 @@ def test_another_recipe_or_text_is_not_resumed(
         InputError, match=r"run trains on text.txt \(.*, and --text gives other.txt, text.txt \("
     ):
         training.train(short, [other, *texts], valid=valid, out=out, resume=True)
-    with pytest.raises(InputError, match=r"run holds out valid.txt \(.*, and --valid gives text.txt \("):
-        training.train(short, texts, valid=texts, out=out, resume=True)
+    with pytest.raises(InputError, match=r"run holds out valid.txt \(.*, and --valid gives other.txt \("):
+        training.train(short, texts, valid=[other], out=out, resume=True)
     other = tmp_path / "tokenizer.json"
     train_tokenizer(support.documents(40, seed=3), d_vocab=290).save(str(other))
     with pytest.raises(
