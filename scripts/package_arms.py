@@ -6,13 +6,13 @@
 Every finished run's training.json (recipe, text digests, costs, time) and log.jsonl go to ASSETS/arms/RUN,
 the losses to losses.nc beside them, joined with those of earlier runs on the same text. A run of the same
 name is replaced. Of folders that the scripts in analyses/ wrote, the verdicts go to ASSETS/claims and the
-results they rest on to archives beside them, SCRIPT.zip. ASSETS is --out, by default the package's own.
+results they rest on to archives beside them, SCRIPT.tar.xz. ASSETS is --out, by default the package's own.
 """
 
 import argparse
 import shutil
+import tarfile
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,14 +62,23 @@ def keep_records(runs: Sequence[Run], out: Path) -> None:
 
 
 def keep_claims(verdicts: Sequence[Path], out: Path) -> None:
-    """Copy every verdict, and its results into an archive of its script's name: less than half the size."""
+    """Copy every verdict, and its results into an archive of its script's name.
+
+    The results of a claim repeat each other (those of one baseline hold the same reference), which an archive
+    that is compressed as a whole holds once.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for verdict in verdicts:
-        with zipfile.ZipFile(out / f"{verdict.parent.name}.zip", "w", zipfile.ZIP_LZMA) as kept:
+        with tarfile.open(out / f"{verdict.parent.name}.tar.xz", "w:xz", preset=9) as kept:
             for path in sorted(verdict.parent.glob("*.nc")):
                 if path != verdict:
-                    kept.write(path, path.name)
+                    kept.add(path, path.name, filter=_nobody)
         shutil.copy(verdict, out / verdict.name)
+
+
+def _nobody(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """An entry that says nothing of when, where and by whom it was made."""
+    return entry.replace(mtime=0, mode=0o644, uid=0, gid=0, uname="", gname="", deep=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 import re
 import runpy
 import shutil
-import zipfile
+import tarfile
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -121,8 +121,8 @@ def rejudge(number: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> claim
     """The verdict that a claim's script gives on the results in the package."""
     script = ANALYSES / claims.claim(number).script
     models = str(PACKAGED[number].data.attrs["models"])
-    with zipfile.ZipFile(ASSETS / "claims" / f"{script.stem}.zip") as results:
-        results.extractall(folder / "results")
+    with tarfile.open(ASSETS / "claims" / f"{script.stem}.tar.xz") as results:
+        results.extractall(folder / "results", filter="data")
     stored = Stored(folder / "results", models)
     for record in (ASSETS / "arms").glob("nano-*"):
         if re.search(rf"{record.name}\b", models):

@@ -101,4 +101,4 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 def save_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
     """Write a tokenizer.json, whole or not at all."""
     with replacing(path) as temporary:
-        tokenizer.save(str(temporary))
+        tokenizer.save(str(temporary), pretty=False)

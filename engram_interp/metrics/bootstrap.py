@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, Shaped
-from scipy import stats
+from scipy import special
 
 from engram_interp.errors import InputError
 from engram_interp.metrics.arrays import Array, Floats, to_float64
@@ -106,12 +106,12 @@ def interval(
 
 def reach(level: float, n_groups: int) -> float:
     """Half-width of an expanded percentile interval, in standard deviations of the resamples."""
-    return float(math.sqrt(n_groups / (n_groups - 1)) * stats.t.ppf((1 + level) / 2, n_groups - 1))
+    return float(math.sqrt(n_groups / (n_groups - 1)) * special.stdtrit(n_groups - 1, (1 + level) / 2))
 
 
 def _expanded(level: float, n_groups: int) -> float:
     """Share of resamples on either side of an expanded percentile interval."""
-    return float(stats.norm.cdf(-reach(level, n_groups)))
+    return float(special.ndtr(-reach(level, n_groups)))
 
 
 def mean_interval(

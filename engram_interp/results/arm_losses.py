@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from engram_interp.results import wording
 from engram_interp.results.base import Result
@@ -80,7 +80,7 @@ class ArmLosses(Result):
         if not freedom:
             return float("nan"), 0
         squares = sum(float(((losses - losses.mean()) ** 2).sum()) for losses in own)
-        return float(student_t.ppf(0.975, freedom) * np.sqrt(2 * squares / freedom)), freedom
+        return float(stdtrit(freedom, 0.975) * np.sqrt(2 * squares / freedom)), freedom
 
     def basis(self) -> str:
         """On what, as part of a sentence."""

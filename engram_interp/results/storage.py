@@ -27,6 +27,7 @@ _HDF5: Final = ("v110", "v110")
 """The format of HDF5 1.10 (2016), an eighth smaller than the earliest one."""
 _JSON_MARK = "string_encoding"
 _COMPRESS_FROM = 4096
+_ONE_CHUNK_TO = 1 << 20
 _TEXTS_MARK = "texts"
 _NUMBER_FROM = 512
 
@@ -105,10 +106,11 @@ def is_ours(path: Path) -> bool:
 
 
 def _encoding(variable: xr.Variable) -> dict[str, Any]:
-    """Large numeric arrays are compressed, with a checksum for each chunk."""
-    if variable.dtype.kind in "fiub" and variable.nbytes >= _COMPRESS_FROM:
-        return {"zlib": True, "complevel": 4, "shuffle": True, "fletcher32": True}
-    return {}
+    """Large numeric arrays are compressed, in one chunk up to `_ONE_CHUNK_TO`, a checksum for each chunk."""
+    if variable.dtype.kind not in "fiub" or variable.nbytes < _COMPRESS_FROM:
+        return {}
+    encoding = {"zlib": True, "complevel": 4, "shuffle": True, "fletcher32": True}
+    return encoding | ({"chunksizes": variable.shape} if variable.nbytes <= _ONE_CHUNK_TO else {})
 
 
 def _with_plain_strings(data: xr.Dataset) -> xr.Dataset:

@@ -1,7 +1,7 @@
 """The scripts that fill the package: what training saw is counted, and nothing is written half."""
 
 import json
-import zipfile
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,10 @@ def test_records_losses_and_claims_go_to_one_folder(
             "arms/tiny-dense-seed0/log.jsonl",
             "arms/tiny-dense-seed0/training.json",
             "claims/claim-04.nc",
-            "claims/claim_04.zip",
+            "claims/claim_04.tar.xz",
         ]
-    with zipfile.ZipFile(tmp_path / "claims" / "claim_04.zip") as results:
-        results.extractall(tmp_path)
+    with tarfile.open(tmp_path / "claims" / "claim_04.tar.xz") as results:
+        results.extractall(tmp_path, filter="data")
     assert ArmLosses.load(tmp_path / "losses.nc").data.identical(ArmLosses.load(family / "losses.nc").data)
     kept = ArmLosses.load(tmp_path / "arms" / "losses.nc")
     assert capsys.readouterr().out.splitlines()[-1] == kept.summary().splitlines()[-1]
