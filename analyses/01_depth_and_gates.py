@@ -15,7 +15,7 @@ from engram_interp import pairs
 from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/01_depth_and_gates"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}01_depth_and_gates"))
 
 pair = pairs.load("wiki-nano")
 texts = prompts.load("entities")

@@ -17,7 +17,7 @@ from engram_interp import pairs
 from engram_interp.data import prompts
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", "runs/02_memory_microscope"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}02_memory_microscope"))
 
 pair = pairs.load("wiki-nano")
 texts = prompts.load("entities")
