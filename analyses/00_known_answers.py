@@ -4,7 +4,7 @@ Each ``# %%`` opens a cell (Jupyter, VS Code and Spyder read the format); as a s
 bottom, writes its table and figure to ``runs/00_known_answers`` and prints one verdict.
 
 By default 60 exchangeable and 20 planted pairs a law, under five minutes on two cores. ENGRAM_INTERP_FULL=1
-draws 400 and 100, in some twenty: the README's numbers are of these. ENGRAM_INTERP_QUICK=1 draws a few, to see
+draws 400 and 100, in some twenty: these are in the README. ENGRAM_INTERP_QUICK=1 draws a few, to see
 that everything runs: its numbers mean nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to.
 """

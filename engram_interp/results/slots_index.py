@@ -49,7 +49,7 @@ class SlotOccupants(Result):
         )
         if not int(data["ngrams"]):
             return f"{place} holds no n-gram of the text of {_tokens(self)}."
-        share = number(100 * int(data["count"][0]) / int(data["occurrences"]))
+        share = f"{100 * int(data['count'][0]) / int(data['occurrences']):.1f}"
         return (
             f"{place} holds {wording.counted(int(data['ngrams']), 'distinct n-gram')} of the text of "
             f"{_tokens(self)}; “{visible(str(data['ngram'][0].item()))}” makes {share} % of its "

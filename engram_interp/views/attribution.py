@@ -18,6 +18,7 @@ _CELL = ("layer", "order", "head")
 _LEAST_SAID = 0.005  # smaller effects would read 0.00
 _DIRECTIONS = {"promoted": 1, "suppressed": -1}
 _TIE = 1e-3  # of the largest effect of a side: closer ones are equal but for rounding
+_ROOM = 6  # tokens that a figure of fewer has room for, so that its titles fit
 
 
 def ngram(data: xr.Dataset, *, source: int, order: int) -> str:
@@ -203,15 +204,15 @@ def promotion_bars(data: xr.Dataset, *, layer: int, theme: Theme = "light") -> g
     values = np.concatenate([up["effect"].values, down["effect"].values[::-1]])
     names = [*up["top_token"].values, *down["top_token"].values[::-1]]
     labels = [plotly_text(str(name)) for name in names]
-    at = int(data["token_index"])
+    at, room = int(data["token_index"]), max(len(labels), _ROOM)
     figure = blank(
         title=f"Promoted and suppressed: layer {layer}, token {at}",
         subtitle="grey: where the largest effect of random rows of the same heads falls, 95 % of draws; "
         "a side whose tokens all move alike is not shown",
         x="direct effect on the logit, minus its mean<br>over the vocabulary (logit units)",
-        y="token (most promoted first)",
+        y="token (most promoted first)" if room == len(labels) else "token",
         theme=theme,
-        height=HEAD + 60 + 22 * len(labels),
+        height=HEAD + 60 + 22 * room,
     )
     colours, heights = palette(theme), np.arange(len(labels))[::-1].astype(float)
     for side in (up, down):
@@ -232,7 +233,7 @@ def promotion_bars(data: xr.Dataset, *, layer: int, theme: Theme = "light") -> g
     )
     figure.add_vline(x=0, line={"width": 1, "color": colours.muted})
     return figure.update_yaxes(
-        tickvals=heights, ticktext=labels, range=[-0.6, len(labels) - 0.4], showgrid=False
+        tickvals=heights, ticktext=labels, range=[len(labels) - room - 0.6, len(labels) - 0.4], showgrid=False
     )
 
 

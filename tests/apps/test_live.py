@@ -159,7 +159,7 @@ def test_what_the_bundle_lacks_is_computed_when_asked_for(
     settle(app)
     text = written(app)
     assert "Row 431 of layer 1 (order 2, head 1) holds 2 distinct n-grams of the text of 158 tokens" in text
-    assert "after token 3" in text and "“yod|zor” makes 50.000 % of its" in text
+    assert "after token 3" in text and "“yod|zor” makes 50.0 % of its" in text
     app.number_input(key="bar token").set_value(4).run()
     assert "Row 507 of layer 1 (order 2, head 1) holds 1 distinct n-gram" in written(settle(app))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -9,24 +10,24 @@ from tests.apps.helpers import EXPLORER
 
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> "object":
+def worker(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(EXPLORER))
     from explorer.worker import Worker
 
     return Worker()
 
 
-def held(gate: Event, value: str) -> Callable[[object], str]:
-    def run(job: object) -> str:
-        job.next("waiting")  # type: ignore[attr-defined]
+def held(gate: Event, value: str) -> Callable[[Any], str]:
+    def run(job: Any) -> str:
+        job.next("waiting")
         assert gate.wait(10)
-        job.next("done waiting")  # type: ignore[attr-defined]
+        job.next("done waiting")
         return value
 
     return run
 
 
-def test_runs_wait_for_each_other_and_know_how_many_are_before_them(worker) -> None:  # type: ignore[no-untyped-def]
+def test_runs_wait_for_each_other_and_know_how_many_are_before_them(worker: Any) -> None:
     gate = Event()
     jobs = [worker.submit(name, held(gate, name), steps=2) for name in "abc"]
     assert [worker.ahead(job) for job in jobs] == [0, 1, 2]
@@ -36,7 +37,7 @@ def test_runs_wait_for_each_other_and_know_how_many_are_before_them(worker) -> N
     assert worker.finished("b") == "b" and worker.finished("z") is None
 
 
-def test_who_asks_the_same_shares_the_run_and_one_visitor_cannot_stop_it_for_another(worker) -> None:  # type: ignore[no-untyped-def]
+def test_who_asks_the_same_shares_the_run_and_one_visitor_cannot_stop_it_for_another(worker: Any) -> None:
     gate = Event()
     job = worker.submit("a", held(gate, "a"), steps=2)
     assert worker.submit("a", held(gate, "other"), steps=2) is job
@@ -48,7 +49,7 @@ def test_who_asks_the_same_shares_the_run_and_one_visitor_cannot_stop_it_for_ano
     assert job.future.result(10) == "a"
 
 
-def test_a_run_that_one_visitor_alone_waits_for_stops_at_its_next_step(worker) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_that_one_visitor_alone_waits_for_stops_at_its_next_step(worker: Any) -> None:
     gate = Event()
     job, queued = (worker.submit(name, held(gate, name), steps=2) for name in "ab")
     for one in (job, queued):
@@ -62,8 +63,8 @@ def test_a_run_that_one_visitor_alone_waits_for_stops_at_its_next_step(worker) -
     assert worker.submit("a", held(gate, "again"), steps=2).future.result(10) == "again"
 
 
-def test_a_run_is_not_begun_when_its_visitor_asked_for_another_or_closed_the_page(  # type: ignore[no-untyped-def]
-    worker, monkeypatch: pytest.MonkeyPatch
+def test_a_run_is_not_begun_when_its_visitor_asked_for_another_or_closed_the_page(
+    worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("explorer.worker._WATCHED", 0.0)
     gate = Event()
@@ -82,7 +83,7 @@ def test_a_run_is_not_begun_when_its_visitor_asked_for_another_or_closed_the_pag
     assert gone.left_by == other.left_by == "nobody"
 
 
-def test_a_page_that_is_loaded_again_keeps_its_run(worker) -> None:  # type: ignore[no-untyped-def]
+def test_a_page_that_is_loaded_again_keeps_its_run(worker: Any) -> None:
     gate = Event()
     job = worker.submit("a", held(gate, "a"), steps=2)
     job.watch("before", lambda: False)

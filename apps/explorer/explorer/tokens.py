@@ -65,7 +65,6 @@ def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: in
     )
     bundle = None if present.live else scene.bundle
     code = export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})")
-    data = present.slots.data
     export.tools(
         present.slots,
         bundle=bundle,
@@ -73,7 +72,7 @@ def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: in
         call="",
         views=[f"memory_tables.reads_table(result.data, token={token})"],
         code=code,
-        parts=lambda: [memory_tables.reads_table(data, token=token)],
+        parts=lambda: [reads],
     )
 
 
