@@ -13,14 +13,17 @@ numbers by a rule that the verdict's file keeps, so that nobody picks it by hand
     )
     found.save("claim-04.nc")
 
-`found` brings saved verdicts together, and `scoreboard` sets them beside the claims that have none.
+`found` brings saved verdicts together, `bundled` those on the bundled pair alone, and `scoreboard` sets both
+beside the claims that have none.
 """
 
+import tarfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from engram_interp.claim_list import CLAIMS, Claim, claim
@@ -38,6 +41,7 @@ __all__ = [
     "Measure",
     "Row",
     "Verdict",
+    "bundled",
     "claim",
     "file_name",
     "found",
@@ -58,12 +62,14 @@ class Row:
         word: Its verdict.
         sentence: What the verdict rests on.
         verdict: The whole of it; None where there is none.
+        bundled: What the same script says of the bundled pair alone; None where that was not asked for.
     """
 
     claim: Claim
     word: str
     sentence: str
     verdict: Verdict | None
+    bundled: Verdict | None = None
 
 
 class Named(Protocol):
@@ -211,6 +217,8 @@ def found(places: Sequence[str | Path] = ()) -> dict[int, Verdict]:
         InputError: If a place is not there or holds none, or a file is no verdict.
         DamagedFileError: If a file is cut short, or its word does not follow from its numbers.
     """
+    if not places:
+        return _packaged("verdicts")
     every: dict[int, Verdict] = {}
     for path in _paths(places):
         made = Verdict.load(path)
@@ -220,20 +228,38 @@ def found(places: Sequence[str | Path] = ()) -> dict[int, Verdict]:
     return dict(sorted(every.items()))
 
 
-def scoreboard(verdicts: Mapping[int, Verdict]) -> list[Row]:
-    """Every claim with its verdict; one without counts as not tested."""
+def bundled() -> dict[int, Verdict]:
+    """Verdicts by number that the scripts reach on the bundled pair alone, as they do on a fresh clone.
+
+    They come with the package. One model without and one with a memory can settle less than a family of arms.
+    """
+    return _packaged("wiki-nano")
+
+
+def scoreboard(verdicts: Mapping[int, Verdict], pair: Mapping[int, Verdict] | None = None) -> list[Row]:
+    """Every claim with its verdict, and that of the bundled pair (`bundled`) where it is given.
+
+    A claim without a verdict counts as not tested.
+    """
     rows = []
     for one in CLAIMS:
         made = verdicts.get(one.number)
         nothing = f"Claim {one.number}, {one.title}: not tested."
         word, said = ("not tested", nothing) if made is None else (made.word, made.summary())
-        rows.append(Row(claim=one, word=word, sentence=said, verdict=made))
+        beside = (pair or {}).get(one.number)
+        rows.append(Row(claim=one, word=word, sentence=said, verdict=made, bundled=beside))
     return rows
 
 
+def _packaged(name: str) -> dict[int, Verdict]:
+    """The verdicts in an archive of the package: as a file each they take twenty times the room."""
+    archive = Path(str(files("engram_interp") / "assets" / "claims" / f"{name}.tar.xz"))
+    with TemporaryDirectory() as folder, tarfile.open(archive) as kept:
+        kept.extractall(folder, filter="data")
+        return found([folder])
+
+
 def _paths(places: Sequence[str | Path]) -> list[Path]:
-    if not places:
-        return sorted(Path(str(files("engram_interp") / "assets" / "claims")).glob("claim-*.nc"))
     paths: list[Path] = []
     for place in map(Path, places):
         if not place.exists():

@@ -5,8 +5,9 @@
 
 Every finished run's training.json (recipe, text digests, costs, time) and log.jsonl go to ASSETS/arms/RUN,
 the losses to losses.nc beside them, joined with those of earlier runs on the same text. A run of the same
-name is replaced. Of folders that the scripts in analyses/ wrote, the verdicts go to ASSETS/claims and the
-results they rest on to archives beside them, SCRIPT.tar.xz. ASSETS is --out, by default the package's own.
+name is replaced. Of folders that the scripts in analyses/ wrote, the verdicts go into ASSETS/claims, to those
+that verdicts.tar.xz holds, the results they rest on to SCRIPT.tar.xz; verdicts on the bundled pair make
+wiki-nano.tar.xz. ASSETS is --out, by default the package's own.
 """
 
 import argparse
@@ -62,18 +63,29 @@ def keep_records(runs: Sequence[Run], out: Path) -> None:
 
 
 def keep_claims(verdicts: Sequence[Path], out: Path) -> None:
-    """Copy every verdict, and its results into an archive of its script's name.
+    """Add every verdict to those in the package, and its results as an archive of its script's name.
 
     The results of a claim repeat each other (those of one baseline hold the same reference), which an archive
     that is compressed as a whole holds once.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for verdict in verdicts:
-        with tarfile.open(out / f"{verdict.parent.name}.tar.xz", "w:xz", preset=9) as kept:
-            for path in sorted(verdict.parent.glob("*.nc")):
-                if path != verdict:
-                    kept.add(path, path.name, filter=_nobody)
-        shutil.copy(verdict, out / verdict.name)
+    kept = out / "verdicts.tar.xz"
+    with tempfile.TemporaryDirectory() as folder:
+        if kept.is_file():
+            with tarfile.open(kept) as before:
+                before.extractall(folder, filter="data")
+        for verdict in verdicts:
+            results = [path for path in sorted(verdict.parent.glob("*.nc")) if path != verdict]
+            pack(results, out / f"{verdict.parent.name}.tar.xz")
+            shutil.copy(verdict, folder)
+        pack(sorted(Path(folder).iterdir()), kept)
+
+
+def pack(paths: Sequence[Path], archive: Path) -> None:
+    """Write files into one archive, by their names."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive, "w:xz", preset=9) as kept:
+        for path in paths:
+            kept.add(path, path.name, filter=_nobody)
 
 
 def _nobody(entry: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -89,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of engram-interp family")
     parser.add_argument("--losses", type=Path, required=True, help="what engram-interp losses saved of it")
     parser.add_argument("--claims", type=Path, help="folder of what the scripts in analyses/ wrote")
+    parser.add_argument("--pair", type=Path, help="the same, of scripts that measured the bundled pair")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder that arms/ and claims/ are in")
     args = parser.parse_args(arguments)
     runs = [run for seeds in arms.load(args.runs).runs.values() for run in seeds.values()]
@@ -98,9 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kept = args.out / "arms" / "losses.nc"
     whole = read_losses(args.losses, runs, kept)
     verdicts = [] if args.claims is None else read_verdicts(args.claims)
+    pair = [] if args.pair is None else read_verdicts(args.pair)
     keep_records(runs, kept.parent)
     whole.save(kept, overwrite=True)
-    keep_claims(verdicts, args.out / "claims")
+    if verdicts:
+        keep_claims(verdicts, args.out / "claims")
+    if pair:
+        pack(pair, args.out / "claims" / "wiki-nano.tar.xz")
     print(whole.summary())
 
 

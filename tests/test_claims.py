@@ -1,6 +1,7 @@
 """The list of claims, the measures of a verdict, its sentence, and the scoreboard."""
 
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from engram_interp import claims
+from engram_interp import claims, pairs
 from engram_interp.errors import DamagedFileError, InputError
 from tests import claim_samples
 
@@ -132,8 +133,19 @@ def test_places_without_verdicts_and_damaged_files_are_named(tmp_path: Path) -> 
 
 
 def test_packaged_verdicts_are_whole() -> None:
-    for number, made in claims.found().items():
+    assert {1, 10, 20} <= set(claims.found())
+    for number, made in [*claims.found().items(), *claims.bundled().items()]:
         assert made.number == number and made.data.attrs["would_change"] == claims.claim(number).would_change
+
+
+def test_verdicts_on_the_bundled_pair_are_of_that_pair() -> None:
+    pair = pairs.load("wiki-nano")
+    digests = {model.digest for model in (pair.engram, pair.baseline)}
+    verdicts = claims.bundled()
+    assert len(verdicts) == 17
+    for made in verdicts.values():
+        named = set(re.findall(r"\((\w+:?\w+)\)", str(made.data.attrs["models"])))
+        assert named <= digests, made.data.attrs["models"]
 
 
 def test_the_measures_that_made_a_verdict_come_first() -> None:

@@ -33,12 +33,13 @@ def claims(
     """Show the scoreboard: claim, source, verdict, what was found, what would change it.
 
     Found shows the measures that made the verdict what it is; the figure a script writes has all of them.
+    Packaged verdicts are of a family of arms; beside each stands that of the bundled pair alone.
     The scripts in analyses/ measure one claim each and save its verdict. A claim without a verdict is not
     tested; of several verdicts on one claim the last one made counts.
     """
-    from engram_interp.claims import found, scoreboard
+    from engram_interp.claims import bundled, found, scoreboard
 
-    rows = scoreboard(found(places or ()))
+    rows = scoreboard(found(places)) if places else scoreboard(found(), bundled())
     if markdown:
         typer.echo("\n".join(as_markdown(rows)))
         return
@@ -66,12 +67,16 @@ def as_markdown(rows: "list[Row]") -> list[str]:
 
 
 def _told(row: "Row") -> list[str]:
-    """The measures that made the verdict what it is, and on what; nothing without a verdict."""
+    """The measures that made the verdict what it is, and on what; then what the bundled pair says."""
     from engram_interp.claims import telling
 
-    if row.verdict is None:
-        return []
-    return [line for line in (*telling(row.verdict), str(row.verdict.data.attrs.get("scope", ""))) if line]
+    told: list[str] = []
+    if row.verdict is not None:
+        told += [*telling(row.verdict), str(row.verdict.data.attrs.get("scope", ""))]
+    if row.bundled is not None:
+        first = telling(row.bundled, most=1)[:1]
+        told.append("; ".join([f"The bundled pair alone: {row.bundled.word}", *first]))
+    return [line for line in told if line]
 
 
 def _cell(text: str) -> str:

@@ -70,8 +70,8 @@ def test_records_losses_and_claims_go_to_one_folder(
             "arms/losses.nc",
             "arms/tiny-dense-seed0/log.jsonl",
             "arms/tiny-dense-seed0/training.json",
-            "claims/claim-04.nc",
             "claims/claim_04.tar.xz",
+            "claims/verdicts.tar.xz",
         ]
     with tarfile.open(tmp_path / "claims" / "claim_04.tar.xz") as results:
         results.extractall(tmp_path, filter="data")
@@ -79,6 +79,24 @@ def test_records_losses_and_claims_go_to_one_folder(
     kept = ArmLosses.load(tmp_path / "arms" / "losses.nc")
     assert capsys.readouterr().out.splitlines()[-1] == kept.summary().splitlines()[-1]
     assert json.loads((tmp_path / "arms" / "tiny-dense-seed0" / "training.json").read_text())["finished"]
+
+
+def test_a_verdict_joins_those_that_are_there_and_takes_the_place_of_its_claim(
+    family: Path, tmp_path: Path
+) -> None:
+    more = family / "more"
+    claims.keep(claim_samples.verdict(remark="again"), more / "claim_04", {})
+    claims.keep(claims.verdict(9, [], scope="on nothing"), more / "claim_09", {})
+    package_arms.main(arguments(family, tmp_path))
+    given = [*arguments(family, tmp_path, claimed="more"), "--pair", str(family / "claims")]
+    package_arms.main(given)
+    names = {"verdicts": ["claim-04.nc", "claim-09.nc"], "wiki-nano": ["claim-04.nc"]}
+    for archive, expected in names.items():
+        with tarfile.open(tmp_path / "claims" / f"{archive}.tar.xz") as kept:
+            assert kept.getnames() == expected
+            kept.extractall(tmp_path / archive, filter="data")
+    assert claims.found([tmp_path / "verdicts"])[4].data.attrs["remark"] == "again"
+    assert claims.found([tmp_path / "wiki-nano"])[4].data.attrs["remark"] != "again"
 
 
 def test_nothing_is_written_before_all_has_been_read(family: Path, tmp_path: Path) -> None:
