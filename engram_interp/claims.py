@@ -13,7 +13,7 @@ numbers by a rule that the verdict's file keeps, so that nobody picks it by hand
     )
     found.save("claim-04.nc")
 
-`found` brings saved verdicts together, `bundled` those on the bundled pair alone, and `scoreboard` sets both
+`found` brings saved verdicts together, `bundled` those of runs on the bundled pair, and `scoreboard` sets both
 beside the claims that have none.
 """
 
@@ -62,7 +62,7 @@ class Row:
         word: Its verdict.
         sentence: What the verdict rests on.
         verdict: The whole of it; None where there is none.
-        bundled: What the same script says of the bundled pair alone; None where that was not asked for.
+        bundled: What the same script says when run on the bundled pair; None where that was not asked for.
     """
 
     claim: Claim
@@ -229,9 +229,10 @@ def found(places: Sequence[str | Path] = ()) -> dict[int, Verdict]:
 
 
 def bundled() -> dict[int, Verdict]:
-    """Verdicts by number that the scripts reach on the bundled pair alone, as they do on a fresh clone.
+    """Verdicts by number that the scripts reach on the bundled pair, as they do on a fresh clone.
 
-    They come with the package. One model without and one with a memory can settle less than a family of arms.
+    They come with the package. One model without and one with a memory settle less than a family of arms can;
+    where a claim compares arms (4, 7, 10, 11) the scripts read the packaged losses of these.
     """
     return _packaged("wiki-nano")
 

@@ -33,7 +33,7 @@ def claims(
     """Show the scoreboard: claim, source, verdict, what was found, what would change it.
 
     Found shows the measures that made the verdict what it is; the figure a script writes has all of them.
-    Packaged verdicts are of a family of arms; beside each stands that of the bundled pair alone.
+    Packaged verdicts are of a family of arms; beside each stands what its script says when run on the bundled pair.
     The scripts in analyses/ measure one claim each and save its verdict. A claim without a verdict is not
     tested; of several verdicts on one claim the last one made counts.
     """
@@ -67,15 +67,15 @@ def as_markdown(rows: "list[Row]") -> list[str]:
 
 
 def _told(row: "Row") -> list[str]:
-    """The measures that made the verdict what it is, and on what; then what the bundled pair says."""
+    """The measures that made the verdict what it is, and on what; then what a run on the bundled pair says."""
     from engram_interp.claims import telling
 
     told: list[str] = []
     if row.verdict is not None:
         told += [*telling(row.verdict), str(row.verdict.data.attrs.get("scope", ""))]
-    if row.bundled is not None:
+    if row.bundled is not None and row.bundled.summary() != row.sentence:
         first = telling(row.bundled, most=1)[:1]
-        told.append("; ".join([f"The bundled pair alone: {row.bundled.word}", *first]))
+        told.append("; ".join([f"Run on the bundled pair: {row.bundled.word}", *first]))
     return [line for line in told if line]
 
 

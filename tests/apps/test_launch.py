@@ -9,7 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
+import streamlit
+
 from tests.apps.helpers import EXPLORER
+
+STATIC = Path(streamlit.__file__).parent / "static"
 
 
 def test_the_server_sends_nothing_out_and_listens_here_alone(launcher: ModuleType) -> None:
@@ -51,9 +55,11 @@ def test_the_page_names_its_files_ahead_and_none_of_them_waits_for_the_one_befor
             began = time.perf_counter()
             connection.request("GET", f"/{file}")
             answer = connection.getresponse()
-            answer.read()
+            body = answer.read()
             took.append(time.perf_counter() - began)
-            assert answer.status == 200
+            assert answer.status == 200 and body == (STATIC / file).read_bytes()
+            assert answer.getheader("content-type") == "text/javascript; charset=utf-8"
+            assert answer.getheader("cache-control") == "public, immutable, max-age=31536000"
     assert {file.split("/")[-1].split(".")[0] for file in files} >= {"PlotlyChart", "Selectbox", "react-dom"}
     assert len(files) == len(set(files))
     assert sorted(took)[len(took) // 4] < 0.03  # 0.04 where the server waits for the browser's receipt

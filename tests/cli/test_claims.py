@@ -26,13 +26,13 @@ def test_markdown_is_one_row_a_claim(tmp_path: Path) -> None:
     assert "| 4 | At this scale" in fourth and "| **contradicted** |" in fourth and "a\\|b" in fourth
     assert "[`claim_04_gates_matter.py`](analyses/claim_04_gates_matter.py)" in fourth
     assert "no script yet" in lines[14]
-    assert "bundled pair alone" not in "".join(lines)
+    assert "Run on the bundled pair" not in "".join(lines)
 
 
 def test_without_a_folder_the_packaged_verdicts_are_shown() -> None:
     lines = run("claims", "--markdown").stdout.splitlines()
     assert len(lines) == 22
-    assert "on the family nano" in lines[4] and "The bundled pair alone: supported; for: AUC" in lines[4]
+    assert "on the family nano" in lines[4] and "Run on the bundled pair: supported; for: AUC" in lines[4]
 
 
 def test_a_damaged_verdict_is_named(tmp_path: Path) -> None:
