@@ -13,8 +13,8 @@ numbers by a rule that the verdict's file keeps, so that nobody picks it by hand
     )
     found.save("claim-04.nc")
 
-`found` brings saved verdicts together, `bundled` those of runs on the bundled pair, and `scoreboard` sets both
-beside the claims that have none.
+`found` brings saved verdicts together, `bundled` those of runs on the bundled pair, and `scoreboard` sets
+both beside the claims that have none.
 """
 
 import tarfile

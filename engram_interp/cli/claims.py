@@ -33,7 +33,7 @@ def claims(
     """Show the scoreboard: claim, source, verdict, what was found, what would change it.
 
     Found shows the measures that made the verdict what it is; the figure a script writes has all of them.
-    Packaged verdicts are of a family of arms; beside each stands what its script says when run on the bundled pair.
+    Packaged verdicts are of a family of arms; beside each stands what its script says of the bundled pair.
     The scripts in analyses/ measure one claim each and save its verdict. A claim without a verdict is not
     tested; of several verdicts on one claim the last one made counts.
     """
@@ -67,7 +67,7 @@ def as_markdown(rows: "list[Row]") -> list[str]:
 
 
 def _told(row: "Row") -> list[str]:
-    """The measures that made the verdict what it is, and on what; then what a run on the bundled pair says."""
+    """The measures that made the verdict what it is, and on what; then a run on the bundled pair."""
     from engram_interp.claims import telling
 
     told: list[str] = []
