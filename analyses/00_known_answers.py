@@ -4,8 +4,8 @@ Each ``# %%`` opens a cell (Jupyter, VS Code and Spyder read the format); as a s
 bottom, writes its table and figure to ``runs/00_known_answers`` and prints one verdict.
 
 By default 60 exchangeable and 20 planted pairs a law, under five minutes on two cores. ENGRAM_INTERP_FULL=1
-draws 400 and 100, in some twenty: these are in the README. ENGRAM_INTERP_QUICK=1 draws a few, to see
-that everything runs: its numbers mean nothing and go to runs/quick.
+draws 400 and 100, in some twenty, to runs/full: these are in README. ENGRAM_INTERP_QUICK=1 draws a few, to
+see that everything runs: its numbers mean nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to.
 """
 
@@ -24,7 +24,7 @@ from engram_interp.metrics import alignment, neighbours, procrustes, synthetic
 from engram_interp.results import write_bundle
 
 QUICK, FULL = (os.environ.get(f"ENGRAM_INTERP_{name}") == "1" for name in ("QUICK", "FULL"))
-OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}00_known_answers"))
+OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}{'full/' * FULL}00_known_answers"))
 SEED = 0
 NULLS, PLANTED, N_BOOT = (3, 2, 50) if QUICK else (400, 100, 500) if FULL else (60, 20, 500)
 FIRST = 2
@@ -164,7 +164,12 @@ figure.update_layout(
 # %% 7 Keep the numbers, the results and the figure
 OUT.mkdir(parents=True, exist_ok=True)
 (OUT / "known_answers.json").write_text(json.dumps({"coverage": measured, "cases": says}, indent=1) + "\n")
-write_bundle(OUT / "known_answers.engram", results, meta={"quick": QUICK}, overwrite=True)
+write_bundle(
+    OUT / "known_answers.engram",
+    results,
+    meta={"quick": QUICK, "nulls": NULLS, "planted": PLANTED},
+    overwrite=True,
+)
 figure.write_html(OUT / "known_answers.html", include_plotlyjs=True)
 
 # %% 8 The verdict

@@ -3,7 +3,8 @@
 Each ``# %%`` opens a cell (Jupyter, VS Code and Spyder read the format); as a script it runs from top to
 bottom, writes its results and figures to ``runs/01_depth_and_gates`` and prints one verdict.
 
-ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
+ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing and
+go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to.
 """
 

@@ -3,7 +3,8 @@
 Each ``# %%`` opens a cell; as a script it runs from top to bottom, writes its results to
 ``runs/02_memory_microscope`` and prints two verdicts, each beside its null and its interval.
 
-ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing.
+ENGRAM_INTERP_QUICK=1 takes a few prompts, to see that everything runs: its numbers mean nothing and
+go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to.
 """
 

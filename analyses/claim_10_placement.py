@@ -122,7 +122,11 @@ switched = claims.Measure.of(
 measures.append(switched)
 
 # %% 6 The verdict: both parts of the claim must hold
-remarks = [] if losses is None else [losses.basis()]
+scope, remarks = family.scope("engram", "late", "no-conv"), []
+if losses is not None and RUNS:
+    remarks = [losses.basis()]
+elif losses is not None:
+    scope = f"by {losses.basis()}, the parts of a trained model {scope}"
 missing = [arm for arm, cells in (("late", late), ("no-conv", bare)) if not cells]
 remarks += [f"no losses of {' and '.join(missing)}"] if missing else []
 remarks += [f"{switched.said()}, in a model that learnt to use it"]
@@ -131,7 +135,7 @@ remarks += [] if freedom else ["no second seed shows what a seed does"]
 verdict = claims.verdict(
     10,
     measures,
-    scope=family.scope("engram", "late", "no-conv"),
+    scope=scope,
     models=models,
     rule="parts",
     remark="; ".join(remarks),

@@ -87,7 +87,11 @@ shares = [
 ]
 
 # %% 4 The verdict
-remarks = [] if losses is None else [losses.basis()]
+scope, remarks = family.scope("engram", "raw-ids"), []
+if losses is not None and RUNS:
+    remarks = [losses.basis()]
+elif losses is not None:
+    scope = f"by {losses.basis()}, the merged n-grams {scope}"
 remarks += [] if raw else ["no losses of the arm with raw ids"]
 remarks += [
     f"the map merges {merged[2]:.1f} % of the distinct n-grams of order 2 and {merged[3]:.1f} % of order 3"
@@ -97,7 +101,7 @@ remarks += [] if freedom else ["no second seed shows what a seed does"]
 verdict = claims.verdict(
     11,
     [*measures, *shares],
-    scope=family.scope("engram", "raw-ids"),
+    scope=scope,
     models=models,
     rule="views",
     remark="; ".join(remarks),

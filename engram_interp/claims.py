@@ -17,10 +17,12 @@ numbers by a rule that the verdict's file keeps, so that nobody picks it by hand
 both beside the claims that have none.
 """
 
+import lzma
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +30,7 @@ from typing import Protocol
 
 from engram_interp.claim_list import CLAIMS, Claim, claim
 from engram_interp.claim_measures import Measure
-from engram_interp.errors import InputError
+from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.results.base import Result
 from engram_interp.results.provenance import Value
 from engram_interp.results.verdict import RULES, WORDS, Rule, Verdict, Word, decide
@@ -218,7 +220,7 @@ def found(places: Sequence[str | Path] = ()) -> dict[int, Verdict]:
         DamagedFileError: If a file is cut short, or its word does not follow from its numbers.
     """
     if not places:
-        return _packaged("verdicts")
+        return dict(_packaged("verdicts"))
     every: dict[int, Verdict] = {}
     for path in _paths(places):
         made = Verdict.load(path)
@@ -231,10 +233,13 @@ def found(places: Sequence[str | Path] = ()) -> dict[int, Verdict]:
 def bundled() -> dict[int, Verdict]:
     """Verdicts by number that the scripts reach on the bundled pair, as they do on a fresh clone.
 
-    They come with the package. One model without and one with a memory settle less than a family of arms can;
-    where a claim compares arms (4, 7, 10, 11) the scripts read the packaged losses of these.
+    They come with the package. One run of each model has no second seed and no control arm beside it; where a
+    claim compares arms (4, 7, 10, 11) the scripts read the packaged losses of these.
+
+    Raises:
+        DamagedFileError: If the package is not whole.
     """
-    return _packaged("wiki-nano")
+    return dict(_packaged("wiki-nano"))
 
 
 def scoreboard(verdicts: Mapping[int, Verdict], pair: Mapping[int, Verdict] | None = None) -> list[Row]:
@@ -252,12 +257,26 @@ def scoreboard(verdicts: Mapping[int, Verdict], pair: Mapping[int, Verdict] | No
     return rows
 
 
+@cache
 def _packaged(name: str) -> dict[int, Verdict]:
-    """The verdicts in an archive of the package: as a file each they take twenty times the room."""
-    archive = Path(str(files("engram_interp") / "assets" / "claims" / f"{name}.tar.xz"))
-    with TemporaryDirectory() as folder, tarfile.open(archive) as kept:
-        kept.extractall(folder, filter="data")
-        return found([folder])
+    """The verdicts in an archive of the package: as a file each they take some fourteen times the room."""
+    return unpacked(Path(str(files("engram_interp") / "assets" / "claims" / f"{name}.tar.xz")))
+
+
+def unpacked(archive: Path) -> dict[int, Verdict]:
+    """The verdicts in an archive of claim-NN.nc.
+
+    Raises:
+        DamagedFileError: If it is not there or cut short.
+    """
+    try:
+        with TemporaryDirectory() as folder, tarfile.open(archive) as kept:
+            kept.extractall(folder, filter="data")
+            return found([folder])
+    except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
+        raise DamagedFileError(
+            f"{archive} cannot be read as an archive of verdicts; install the package again."
+        ) from error
 
 
 def _paths(places: Sequence[str | Path]) -> list[Path]:

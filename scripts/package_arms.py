@@ -6,8 +6,8 @@
 Every finished run's training.json (recipe, text digests, costs, time) and log.jsonl go to ASSETS/arms/RUN,
 the losses to losses.nc beside them, joined with those of earlier runs on the same text. A run of the same
 name is replaced. Of folders that the scripts in analyses/ wrote, the verdicts go into ASSETS/claims, to those
-that verdicts.tar.xz holds, the results they rest on to SCRIPT.tar.xz; verdicts on the bundled pair make
-wiki-nano.tar.xz. ASSETS is --out, by default the package's own.
+that verdicts.tar.xz holds, the results they rest on to SCRIPT.tar.xz; those of --pair, of scripts run on the
+bundled pair, to those that wiki-nano.tar.xz holds. ASSETS is --out, by default the package's own.
 """
 
 import argparse
@@ -21,7 +21,9 @@ from engram_interp import arms
 from engram_interp.arm_losses import join
 from engram_interp.arms import Run
 from engram_interp.checkpoints.files import write_json
+from engram_interp.claims import unpacked
 from engram_interp.results import ArmLosses, Result, Verdict
+from engram_interp.results.storage import replacing
 
 ASSETS = Path("engram_interp/assets")
 
@@ -68,22 +70,29 @@ def keep_claims(verdicts: Sequence[Path], out: Path) -> None:
     The results of a claim repeat each other (those of one baseline hold the same reference), which an archive
     that is compressed as a whole holds once.
     """
-    kept = out / "verdicts.tar.xz"
+    for verdict in verdicts:
+        results = [path for path in sorted(verdict.parent.glob("*.nc")) if path != verdict]
+        pack(results, out / f"{verdict.parent.name}.tar.xz")
+    add(verdicts, out / "verdicts.tar.xz")
+
+
+def add(verdicts: Sequence[Path], archive: Path) -> None:
+    """Put verdicts into an archive, to those of other claims that it holds."""
+    if not verdicts:
+        return
     with tempfile.TemporaryDirectory() as folder:
-        if kept.is_file():
-            with tarfile.open(kept) as before:
+        if archive.is_file():
+            with tarfile.open(archive) as before:
                 before.extractall(folder, filter="data")
         for verdict in verdicts:
-            results = [path for path in sorted(verdict.parent.glob("*.nc")) if path != verdict]
-            pack(results, out / f"{verdict.parent.name}.tar.xz")
             shutil.copy(verdict, folder)
-        pack(sorted(Path(folder).iterdir()), kept)
+        pack(sorted(Path(folder).iterdir()), archive)
 
 
 def pack(paths: Sequence[Path], archive: Path) -> None:
     """Write files into one archive, by their names."""
     archive.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive, "w:xz", preset=9) as kept:
+    with replacing(archive) as temporary, tarfile.open(temporary, "w:xz", preset=9) as kept:
         for path in paths:
             kept.add(path, path.name, filter=_nobody)
 
@@ -101,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of engram-interp family")
     parser.add_argument("--losses", type=Path, required=True, help="what engram-interp losses saved of it")
     parser.add_argument("--claims", type=Path, help="folder of what the scripts in analyses/ wrote")
-    parser.add_argument("--pair", type=Path, help="the same, of scripts that measured the bundled pair")
+    parser.add_argument("--pair", type=Path, help="folder of what they wrote of the bundled pair")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder that arms/ and claims/ are in")
     args = parser.parse_args(arguments)
     runs = [run for seeds in arms.load(args.runs).runs.values() for run in seeds.values()]
@@ -112,12 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     whole = read_losses(args.losses, runs, kept)
     verdicts = [] if args.claims is None else read_verdicts(args.claims)
     pair = [] if args.pair is None else read_verdicts(args.pair)
+    archives = [args.out / "claims" / f"{name}.tar.xz" for name in ("verdicts", "wiki-nano")]
+    for archive in archives:
+        if archive.is_file():
+            unpacked(archive)
     keep_records(runs, kept.parent)
     whole.save(kept, overwrite=True)
-    if verdicts:
-        keep_claims(verdicts, args.out / "claims")
-    if pair:
-        pack(pair, args.out / "claims" / "wiki-nano.tar.xz")
+    keep_claims(verdicts, args.out / "claims")
+    add(pair, archives[1])
     print(whole.summary())
 
 

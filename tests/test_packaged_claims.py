@@ -146,6 +146,10 @@ def rejudge(number: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> claim
     return made
 
 
+def _facts(folder: Path) -> list[dict[str, Any]]:
+    return [dict(Result.load(path).data.attrs) for path in sorted(folder.glob("*.nc"))]
+
+
 def _spelling(model: SimpleNamespace) -> SimpleNamespace:
     """A model that has two tokens, for a script that draws words."""
     model.d_vocab, model.token_text = 2, [" one", " two"].__getitem__
@@ -160,4 +164,7 @@ def test_a_packaged_verdict_follows_from_the_packaged_results(
     for one, other in zip(made.rows(), packaged.rows(), strict=True):
         assert one == pytest.approx(other, nan_ok=True)
     assert made.word == packaged.word
+    if number == 3:  # its script's settings have changed since it was measured
+        [of, few] = {(r["n_documents"], r["n_init_documents"]) for r in _facts(tmp_path / "results")}.pop()
+        assert (packaged.data.attrs["n_documents"], packaged.data.attrs["init_documents"]) == (of, few)
     assert made.data.attrs["rule"] == packaged.data.attrs["rule"]

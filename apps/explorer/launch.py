@@ -86,7 +86,7 @@ def serve() -> None:
 
 
 def _warm_up() -> None:
-    """Read and draw a map once: what that imports, and looks up on first use, is then there for good."""
+    """Read and draw a map once: what that imports, and looks up on first use, is then there."""
     try:
         from engram_interp import pairs
         from engram_interp.results import open_bundle
@@ -96,7 +96,6 @@ def _warm_up() -> None:
             open_bundle(path)["depth"].plot().to_json()
         import_module("explorer.overview")
     finally:
-        gc.freeze()
         gc.enable()
 
 

@@ -33,7 +33,8 @@ def claims(
     """Show the scoreboard: claim, source, verdict, what was found, what would change it.
 
     Found shows the measures that made the verdict what it is; the figure a script writes has all of them.
-    Packaged verdicts are of a family of arms; beside each stands what its script says of the bundled pair.
+    Packaged verdicts are of a family of arms; where its script says something of the bundled pair too, that
+    stands beside them.
     The scripts in analyses/ measure one claim each and save its verdict. A claim without a verdict is not
     tested; of several verdicts on one claim the last one made counts.
     """
@@ -74,7 +75,7 @@ def _told(row: "Row") -> list[str]:
     if row.verdict is not None:
         told += [*telling(row.verdict), str(row.verdict.data.attrs.get("scope", ""))]
     if row.bundled is not None and row.bundled.summary() != row.sentence:
-        first = telling(row.bundled, most=1)[:1]
+        first = [line for line in telling(row.bundled, most=1)[:1] if line not in told]
         told.append("; ".join([f"Run on the bundled pair: {row.bundled.word}", *first]))
     return [line for line in told if line]
 

@@ -18,7 +18,7 @@ _CELL = ("layer", "order", "head")
 _LEAST_SAID = 0.005  # smaller effects would read 0.00
 _DIRECTIONS = {"promoted": 1, "suppressed": -1}
 _TIE = 1e-3  # of the largest effect of a side: closer ones are equal but for rounding
-_ROOM = 6  # tokens that a figure of fewer has room for, so that its titles fit
+_ROOM = 6  # tokens that a figure leaves room for at least, so that its titles fit
 
 
 def ngram(data: xr.Dataset, *, source: int, order: int) -> str:

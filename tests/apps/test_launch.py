@@ -1,5 +1,7 @@
 """How the explorer is started."""
 
+import asyncio
+import gc
 import http.client
 import re
 import subprocess
@@ -8,7 +10,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import pytest
 import streamlit
 
 from tests.apps.helpers import EXPLORER
@@ -63,3 +67,66 @@ def test_the_page_names_its_files_ahead_and_none_of_them_waits_for_the_one_befor
     assert {file.split("/")[-1].split(".")[0] for file in files} >= {"PlotlyChart", "Selectbox", "react-dom"}
     assert len(files) == len(set(files))
     assert sorted(took)[len(took) // 4] < 0.03  # 0.04 where the server waits for the browser's receipt
+
+
+def test_the_files_named_ahead_are_sent_from_memory_and_all_else_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(EXPLORER))
+    from explorer.frontend import Frontend
+
+    passed: list[str] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        passed.append(scope.get("path", scope["type"]))
+
+    asked = Frontend(inner, pages=("layers",))
+    [plotly] = (STATIC / "static" / "js").glob("PlotlyChart.*.js")
+
+    def ask(path: str, *, method: str = "GET", kind: str = "http") -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            raise AssertionError("nothing is asked of the browser")
+
+        asyncio.run(asked({"type": kind, "method": method, "path": path}, receive, send))
+        return sent
+
+    read: list[Path] = []
+    whole = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        read.append(path)
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    for _ in range(2):
+        start, body = ask(f"/static/js/{plotly.name}")
+        assert start["status"] == 200 and body["body"] == plotly.read_bytes()
+    assert read.count(plotly) == 3  # by Frontend once, here twice
+    assert not passed
+    other = [f"/static/js/../{plotly.name}", "/static/js/none.js", "/static/js/"]
+    for path in other:
+        assert not ask(path)
+    assert not ask(f"/static/js/{plotly.name}", method="HEAD")
+    assert not ask("/layers", kind="websocket")
+    assert passed == [*other, f"/static/js/{plotly.name}", "/layers"]
+
+
+def test_garbage_is_collected_again_after_the_start_whatever_happened(
+    launcher: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(launcher, "import_module", fails)
+    gc.disable()
+    try:
+        with pytest.raises(ImportError, match=r"explorer\.overview"):
+            launcher._warm_up()
+        assert gc.isenabled()
+    finally:
+        gc.enable()

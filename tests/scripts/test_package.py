@@ -88,9 +88,9 @@ def test_a_verdict_joins_those_that_are_there_and_takes_the_place_of_its_claim(
     claims.keep(claim_samples.verdict(remark="again"), more / "claim_04", {})
     claims.keep(claims.verdict(9, [], scope="on nothing"), more / "claim_09", {})
     package_arms.main(arguments(family, tmp_path))
-    given = [*arguments(family, tmp_path, claimed="more"), "--pair", str(family / "claims")]
-    package_arms.main(given)
-    names = {"verdicts": ["claim-04.nc", "claim-09.nc"], "wiki-nano": ["claim-04.nc"]}
+    for pair in ("more", "claims"):
+        package_arms.main([*arguments(family, tmp_path, claimed="more"), "--pair", str(family / pair)])
+    names = {"verdicts": ["claim-04.nc", "claim-09.nc"], "wiki-nano": ["claim-04.nc", "claim-09.nc"]}
     for archive, expected in names.items():
         with tarfile.open(tmp_path / "claims" / f"{archive}.tar.xz") as kept:
             assert kept.getnames() == expected
@@ -108,6 +108,14 @@ def test_nothing_is_written_before_all_has_been_read(family: Path, tmp_path: Pat
     with pytest.raises(DamagedFileError, match=r"claim-04\.nc"):
         package_arms.main(arguments(family, out, claimed="torn"))
     (torn / "claim-04.nc").write_bytes(whole)
+    (out / "claims").mkdir(parents=True)
+    for name in ("verdicts", "wiki-nano"):
+        (out / "claims" / f"{name}.tar.xz").write_bytes(b"cut short")
+        with pytest.raises(DamagedFileError, match=rf"{name}\.tar\.xz cannot be read"):
+            package_arms.main(arguments(family, out))
+        (out / "claims" / f"{name}.tar.xz").unlink()
+    (out / "claims").rmdir()
+    out.rmdir()
     (torn / "beside.nc").write_bytes(whole[:-99])
     with pytest.raises(DamagedFileError, match=r"beside\.nc"):
         package_arms.main(arguments(family, out, claimed="torn"))
