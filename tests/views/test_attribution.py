@@ -60,6 +60,15 @@ def test_promoted_and_suppressed_tokens_of_one_layer() -> None:
         result.plot(layer=2)
 
 
+def test_a_promotion_of_few_tokens_leaves_room_for_its_titles() -> None:
+    data = memory_samples.memory_promotion().data
+    few = attribution.promotion_bars(data.isel(rank=slice(1)), layer=4)
+    assert len(few.data[0].x) == 2
+    low, high = few.layout.yaxis.range
+    assert high - low == pytest.approx(6.2)  # as many places as a figure of six tokens has
+    assert few.layout.yaxis.title.text == "token"
+
+
 def test_an_unknown_view_lists_the_others() -> None:
     with pytest.raises(InputError, match="view is one of columns, sources, parts; got 'bars'"):
         memory_samples.memory_attribution().plot(view="bars")  # type: ignore[arg-type]
