@@ -26,6 +26,7 @@ from engram_interp.results import ArmLosses, Result, Verdict
 from engram_interp.results.storage import replacing
 
 ASSETS = Path("engram_interp/assets")
+VERDICTS, PAIR = "verdicts.tar.xz", "wiki-nano.tar.xz"
 
 
 def read_losses(path: Path, runs: Sequence[Run], kept: Path) -> ArmLosses:
@@ -73,7 +74,7 @@ def keep_claims(verdicts: Sequence[Path], out: Path) -> None:
     for verdict in verdicts:
         results = [path for path in sorted(verdict.parent.glob("*.nc")) if path != verdict]
         pack(results, out / f"{verdict.parent.name}.tar.xz")
-    add(verdicts, out / "verdicts.tar.xz")
+    add(verdicts, out / VERDICTS)
 
 
 def add(verdicts: Sequence[Path], archive: Path) -> None:
@@ -121,14 +122,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     whole = read_losses(args.losses, runs, kept)
     verdicts = [] if args.claims is None else read_verdicts(args.claims)
     pair = [] if args.pair is None else read_verdicts(args.pair)
-    archives = [args.out / "claims" / f"{name}.tar.xz" for name in ("verdicts", "wiki-nano")]
-    for archive in archives:
+    folder = args.out / "claims"
+    for archive in (folder / VERDICTS, folder / PAIR):
         if archive.is_file():
             unpacked(archive)
     keep_records(runs, kept.parent)
     whole.save(kept, overwrite=True)
-    keep_claims(verdicts, args.out / "claims")
-    add(pair, archives[1])
+    keep_claims(verdicts, folder)
+    add(pair, folder / PAIR)
     print(whole.summary())
 
 

@@ -165,6 +165,6 @@ def test_a_packaged_verdict_follows_from_the_packaged_results(
         assert one == pytest.approx(other, nan_ok=True)
     assert made.word == packaged.word
     if number == 3:  # its script's settings have changed since it was measured
-        [of, few] = {(r["n_documents"], r["n_init_documents"]) for r in _facts(tmp_path / "results")}.pop()
+        [(of, few)] = {(r["n_documents"], r["n_init_documents"]) for r in _facts(tmp_path / "results")}
         assert (packaged.data.attrs["n_documents"], packaged.data.attrs["init_documents"]) == (of, few)
     assert made.data.attrs["rule"] == packaged.data.attrs["rule"]

@@ -8,7 +8,7 @@ a file in pieces, each in another thread. Here a named file is sent whole, from 
 
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import streamlit
@@ -38,7 +38,7 @@ new PerformanceObserver((seen, observer) => {
 """Once the page has asked for its session: reads Plotly while the server works on the answer."""
 _FOR_GOOD = b"public, immutable, max-age=31536000"
 """A script's name carries the digest of what it holds, so a browser never need ask for it again."""
-_IMPORTS = re.compile(r'(?:from|import)\s*"\./([\w.-]+\.js)"')
+_IMPORTS = re.compile(rb'(?:from|import)\s*"\./([\w.-]+\.js)"')
 
 
 class Frontend:
@@ -47,9 +47,9 @@ class Frontend:
     def __init__(self, app: ASGIApp, *, pages: Sequence[str]) -> None:
         self._app = app
         self._paths = {f"/{page}" for page in pages}
-        self._page = named_ahead((FILES / "index.html").read_text(encoding="utf-8")).encode()
-        self._scripts = {f"/static/js/{name}": _SCRIPTS / name for name in _files()}
-        self._read: dict[str, bytes] = {}
+        scripts = _files()
+        self._scripts = {f"/static/js/{name}": body for name, body in scripts.items()}
+        self._page = named_ahead((FILES / "index.html").read_text(encoding="utf-8"), scripts).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -57,16 +57,10 @@ class Frontend:
         if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in self._paths:
             await _answer(send, self._page, kind=b"text/html; charset=utf-8", keep=b"no-cache")
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in self._scripts:
-            body = self._script(scope["path"])
+            body = self._scripts[scope["path"]]
             await _answer(send, body, kind=b"text/javascript; charset=utf-8", keep=_FOR_GOOD)
         else:
             await self._app(scope, receive, send)
-
-    def _script(self, path: str) -> bytes:
-        """A file of Streamlit's page, read once: in pieces from disk a page's files take it .2 s."""
-        if path not in self._read:
-            self._read[path] = self._scripts[path].read_bytes()
-        return self._read[path]
 
 
 async def _answer(send: Send, body: bytes, *, kind: bytes, keep: bytes) -> None:
@@ -84,11 +78,11 @@ def _send_at_once(receive: Receive) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def named_ahead(page: str) -> str:
-    """Streamlit's `page` with the files it will ask for, and Plotly read before the first figure comes."""
+def named_ahead(page: str, scripts: Iterable[str]) -> str:
+    """Streamlit's `page` with the `scripts` it will ask for, Plotly read before the first figure comes."""
     lines = [
         f'<link rel="modulepreload" crossorigin href="./static/js/{name}">'
-        for name in _files()
+        for name in scripts
         if name not in page
     ]
     lines += [f"<script>{_WHILE_IT_WAITS.replace('FILE', name)}</script>" for name in _of(FIGURES)]
@@ -100,13 +94,13 @@ def _of(part: str) -> Iterator[str]:
     return (file.name for file in sorted(_SCRIPTS.glob(f"{part}.*.js"))[:1])
 
 
-def _files() -> list[str]:
-    """The files of every part in `NEEDED`, and those that they import."""
-    found: dict[str, None] = {}
+def _files() -> dict[str, bytes]:
+    """The files of every part in `NEEDED`, and those that they import: some 7 MB, each read once."""
+    found: dict[str, bytes] = {}
     waiting = [name for part in NEEDED for name in _of(part)]
     while waiting:
         name = waiting.pop()
         if name not in found:
-            found[name] = None
-            waiting += _IMPORTS.findall((_SCRIPTS / name).read_text(encoding="utf-8"))
-    return list(found)
+            found[name] = (_SCRIPTS / name).read_bytes()
+            waiting += (one.decode() for one in _IMPORTS.findall(found[name]))
+    return found
