@@ -5,7 +5,7 @@ every effect stands beside a random control that moves the memory's write just a
 follows from one kind of ablation alone (SCIENCE section 5 lists the kinds).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from engram_interp.capture.ablations import (
     STANDARD,
     Kind,
     changes,
+    held,
     log_probabilities,
     means_for,
     moved,
@@ -95,6 +96,8 @@ def compare(
     layers: Sequence[int] | None = None,
     orders: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
+    streams: Sequence[int] | None = None,
+    tokens: Sequence[int] | None = None,
     everywhere: bool = False,
     top: int = 10,
     seed: int = 0,
@@ -104,19 +107,22 @@ def compare(
 ) -> AblationComparison:
     """Predictions after one token, with and without what it read from memory, and with two controls.
 
-    Conditions: "intact"; "ablated"; "random rows" (the same reads from other rows of the same heads);
-    "random direction" (the memory's write moved as far as the ablation moved it, anywhere). The raw lens is
-    read under each, where the model has one.
+    Conditions: "intact"; "ablated"; "random rows" (the same reads from other rows of the same heads; with
+    `streams`, what the other streams are given stays as it was); "random direction" (the memory's write
+    moved as far as the ablation moved it, anywhere). The raw lens is read under each, where the model has
+    one.
 
     Args:
         model: A model with a memory.
         text: One prompt.
         kind: What is switched off.
-        token: Position whose reads are switched off and whose prediction is shown; negative counts
-            from the end; the separator is at 0.
+        token: Position whose prediction is shown, and whose reads are switched off where neither `tokens`
+            nor `everywhere` says otherwise; negative counts from the end; the separator is at 0.
         layers: Memory layers; None for all.
         orders: N-gram orders (rows kinds only).
         heads: Heads within each order (rows kinds only).
+        streams: Residual streams (output and gate kinds only).
+        tokens: Positions whose reads are switched off, counted as `token` is; None for `token` alone.
         everywhere: Switch the reads of every token off, not only of this one.
         top: Predictions kept per condition.
         seed: Of the controls.
@@ -125,20 +131,21 @@ def compare(
         progress: Called with the share done of the passes and what comes next; `print` will do.
 
     Raises:
-        InputError: If the token lies outside the prompt.
+        InputError: If a token lies outside the prompt, a part does not apply to the kind, or both `tokens`
+            and `everywhere` are given.
     """
     encoded = encode(model, text)
     length = encoded.tokens.shape[1]
-    if not -length <= token < length:
-        raise InputError(
-            f"Token {token} lies outside the prompt, which has {length} tokens (0 … {length - 1})."
-        )
     if not 1 <= top <= model.d_vocab:
         raise InputError(f"top wants to lie in 1 … {model.d_vocab}, got {top}.")
-    position = token % length
-    tokens = None if everywhere else [position]
-    target = target_of(model, kind, layers=layers, orders=orders, heads=heads, tokens=tokens)
-    by_rows = target_of(model, "rows_random", layers=layers, orders=orders, heads=heads, tokens=tokens)
+    if everywhere and tokens is not None:
+        raise InputError("Give tokens=… for some of the tokens or everywhere=True for all, not both.")
+    [position] = _positions([token], length)
+    changed = None if everywhere else _positions([token] if tokens is None else tokens, length)
+    target = target_of(
+        model, kind, layers=layers, orders=orders, heads=heads, streams=streams, tokens=changed
+    )
+    by_rows = target_of(model, "rows_random", layers=layers, orders=orders, heads=heads, tokens=changed)
     writes, lens = write_sites(model, target), ablation_lens.sites(model)[0]
     progress(0.0, "running with the memory")
     means = means_for(model, [kind], reference=reference, swap=swap)
@@ -148,7 +155,8 @@ def compare(
         model, encoded, changes(model, kind, target, seed=seed, means=means), [*writes, *lens]
     )
     progress(0.4, "running with random rows")
-    other, drawn = log_probabilities(model, encoded, changes(model, "rows_random", by_rows, seed=seed), lens)
+    random_rows = changes(model, "rows_random", by_rows, seed=seed) | held(intact, writes, target)
+    other, drawn = log_probabilities(model, encoded, random_rows, lens)
     sizes = moved({site: intact[site] for site in writes}, {site: ablated[site] for site in writes})
     control = same_size_changes(model, target, sizes, seed=seed)
     progress(0.6, "running with a change of the same size")
@@ -160,13 +168,26 @@ def compare(
     variables |= {
         "written": ablation_lens.written(intact[written], ablated[written]),
         "first_layer": first_layer,
-        "first_token": 0 if everywhere else position,
+        "first_token": 0 if changed is None else changed[0],
     }
     facts = {"what": f"{kind}: {MEANING[kind]}; {target.describe()}"}
     facts |= {"lens_missing": unread} if unread else {"lens": "raw logit lens"}
     stack = torch.stack([before[0], after[0], other[0], nudged[0]])
     progress(1.0, "done")
     return _comparison(model, encoded, stack, position, top=top, more=variables, facts=facts, seed=seed)
+
+
+def _positions(tokens: Sequence[int], length: int) -> list[int]:
+    """Each position once, counted from 0, in order."""
+    if isinstance(tokens, str) or not isinstance(tokens, Iterable):
+        raise InputError(f"tokens wants a list of positions, such as tokens=[3, 7], got {tokens!r}.")
+    beyond = [token for token in tokens if not -length <= token < length]
+    if beyond:
+        raise InputError(
+            f"Token {', '.join(map(str, beyond))} lies outside the prompt, which has {length} tokens "
+            f"(0 … {length - 1})."
+        )
+    return sorted({int(token) % length for token in tokens})
 
 
 def _comparison(

@@ -2,9 +2,23 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
-from explorer import ablate, bar, compare, layers, memory, overview, report, states, style, tokens, tour
+from explorer import (
+    ablate,
+    about,
+    bar,
+    compare,
+    layers,
+    memory,
+    overview,
+    report,
+    states,
+    style,
+    tokens,
+    tour,
+)
 from streamlit.errors import FragmentHandledException
 from streamlit.navigation.page import StreamlitPage
 
@@ -13,7 +27,9 @@ ICON = Path(__file__).resolve().parent / "icon.png"
 
 def main() -> None:
     """Draw the frame that all pages share, then the page."""
-    st.set_page_config(page_title="Engram explorer", page_icon=str(ICON), layout="wide")
+    # With a text of its own the menu at the right is there, which also holds the choice of light and dark.
+    menu: Any = {"About": about.HELP}
+    st.set_page_config(page_title="Engram explorer", page_icon=str(ICON), layout="wide", menu_items=menu)
     pages = {
         "overview": st.Page(overview.page, title="Overview", default=True),
         "layers": st.Page(layers.page, title="Layers", url_path="layers"),

@@ -1,6 +1,6 @@
 """What exactly is switched off: an ablation's target, its changes to sites, and its control."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -23,6 +23,7 @@ __all__ = [
     "Target",
     "beside_control",
     "changes",
+    "held",
     "log_probabilities",
     "means_for",
     "moved",
@@ -96,6 +97,29 @@ def changes(
         )
         for layer in layers
     }
+
+
+def held(seen: Mapping[str, Tensor], sites: Sequence[str], target: Target) -> dict[str, Change]:
+    """Keep what the streams outside of the target are given as `seen`; nothing where it names no streams.
+
+    Args:
+        seen: What passed `sites` before `[batch, token, stream, d_model]`.
+        sites: Where the memory writes.
+        target: Whose streams may change.
+    """
+    if target.streams is None:
+        return {}
+    chosen = list(target.streams)
+
+    def keep(before: Tensor) -> Change:
+        def change(x: Tensor) -> Tensor:
+            kept = before.to(x).clone()
+            kept[:, :, chosen] = x[:, :, chosen]
+            return kept
+
+        return change
+
+    return {site: keep(seen[site]) for site in sites if seen[site].ndim > 3}
 
 
 def same_size_changes(

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from engram_interp import ablation
 from engram_interp.checkpoints import load_model
+from engram_interp.checkpoints.native import save_native
 from tests import support
 from tests.apps.helpers import EXPLORER, Start, settle, show, typed, written
 
@@ -125,6 +126,53 @@ def test_an_ablation_is_put_together_run_and_set_beside_another(tokens: AppTest)
     assert "Two ablations of one text, each with its controls" in written(app)
     app.number_input(key="bar token").set_value(1).run()
     assert "as it was run. Token 1 is chosen now" in written(app)
+
+
+def test_chosen_tokens_are_switched_off_together_and_read_at_another(tokens: AppTest) -> None:
+    app = typed(tokens, "Only Kalo saw the mi")
+    last = app.number_input(key="bar token").value
+    show(app, "ablate")
+    app = choose(app, "ab where", "some")
+    assert app.text_input(key="ab tokens").value == str(last)
+    app.text_input(key="ab tokens").set_value("2-4, 7").run()
+    app.button(key="add token").click().run()
+    assert app.text_input(key="ab tokens").value == f"2-4, 7, {last}"
+    app.button(key="run ablation").click().run()
+    page = written(settle(app))
+    assert app.query_params["spec"] == f"rows_zero:t{last}:a2-4,7,{last}"
+    assert f"tokens 2, 3, 4, 7, {last} moves the prediction after token {last}" in page
+    assert f"tokens=(2, 3, 4, 7, {last})" in compared(app)
+    for wrong, said in (
+        ("", "Name the tokens by their positions"),
+        ("7-", "Name the tokens by their positions"),
+        ("3, 99", "There is no token 99 among the"),
+    ):
+        app.text_input(key="ab tokens").set_value(wrong).run()
+        assert said in written(app) and app.button(key="run ablation").disabled
+    app.number_input(key="bar token").set_value(1).run()
+    app.text_input(key="ab tokens").set_value("2").run()
+    assert "All these tokens come after token 1" in written(app)
+    assert app.button(key="run ablation").disabled
+    app.text_input(key="ab tokens").set_value("1").run()
+    app.button(key="run ablation").click().run()
+    assert settle(app).query_params["spec"] == "rows_zero:t1"
+
+
+def test_streams_are_switched_off_alone_where_a_kind_can(start: Start, bundle: Path, tmp_path: Path) -> None:
+    model = support.model(support.model_config(memory=support.memory_config(), n_streams=3))
+    folder = save_native(tmp_path / "streams", model, tokenizer=support.tokenizer())
+    app = typed(start(bundle, "--model", folder, page="tokens"), "Only Kalo saw the mi")
+    show(app, "ablate")
+    assert not any(group.key == "ab streams" for group in app.button_group), "rows are all streams'"
+    app.selectbox(key="ab kind").set_value("gate_zero").run()
+    app = choose(app, "ab streams", [0, 2])
+    app.button(key="run ablation").click().run()
+    assert "streams 0, 2" in written(settle(app))
+    assert app.query_params["spec"].endswith(":b0,2") and "streams=(0, 2)" in compared(app)
+    app = choose(app, "ab streams", [])
+    assert "Choose at least one stream" in written(app) and app.button(key="run ablation").disabled
+    app.selectbox(key="ab kind").set_value("rows_zero").run()
+    assert not app.button(key="run ablation").disabled
 
 
 def test_a_run_without_the_lens_says_why_and_keeps_its_other_panels(

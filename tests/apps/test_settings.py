@@ -24,8 +24,11 @@ def test_every_ablation_of_the_package_has_a_name_on_the_screen() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["rows_zero:t12", "gate_zero:t3:all:L1,4", "rows_random:t0:L1:n2,3:h0:s7", "ngram_swap:t5:w2"],
-)
+    [
+        "rows_zero:t12", "gate_zero:t3:all:L1,4", "rows_random:t0:L1:n2,3:h0:s7", "ngram_swap:t5:w2",
+        "gate_zero:t9:a3,7-9:b0,2", "rows_zero:t9:a12:h0-3",
+    ],
+)  # fmt: skip
 def test_a_link_s_ablation_is_written_as_it_was_read(text: str) -> None:
     from explorer import spec
 
@@ -34,12 +37,23 @@ def test_a_link_s_ablation_is_written_as_it_was_read(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "rows_zero", "rows_zero:t", "rows_zero:t-1", "rm:t1", "rows_zero:t1:q2", "rows_zero:t1:n2,x"]
-)
+    "text",
+    ["", "rows_zero", "rows_zero:t", "rows_zero:t-1", "rm:t1", "rows_zero:t1:q2", "rows_zero:t1:n2,x",
+     "rows_zero:t1:a", "rows_zero:t1:a9-3", "rows_zero:t1:a0-999999999", "rows_zero:t1:a2:all"],
+)  # fmt: skip
 def test_what_is_no_ablation_is_none(text: str) -> None:
     from explorer import spec
 
     assert spec.parse(text) is None
+
+
+def test_a_long_list_of_tokens_is_short_in_a_label() -> None:
+    from explorer import spec
+
+    found = spec.parse("rows_zero:t90:a1,3,5,7,9-20,30,40")
+    assert found is not None
+    assert found.label == "rows → 0 · at tokens 1, 3, 5, 7, 9-20, …, read at 90"
+    assert found.changed == (1, 3, 5, 7, *range(9, 21), 30, 40)
 
 
 def test_settings_of_a_page_come_from_the_link_and_what_does_not_exist_is_said(

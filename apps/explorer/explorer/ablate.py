@@ -16,7 +16,6 @@ from explorer import (
     selection,
     settings,
     states,
-    strip_panel,
     style,
     switch_off,
 )
@@ -46,9 +45,7 @@ def _one_prompt(prompt: Prompt, present: readings.Present) -> None:
         wanted,
         token=token,
         tokens=len(present.tokens),
-        layers=readings.layers(present) if same else [],
-        orders=strip_panel.orders(present) if same else [],
-        heads=readings.heads(present) if same else [],
+        offered=readings.parts(present) if same else {},
     )
     if not same or isinstance(present.slots, states.State):
         states.say(
@@ -64,7 +61,7 @@ def _one_prompt(prompt: Prompt, present: readings.Present) -> None:
         return
     if wanted.token != token:
         states.say(
-            f"Shown: token {wanted.token}, as it was run. Token {token} is chosen now; Run switches it off."
+            f"Shown: token {wanted.token}, as it was run. Token {token} is chosen now; Run takes that one."
         )
     beside = _beside(prompt, wanted)
     runs = {"A": wanted} if beside is None else {"A": wanted, "B": beside}

@@ -1,111 +1,138 @@
 """What is to be switched off, put together from controls; and the runs of this visit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
 from explorer import settings, states
 from explorer.live import live
 from explorer.scene import Prompt
-from explorer.spec import BY_ROWS, KINDS, Spec
+from explorer.spec import BY_ROWS, KINDS, Spec, numbers, runs_of
 
 _RUNS = "ablations run"
 _DRAWN_FOR = "ablation the form shows"
 _OFFERED = "parts the form offers"
 _KEPT = 20
-WHERE = {False: "only this token", True: "every token"}
+WHERE = {"this": "only this token", "some": "chosen tokens", "every": "every token"}
+_PARTS = {"ab layers": "layers", "ab orders": "orders", "ab heads": "heads", "ab streams": "streams"}
+"""By control: what of a model it limits the ablation to."""
 
 
-def show(
-    run: Spec | None,
-    *,
-    token: int,
-    tokens: int,
-    layers: Sequence[int],
-    orders: Sequence[int],
-    heads: Sequence[int],
-) -> None:
+def show(run: Spec | None, *, token: int, tokens: int, offered: Mapping[str, Sequence[int]]) -> None:
     """The controls, as `run` set them where there is one; Run makes a link's ablation of them.
 
     Args:
         run: what is shown below.
-        token: the chosen token, which Run takes.
+        token: the chosen token, whose prediction Run looks at.
         tokens: how many there are.
-        layers: memory layers; empty where they are not known, and Run takes them all.
-        orders: lengths of the n-grams; as `layers`.
-        heads: heads of each order; as `layers`.
+        offered: layers, orders, heads and streams to choose from; none where they are not known, and Run
+            takes them all.
     """
-    _adopt(run, layers=layers, orders=orders, heads=heads)
+    parts = {key: list(offered.get(name, ())) for key, name in _PARTS.items()}
+    _adopt(run, parts, token=token)
+    state = st.session_state
     form = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="ablation form")
     kind = form.selectbox("Switch off", list(KINDS), format_func=KINDS.__getitem__, key="ab kind", width=230)
     form.segmented_control("At", list(WHERE), format_func=WHERE.__getitem__, key="ab where", required=True)
-    _parts(form, "Memory layers", layers, "ab layers")
-    if kind in BY_ROWS:
-        _parts(form, "n-grams", orders, "ab orders")
-        _parts(form, "Heads", heads, "ab heads")
+    wrong = _some(form, token=token, tokens=tokens) if state["ab where"] == "some" else ""
+    asked = {key: options for key, options in parts.items() if key in _of_kind(kind) and len(options) > 1}
+    for key, options in asked.items():
+        label = {"ab layers": "Memory layers", "ab orders": "n-grams"}.get(key, _PARTS[key].capitalize())
+        form.pills(label, options, selection_mode="multi", key=key)
     if kind == "ngram_swap":
         form.number_input("Reads of token", 0, max(tokens - 1, 0), key="ab swap", width=130)
     form.number_input("Draw of the controls", 0, 999, key="ab seed", width=150)
-    parts = {"ab layers": layers, **({"ab orders": orders, "ab heads": heads} if kind in BY_ROWS else {})}
-    whole = all(st.session_state[key] for key, options in parts.items() if len(options) > 1)
+    missing = [_PARTS[key].removesuffix("s") for key in asked if not state[key]]
+    if missing:
+        wrong = f"Choose at least one {' and one '.join(missing)}; nothing would be switched off."
     form.button(
-        f"Run at token {token}",
+        f"Run at token {token}" if state["ab where"] == "this" else f"Run, seen at token {token}",
         type="primary",
         key="run ablation",
         on_click=_run,
-        args=(token, list(layers), list(orders), list(heads)),
-        disabled=not whole,
+        args=(token, parts),
+        disabled=bool(wrong),
     )
-    if not whole:
-        states.say("Choose at least one layer, order and head; nothing would be switched off.")
+    if wrong:
+        states.say(wrong)
 
 
-def _parts(form: "st.delta_generator.DeltaGenerator", label: str, options: Sequence[int], key: str) -> None:
-    """Which of several parts; with one there is no choice."""
-    if len(options) > 1:
-        form.pills(label, list(options), selection_mode="multi", key=key)
+def _of_kind(kind: str) -> tuple[str, ...]:
+    """The controls of parts that a kind can be limited to."""
+    return ("ab layers", "ab orders", "ab heads") if kind in BY_ROWS else ("ab layers", "ab streams")
 
 
-def _adopt(run: Spec | None, *, layers: Sequence[int], orders: Sequence[int], heads: Sequence[int]) -> None:
+def _some(form: "st.delta_generator.DeltaGenerator", *, token: int, tokens: int) -> str:
+    """The tokens that are chosen; returns what is wrong with them, if anything is."""
+    form.text_input("Tokens", key="ab tokens", placeholder="such as 3, 7-9", width=170)
+    chosen = numbers(st.session_state["ab tokens"])
+
+    def add() -> None:
+        st.session_state["ab tokens"] = ", ".join(runs_of([*(chosen or ()), token]))
+
+    form.button(f"Add token {token}", key="add token", on_click=add, disabled=token in (chosen or ()))
+    if chosen is None:
+        return "Name the tokens by their positions, such as 3, 7-9; or pick one above and add it."
+    if chosen[-1] >= tokens:
+        return f"There is no token {chosen[-1]} among the {tokens:,} of this text."
+    if chosen[0] > token:
+        return (
+            f"All these tokens come after token {token}, whose prediction they cannot change; pick a later "
+            "token above."
+        )
+    return ""
+
+
+def _adopt(run: Spec | None, parts: Mapping[str, list[int]], *, token: int) -> None:
     """Set the controls to what is shown, once for each ablation that is shown; then they are the reader's."""
     shown = "" if run is None else run.text
-    parts = {
+    chosen = [token] if run is None or not run.tokens else run.tokens
+    values = {
         "ab kind": "rows_zero" if run is None else run.kind,
-        "ab where": False if run is None else run.everywhere,
-        "ab layers": list(layers if run is None or run.layers is None else run.layers),
-        "ab orders": list(orders if run is None or run.orders is None else run.orders),
-        "ab heads": list(heads if run is None or run.heads is None else run.heads),
+        "ab where": _where(run),
+        "ab tokens": ", ".join(runs_of(chosen)),
         "ab swap": 0 if run is None or run.swap is None else run.swap,
         "ab seed": 0 if run is None else run.seed,
     }
+    for key, options in parts.items():
+        limited = None if run is None else getattr(run, _PARTS[key])
+        values[key] = list(options if limited is None else limited)
     anew = st.session_state.get(_DRAWN_FOR) != shown
-    offered = {"ab layers": list(layers), "ab orders": list(orders), "ab heads": list(heads)}
     before = st.session_state.get(_OFFERED, {})
-    for key, value in parts.items():
-        kept = not anew and before.get(key) == offered.get(key)
+    for key, value in values.items():
+        kept = not anew and before.get(key) == parts.get(key)
         st.session_state[key] = st.session_state.get(key, value) if kept else value
-    for key, allowed in offered.items():
-        st.session_state[key] = [one for one in st.session_state[key] if one in allowed]
-    st.session_state[_DRAWN_FOR], st.session_state[_OFFERED] = shown, offered
+    for key, options in parts.items():
+        st.session_state[key] = [one for one in st.session_state[key] if one in options]
+    st.session_state[_DRAWN_FOR], st.session_state[_OFFERED] = shown, dict(parts)
 
 
-def _run(token: int, layers: list[int], orders: list[int], heads: list[int]) -> None:
+def _where(run: Spec | None) -> str:
+    if run is None:
+        return "this"
+    return "every" if run.everywhere else "this" if run.tokens is None else "some"
+
+
+def _run(token: int, parts: Mapping[str, list[int]]) -> None:
     """Take the controls as the ablation that is shown from now on."""
     state = st.session_state
-    by_rows = state["ab kind"] in BY_ROWS
-
-    def limited(key: str, every: list[int]) -> tuple[int, ...] | None:
-        chosen = sorted(state[key])
-        return None if len(every) < 2 or chosen == every else tuple(chosen)
-
+    kind = state["ab kind"]
+    limits: dict[str, tuple[int, ...]] = {}
+    for key in _of_kind(kind):
+        chosen, every = sorted(state[key]), parts[key]
+        if len(every) > 1 and chosen != every:
+            limits[_PARTS[key]] = tuple(chosen)
+    some = numbers(state["ab tokens"]) if state["ab where"] == "some" else None
     spec = Spec(
-        kind=state["ab kind"],
+        kind=kind,
         token=token,
-        everywhere=bool(state["ab where"]),
-        layers=limited("ab layers", layers),
-        orders=limited("ab orders", orders) if by_rows else None,
-        heads=limited("ab heads", heads) if by_rows else None,
-        swap=int(state["ab swap"]) if state["ab kind"] == "ngram_swap" else None,
+        tokens=None if some == (token,) else some,
+        everywhere=state["ab where"] == "every",
+        layers=limits.get("layers"),
+        orders=limits.get("orders"),
+        heads=limits.get("heads"),
+        streams=limits.get("streams"),
+        swap=int(state["ab swap"]) if kind == "ngram_swap" else None,
         seed=int(state["ab seed"]),
     )
     settings.SPEC.put(spec.text)

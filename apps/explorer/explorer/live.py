@@ -143,6 +143,8 @@ class Live:
                 layers=spec.layers,
                 orders=spec.orders,
                 heads=spec.heads,
+                streams=spec.streams,
+                tokens=spec.tokens,
                 everywhere=spec.everywhere,
                 swap=spec.swap,
                 seed=spec.seed,

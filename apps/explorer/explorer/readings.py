@@ -145,15 +145,20 @@ def of_live_model(present: Present) -> bool:
     return present.model in {"", live().name}
 
 
-def layers(present: Present) -> list[int]:
-    """The memory layers; none where the gates are not there."""
-    if isinstance(present.gate, State):
-        return []
-    return [int(layer) for layer in present.gate["layer"].values]
+def orders(present: Present) -> list[int]:
+    """Lengths of the n-grams that were looked up; none where the slots are not there."""
+    if isinstance(present.slots, SlotLookup):
+        return [int(order) for order in present.slots.data["order_index"].values]
+    return []
 
 
-def heads(present: Present) -> list[int]:
-    """The hash heads of each order; none where the slots are not there."""
-    if not isinstance(present.slots, SlotLookup):
-        return []
-    return sorted({int(head) for head in present.slots.data["head"].values})
+def parts(present: Present) -> dict[str, list[int]]:
+    """What of the model an ablation can be limited to; what is not known is left out."""
+    found: dict[str, list[int]] = {}
+    if not isinstance(present.gate, State):
+        found["layers"] = [int(layer) for layer in present.gate["layer"].values]
+        found["streams"] = list(range(present.gate.sizes["stream"]))
+    if isinstance(present.slots, SlotLookup):
+        found["orders"] = orders(present)
+        found["heads"] = sorted({int(head) for head in present.slots.data["head"].values})
+    return found

@@ -23,6 +23,13 @@ KINDS: dict[Kind, str] = {
 BY_ROWS = ("rows_zero", "rows_mean", "rows_random", "rows_shuffled", "ngram_swap")
 """Kinds that can be limited to some orders and heads."""
 
+_LISTS = {"a": "tokens", "L": "layers", "n": "orders", "h": "heads", "b": "streams"}
+"""By its letter in a link: what is limited to some of its parts."""
+_NAMED = 5
+"""Positions, or runs of them, that a label names."""
+_MOST = 100_000
+"""No text that is run here is as long; a link cannot ask for more positions."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
@@ -30,21 +37,25 @@ class Spec:
 
     Attributes:
         kind: what is done.
-        token: whose prediction is looked at, and whose reads are changed.
+        token: whose prediction is looked at, and whose reads are changed where nothing else is said.
+        tokens: whose reads are changed, where that is not `token` alone.
         everywhere: whether the reads of all tokens are changed.
         layers: memory layers.
-        orders: lengths of n-grams.
-        heads: heads of each order.
+        orders: lengths of n-grams (`BY_ROWS` only).
+        heads: heads of each order (`BY_ROWS` only).
+        streams: residual streams (all kinds but `BY_ROWS`).
         swap: the token whose reads `ngram_swap` takes.
         seed: of the controls.
     """
 
     kind: Kind
     token: int
+    tokens: tuple[int, ...] | None = None
     everywhere: bool = False
     layers: tuple[int, ...] | None = None
     orders: tuple[int, ...] | None = None
     heads: tuple[int, ...] | None = None
+    streams: tuple[int, ...] | None = None
     swap: int | None = None
     seed: int = 0
 
@@ -56,19 +67,39 @@ class Spec:
         'rows_zero:t12:L1,3:s2'
         """
         parts = [self.kind, f"t{self.token}", *(["all"] if self.everywhere else [])]
-        for letter, values in (("L", self.layers), ("n", self.orders), ("h", self.heads)):
-            parts += [] if values is None else [letter + ",".join(map(str, values))]
+        for letter, name in _LISTS.items():
+            values = getattr(self, name)
+            parts += [] if values is None else [letter + ",".join(runs_of(values))]
         parts += [] if self.swap is None else [f"w{self.swap}"]
         return ":".join([*parts, *([f"s{self.seed}"] if self.seed else [])])
 
     @property
     def label(self) -> str:
         """The spec in words, short enough for a list."""
-        parts = [KINDS[self.kind], "at every token" if self.everywhere else f"at token {self.token}"]
-        for name, values in (("layer", self.layers), ("order", self.orders), ("head", self.heads)):
-            parts += [] if values is None else [f"{name} {', '.join(map(str, values))}"]
+        parts = [KINDS[self.kind], self._where]
+        for name in ("layers", "orders", "heads", "streams"):
+            values = getattr(self, name)
+            parts += [] if values is None else [f"{name[:-1]} {', '.join(map(str, values))}"]
         parts += [] if self.swap is None else [f"from token {self.swap}"]
         return " · ".join([*parts, *([f"draw {self.seed}"] if self.seed else [])])
+
+    @property
+    def changed(self) -> tuple[int, ...] | None:
+        """Whose reads are changed, in order; None for those of every token."""
+        if self.everywhere:
+            return None
+        return (self.token,) if self.tokens is None else tuple(sorted(set(self.tokens)))
+
+    @property
+    def _where(self) -> str:
+        changed = self.changed
+        if changed is None:
+            return "at every token"
+        if changed == (self.token,):
+            return f"at token {self.token}"
+        runs = runs_of(changed)
+        shown = ", ".join(runs[:_NAMED]) + (", …" if len(runs) > _NAMED else "")
+        return f"at token{'s' * (len(changed) > 1)} {shown}, read at {self.token}"
 
 
 def parse(text: str) -> Spec | None:
@@ -76,34 +107,70 @@ def parse(text: str) -> Spec | None:
 
     >>> parse("rows_zero:t12:L1,3:s2") == Spec(kind="rows_zero", token=12, layers=(1, 3), seed=2)
     True
+    >>> parse("gate_zero:t9:a3,7:b0").label
+    'gate → 0 · at tokens 3, 7, read at 9 · stream 0'
+    >>> parse("gate_zero:t9:a3-6").text
+    'gate_zero:t9:a3-6'
     >>> parse("rows_zero"), parse("nonsense:t1"), parse("gate_zero:t-1")
     (None, None, None)
     """
     name, *parts = text.split(":")
     kind = next((kind for kind in KINDS if kind == name), None)
-    read = {part[:1]: _numbers(part[1:]) for part in parts if part != "all"}
-    if kind is None or any(values is None for values in read.values()) or set(read) - set("tLnhws"):
+    read = {part[:1]: numbers(part[1:]) for part in parts if part != "all"}
+    if kind is None or any(values is None for values in read.values()) or set(read) - {*_LISTS, *"tws"}:
         return None
     token, swap, seed = (_one(read.get(letter)) for letter in "tws")
-    if token is None:
+    if token is None or ("all" in parts and "a" in read):
         return None
     return Spec(
         kind=kind,
         token=token,
         everywhere="all" in parts,
+        tokens=read.get("a"),
         layers=read.get("L"),
         orders=read.get("n"),
         heads=read.get("h"),
+        streams=read.get("b"),
         swap=swap,
         seed=seed or 0,
     )
 
 
-def _numbers(text: str) -> tuple[int, ...] | None:
-    values = text.split(",")
-    if all(value.isascii() and value.isdigit() and len(value) < 10 for value in values):
-        return tuple(map(int, values))
-    return None
+def runs_of(values: Sequence[int]) -> list[str]:
+    """Numbers in words, three and more in a row as a run.
+
+    >>> runs_of([9, 3, 7, 8, 12, 13])
+    ['3', '7-9', '12', '13']
+    """
+    runs: list[list[int]] = []
+    for value in sorted(set(values)):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return [
+        said
+        for run in runs
+        for said in ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run))
+    ]  # fmt: skip
+
+
+def numbers(text: str) -> tuple[int, ...] | None:
+    """The numbers that a list names, each once and in order; None where it is no such list.
+
+    >>> numbers("12, 3,7-9"), numbers("7-"), numbers("9-7"), numbers("")
+    ((3, 7, 8, 9, 12), None, None, None)
+    """
+    found: set[int] = set()
+    for part in text.replace("–", "-").split(","):
+        ends = [end.strip() for end in part.split("-")]
+        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 10 for end in ends):
+            return None
+        first, last = int(ends[0]), int(ends[-1])
+        if len(ends) == 2 and not first <= last < _MOST:
+            return None
+        found |= set(range(first, last + 1))
+    return tuple(sorted(found))
 
 
 def _one(values: Sequence[int] | None) -> int | None:

@@ -15,13 +15,6 @@ STILL = 200
 """Tokens of a strip that is only looked at."""
 
 
-def orders(present: readings.Present) -> list[int]:
-    """Lengths of the n-grams that were looked up; none where the slots are not there."""
-    if isinstance(present.slots, SlotLookup):
-        return [int(order) for order in present.slots.data["order_index"].values]
-    return []
-
-
 def show(present: readings.Present, *, text: str) -> None:
     """The text under its gates, and in words what stands at the chosen token."""
     if isinstance(present.gate, states.State):
@@ -38,7 +31,7 @@ def show(present: readings.Present, *, text: str) -> None:
         rows,
         ground=ground,
         token=chosen.token,
-        orders=orders(present),
+        orders=readings.orders(present),
         pick=lambda token: selection.choose(token=token),
     )
     names = "; ".join(row.name for row in rows)

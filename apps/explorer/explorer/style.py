@@ -10,18 +10,28 @@ from engram_interp.views.markup import Html, element, style_sheet
 from engram_interp.views.theme import PLOTLY_CONFIG, Theme
 from engram_interp.views.tokens import visible
 
-# Streamlit recolours itself when the reader's system turns dark, and does not run the page again.
+# Streamlit recolours itself when the reader's system or the menu turns dark, and does not run the page again.
+# A run that is under way can swallow the wish for another: it is said again, a few times.
 _WATCH = """
 export default function ({ data, setTriggerValue }) {
   const app = document.querySelector(".stApp");
+  let left = 4;
+  let again;
   const look = () => {
     const shown = getComputedStyle(app).colorScheme === "dark" ? "dark" : "light";
-    if (shown !== data.drawn) setTriggerValue("theme", shown);
+    if (shown === data.drawn || left === 0) return;
+    left -= 1;
+    setTriggerValue("theme", shown);
+    clearTimeout(again);
+    again = setTimeout(look, 1500);
   };
   const observer = new MutationObserver(look);
   observer.observe(app, { attributes: true, attributeFilter: ["class"] });
   look();
-  return () => observer.disconnect();
+  return () => {
+    observer.disconnect();
+    clearTimeout(again);
+  };
 }
 """
 FONT = '"Source Sans", system-ui, sans-serif'

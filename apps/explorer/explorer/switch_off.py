@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from engram_interp.results import AblationComparison
 from engram_interp.views import predictions, tables
 from engram_interp.views.markup import element
-from explorer import ablate_form, earlier, export, readings, settings, states, strip_panel, style
+from explorer import ablate_form, earlier, export, readings, settings, states, style
 from explorer.live import live
 from explorer.scene import Prompt, Scene
 from explorer.spec import BY_ROWS, KINDS, Spec, parse
@@ -64,7 +64,7 @@ def wanted(present: readings.Present, *, token: int) -> Spec | None:
 
 def _orders(present: readings.Present) -> list[int]:
     """Lengths of the n-grams of the model that runs; none where they are not known."""
-    return sorted(strip_panel.orders(present)) if readings.of_live_model(present) else []
+    return sorted(readings.orders(present)) if readings.of_live_model(present) else []
 
 
 def _chosen(orders: list[int]) -> list[int]:
@@ -151,6 +151,8 @@ def _call(text: str, spec: Spec) -> str:
         "layers": spec.layers,
         "orders": spec.orders,
         "heads": spec.heads,
+        "streams": spec.streams,
+        "tokens": spec.tokens,
         "swap": spec.swap,
         "everywhere": spec.everywhere or None,
         "seed": spec.seed or None,
