@@ -4,6 +4,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -283,3 +284,46 @@ def test_a_browser_draws_the_page_offline_in_light_and_dark(tmp_path: Path, chro
     assert heard == []
     assert titles
     assert not [title for title in titles if "hare" in title or "loud" in title]
+
+
+@pytest.mark.browser
+def test_every_figure_of_the_page_is_saved_as_svg_and_png_in_light_colours(
+    tmp_path: Path, chromium_path: str
+) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    file = tmp_path / "page.html"
+    file.write_text(a_page(), encoding="utf-8")
+    saved: dict[str, bytes] = {}
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=BROWSER)
+        tab = browser.new_page(color_scheme="dark", accept_downloads=True)
+        heard: list[str] = []
+        tab.on("console", lambda message: heard.append(message.text) if message.type == "error" else None)
+        tab.on("pageerror", lambda error: heard.append(str(error)))
+        waiting: list[Any] = []
+
+        def keep(download: Any) -> None:
+            waiting.append(download)
+
+        tab.on("download", keep)
+        tab.goto(file.as_uri())
+        for name, format_ in (("SVG", "svg"), ("PNG", "png")):
+            button = tab.get_by_role("button", name=name, exact=True)
+            button.click()
+            sync_api.expect(button).to_be_enabled(timeout=60_000)
+            while len(waiting) < 3:
+                tab.wait_for_timeout(50)
+            for one in waiting:
+                assert one.suggested_filename.endswith(f".{format_}")
+                saved[one.suggested_filename] = one.path().read_bytes()
+            waiting.clear()
+        browser.close()
+    assert heard == []
+    stem = "-".join(re.findall("[a-z0-9]+", f"Report {ATTACK}".lower()))
+    assert sorted(saved) == sorted(f"{stem}-0{n}.{kind}" for n in (1, 2, 3) for kind in ("svg", "png"))
+    for name, content in saved.items():
+        if name.endswith("svg"):
+            text = content.decode()
+            assert text.startswith("<svg") and "rgb(255, 255, 255)" in text and "#14171c" not in text
+        else:
+            assert content.startswith(b"\x89PNG") and int.from_bytes(content[16:20], "big") == 3000

@@ -28,7 +28,8 @@ def page() -> None:
     st.html(element("h2", "Take away what is open", class_="engram-title"))
     states.say(
         "One HTML file with the figures, strips and tables of the bundle and of the prompt in the bar, in "
-        "light and dark; it opens without a network and without this tool."
+        "light and dark; it opens without a network and without this tool, and saves its figures as SVG or "
+        "PNG."
     )
     chapters = _chapters()
     note = _note()

@@ -1,4 +1,4 @@
-// Draws the figures of the page, in the reader's colour scheme; on paper always light, folds open.
+// Draws the figures of the page, in the reader's colour scheme; on paper and in files light, folds open.
 (() => {
   const data = JSON.parse(document.getElementById("figures").textContent);
   const scheme = window.matchMedia("(prefers-color-scheme: dark)");
@@ -39,4 +39,30 @@
   }
   scheme.addEventListener("change", draw);
   draw();
+
+  // Figures to take away: as vectors for a paper, as pixels for a slide; those in closed folds too.
+  const FILE_WIDTH = 1000;
+  const named = document.title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "") || "figure";
+  const save = async (format, number) => {
+    const { data: traces, layout } = structuredClone(data.figures[number]);
+    const size = { width: FILE_WIDTH, height: layout.height ?? 450, scale: format === "png" ? 3 : 1 };
+    const filename = `${named}-${String(number + 1).padStart(2, "0")}`;
+    await Plotly.downloadImage({ data: traces, layout, config: data.config }, { format, filename, ...size });
+  };
+  const line = document.createElement("p");
+  line.className = "note saving";
+  const many = data.figures.length > 1 ? `${data.figures.length} figures` : "figure";
+  line.append(`Save the ${many}, in light colours: `);
+  for (const format of ["svg", "png"]) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = format.toUpperCase();
+    button.onclick = async () => {
+      button.disabled = true;
+      for (let number = 0; number < data.figures.length; number += 1) await save(format, number);
+      button.disabled = false;
+    };
+    line.append(button, " ");
+  }
+  (document.querySelector("nav") ?? document.querySelector(".lead") ?? document.querySelector("h1")).after(line);
 })();
