@@ -186,6 +186,24 @@ def test_every_page_is_accessible_in_light_and_dark(visit: Callable[[str], Page]
     accessible(page)
 
 
+def test_the_menu_turns_the_page_dark_and_says_how_to_read_it(visit: Callable[[str], Page]) -> None:
+    page = visit("/layers?b=planted")
+    idle(page)
+    page.get_by_test_id("stMainMenuButton").click()
+    page.get_by_test_id("stMainMenuItem-theme-Dark").click()
+    expect(page.locator(".stApp")).to_have_css("background-color", "rgb(20, 23, 28)")
+    page.wait_for_function(
+        "getComputedStyle(document.documentElement).getPropertyValue('--paper') == '#14171c'"
+    )
+    page.reload()
+    idle(page)
+    expect(page.locator(".stApp")).to_have_css("background-color", "rgb(20, 23, 28)")
+    page.get_by_test_id("stMainMenuButton").click()
+    page.get_by_role("menuitem", name="About").click()
+    expect(page.get_by_text("are counted from 0; the paper counts layers from 1")).to_be_visible()
+    accessible(page)
+
+
 def test_an_ablation_is_stopped_run_again_and_opened_cold_by_its_link(
     visit: Callable[[str], Page], held: Held
 ) -> None:

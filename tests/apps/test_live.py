@@ -75,6 +75,8 @@ def test_an_empty_text_is_not_run(tokens: AppTest) -> None:
     app = typed(tokens, "   ")
     page = written(app)
     assert "There is nothing to run." in page
+    page = written(app.button(key="run typed").click().run())
+    assert "There is nothing to run." in page
     assert "The prompt is empty." in page
     assert not app.query_params["prompt"].startswith("typed-")
 

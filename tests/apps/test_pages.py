@@ -1,12 +1,13 @@
 """Each page in this process, on a bundle that has every part."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from engram_interp.results import open_bundle, write_bundle
-from tests.apps.helpers import Start, charts, figures, parts, show, written
+from tests.apps.helpers import Start, charts, figures, parts, rebuilt, show, typed, written
 from tests.results import samples
 
 
@@ -151,6 +152,28 @@ def test_memory_shows_the_rows_what_they_promote_and_how_much_came_from_them(
     assert app.query_params["slot"] == "3.1" and app.query_params["view"] == "columns"
     app.number_input(key="bar token").set_value(5).run()
     assert "The bundle does not hold this for token 5." in written(app)
+
+
+def test_memory_shows_where_the_n_gram_stands_in_the_other_prompts(start: Start) -> None:
+    app = start(page="memory", b="wiki-nano", prompt="napoleon", layer="1", tok="5", slot="2.0")
+    page = written(app)
+    [heading] = re.findall(r"Where “(.*?)” stands in the prompts", page)
+    times = re.search(r"stands (\d+) times? in the 120 prompts", page)
+    assert times is not None and heading
+    [table] = rebuilt(app, "contexts.strongest(")
+    assert re.sub(r'<span class="mark">(.*?)</span>', r"\1", str(table)) in page
+    app.selectbox(key="slot").set_value("3.0").run()
+    [longer] = re.findall(r"Where “(.*?)” stands in the prompts", written(app))
+    assert longer.endswith(heading) and len(longer) > len(heading)
+
+
+def test_memory_shows_no_places_whose_gates_are_of_another_model(
+    start: Start, bundle: Path, tiny_model: Path
+) -> None:
+    app = typed(start(bundle, "--model", tiny_model, page="tokens"), "Kalo met the ren")
+    show(app, "memory")
+    assert "Which rows were read" in written(app)
+    assert "stands in the prompts" not in written(app)
 
 
 def test_memory_shows_the_tests_of_the_gates_when_opened(start: Start, bundle: Path) -> None:

@@ -11,6 +11,7 @@ from engram_interp.views.markup import element
 from explorer import (
     attribution,
     bar,
+    contexts,
     earlier,
     export,
     neighbours,
@@ -78,6 +79,8 @@ def _one_token(scene: Scene, prompt: Prompt, present: readings.Present, *, token
         attribution.promotion(scene, prompt, present, token=token, layer=layer)
     if found is not None:
         neighbours.colliders(scene, found, layer=layer)
+    order = int(settings.SLOT.value.partition(".")[0])  # of the row that is chosen above
+    contexts.show(scene, present.slots, token=token, layer=layer, order=order)
 
 
 def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, ran: bool, token: int, layer: int) -> None:

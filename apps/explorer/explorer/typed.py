@@ -44,7 +44,8 @@ def _field(prompt: Prompt | None) -> None:
         # Only where another text is to be shown: set on every run it would undo what is being typed.
         st.session_state[_FIELD] = prompt.text if prompt is not None and shown else ""
         st.session_state[_SHOWN] = shown
-    st.text_input(
+    line = st.container(horizontal=True, vertical_alignment="bottom", key="typed line")
+    line.text_input(
         f"Type a phrase and press Enter: {live().name} runs it here",
         key=_FIELD,
         max_chars=shared.LONGEST,
@@ -52,6 +53,7 @@ def _field(prompt: Prompt | None) -> None:
         on_change=_enter,
         disabled=bool(missing),
     )
+    line.button("Run", key="run typed", on_click=_enter, disabled=bool(missing))
     if missing:
         states.show(
             states.State(
