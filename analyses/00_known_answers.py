@@ -12,16 +12,22 @@ ENGRAM_INTERP_OUT names another folder to write to.
 # %% 1 How pairs are drawn: one latent state that turns from layer to layer, seen through random rotations
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+from scipy import stats
 
 from engram_interp import depth, lens_depth, pairs
 from engram_interp.checkpoints import relayered
 from engram_interp.data import prompts
 from engram_interp.metrics import alignment, neighbours, procrustes, synthetic
 from engram_interp.results import write_bundle
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK, FULL = (os.environ.get(f"ENGRAM_INTERP_{name}") == "1" for name in ("QUICK", "FULL"))
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}{'full/' * FULL}00_known_answers"))
@@ -174,14 +180,21 @@ figure.write_html(OUT / "known_answers.html", include_plotlyjs=True)
 
 # %% 8 The verdict
 null, planted = (measured[next(iter(LAWS))][kind] for kind in ("null", "one layer deeper"))
-held = {name: 100 * found for name, found in null.items() if "holds" in name}
-found = {name: 100 * share for name, share in planted.items() if "holds" in name}
+
+
+def share(found: dict[str, float], name: str, *, but: bool = False) -> str:
+    """A share of pairs, or of the others, in per cent with its exact 95 % interval (Clopper and Pearson)."""
+    pairs_drawn = int(found["pairs"])
+    held = round((1 - found[name] if but else found[name]) * pairs_drawn)
+    ends = stats.binomtest(held, pairs_drawn).proportion_ci(method="exact")
+    return f"{100 * held / pairs_drawn:.1f} % [{100 * ends.low:.0f}, {100 * ends.high:.0f}]"
+
+
 print(
-    f"Over {NULLS} exchangeable pairs the headline's 95 % interval held 0 in {held['path holds 0']:.1f} %; "
-    "over "
-    f"{PLANTED} pairs one layer deeper it excluded 0 in {100 - found['path holds 0']:.0f} % and held 1 in "
-    f"{found['path holds the truth']:.0f} %. The paper's index, read against the reference's, held 0 in "
-    f"{held['soft holds 0']:.1f} % and 1 in {found['soft holds the truth']:.0f} %, and read the one layer as "
-    f"{planted['soft']:.2f} on average. On real weights, after a block that does nothing, the path reads "
-    f"{real['CKA, path'][-1]:.2f} and the lens {real['lens depth'][-1]:.2f} layers."
+    f"Over {NULLS} exchangeable pairs the headline's 95 % interval held 0 in {share(null, 'path holds 0')}; "
+    f"over {PLANTED} pairs one layer deeper it excluded 0 in {share(planted, 'path holds 0', but=True)} and "
+    f"held 1 in {share(planted, 'path holds the truth')}. The paper's index, read against the reference's, "
+    f"held 0 in {share(null, 'soft holds 0')} and 1 in {share(planted, 'soft holds the truth')}, and read "
+    f"the one layer as {planted['soft']:.2f} on average. On real weights, after a block that does nothing, "
+    f"the path reads {real['CKA, path'][-1]:.2f} and the lens {real['lens depth'][-1]:.2f} layers."
 )

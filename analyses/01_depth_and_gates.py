@@ -10,10 +10,15 @@ ENGRAM_INTERP_OUT names another folder to write to.
 
 # %% 1 The pair and the prompts: two models trained on the same text in the same order, one with a memory
 import os
+import sys
 from pathlib import Path
 
 from engram_interp import pairs
 from engram_interp.data import prompts
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}01_depth_and_gates"))

@@ -10,12 +10,17 @@ ENGRAM_INTERP_OUT names another folder to write to.
 
 # %% 1 The pair and the passages
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from engram_interp import pairs
 from engram_interp.data import prompts
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}02_memory_microscope"))

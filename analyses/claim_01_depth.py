@@ -15,10 +15,15 @@ the packaged pair is measured alone.
 # %% 1 The arms, and the passages
 import math
 import os
+import sys
 from pathlib import Path
 
 from engram_interp import arms, claims, depth, lens_depth, stitching
 from engram_interp.data import prompts
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_01_depth"))

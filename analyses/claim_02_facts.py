@@ -15,10 +15,15 @@ between them: the public facts are then sorted by how many paragraphs of it name
 
 # %% 1 The arms and the probes
 import os
+import sys
 from pathlib import Path
 
 from engram_interp import ablation, arms, claims
 from engram_interp.data import fiction, probes, public_sets
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_02_facts"))

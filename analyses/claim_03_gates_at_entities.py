@@ -13,10 +13,15 @@ family`` trained: every finished seed of "engram" and
 
 # %% 1 The arms and the passages with their entities
 import os
+import sys
 from pathlib import Path
 
 from engram_interp import arms, claims, gates
 from engram_interp.data import prompts, public_sets
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_03_gates_at_entities"))

@@ -14,10 +14,15 @@ on ENGRAM_INTERP_TEXT, a held-out text; for the packaged pair by the losses in t
 # %% 1 The arms, and the texts that losses are measured on
 import math
 import os
+import sys
 from pathlib import Path
 
 from engram_interp import ablation, arm_losses, arms, claims, gates
 from engram_interp.data import prompts
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_04_gates_matter"))

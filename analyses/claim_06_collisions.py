@@ -13,10 +13,15 @@ counted for each "engram" first: a row's hits alone do not tell whose they are.
 
 # %% 1 The arms and the passages
 import os
+import sys
 from pathlib import Path
 
 from engram_interp import arms, claims, crowding
 from engram_interp.data import prompts
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_06_collisions"))

@@ -11,12 +11,17 @@ family`` trained: every finished seed of "engram" is then measured.
 
 # %% 1 The arms and the passages
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from engram_interp import arms, claims, editing
 from engram_interp.data import prompts
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_08_edits"))

@@ -10,10 +10,15 @@ family`` trained: every finished seed of "engram" is then measured.
 
 # %% 1 The arms; rows need no prompts
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from engram_interp import arms, claims, slots
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_12_rows"))

@@ -11,10 +11,15 @@ family`` trained: every finished seed of "engram" and "moe-engram" is then measu
 
 # %% 1 The arms and the passages
 import os
+import sys
 from pathlib import Path
 
 from engram_interp import arms, claims, gates
 from engram_interp.data import prompts
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_16_conflict"))

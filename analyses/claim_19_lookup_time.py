@@ -10,10 +10,15 @@ another machine the numbers are others. Leave the machine alone while it runs.
 
 # %% 1 Sizes: from one that lies in a processor's caches to one that does not
 import os
+import sys
 from pathlib import Path
 
 from engram_interp import arms, claims, lookup_time
 from engram_interp.data import prompts
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_19_lookup_time"))

@@ -13,10 +13,15 @@ family`` trained: "engram" is then set against "dense" in every seed, with "shuf
 import math
 import os
 import platform
+import sys
 from pathlib import Path
 
 from engram_interp import arms, claims, domains
 from engram_interp.data import prompts, source_code
+
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
+    print(__doc__)
+    raise SystemExit
 
 QUICK = os.environ.get("ENGRAM_INTERP_QUICK") == "1"
 OUT = Path(os.environ.get("ENGRAM_INTERP_OUT", f"runs/{'quick/' * QUICK}claim_20_domains"))

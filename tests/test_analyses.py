@@ -44,6 +44,19 @@ def test_a_notebook_uses_the_public_interface_alone(script: Path) -> None:
     assert not private
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_notebook_asked_for_help_says_what_it_does_and_stops(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [script.name, "--help"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(script), run_name="__main__")
+    assert not left.value.code and not list(tmp_path.iterdir())
+    said = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
+    assert said is not None and capsys.readouterr().out.strip() == said
+
+
 def test_known_answers_in_the_reduced_setting(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = _run("00_known_answers.py", out, tmp_path)
