@@ -41,3 +41,18 @@ def test_a_new_link_is_taken_over_in_an_open_page(start: Start, bundle: Path) ->
     app.query_params["tok"] = "6"
     app.run()
     assert app.number_input(key="bar token").value == 6
+
+
+def test_a_whole_link_empties_what_it_leaves_out_and_a_short_one_keeps_it(start: Start, bundle: Path) -> None:
+    app = start(bundle, page="layers", open="view stitching")
+    whole = {name: value for name, value in app.query_params.items() if name != "open"}
+    assert "v" in whole and "open" not in whole
+    short = {"b": "made-up", "cell": "2.2"}
+    app.query_params.clear()
+    app.query_params.update(short)
+    app.run()
+    assert app.query_params["open"] == "view stitching"
+    app.query_params.clear()
+    app.query_params.update(whole)  # as Back asks for the address before the fold was opened
+    app.run()
+    assert "open" not in app.query_params

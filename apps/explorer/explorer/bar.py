@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -29,7 +30,7 @@ def scene() -> Scene:
 
 def show(page: str) -> bool:
     """Draw the bar; False where no bundle is open, and the reason stands below the bar."""
-    notes = selection.adopt_address(settings.adopt)
+    notes = selection.adopt_address(partial(settings.adopt, page=page))
     found = shelf.shelf()
     frame = st.container(key="bar")
     if not found.bundles:

@@ -92,14 +92,18 @@ def address(page: str) -> dict[str, str]:
     return {s.param: s.value for s in (*OF_PAGE.get(page, ()), *_EVERYWHERE) if s.value}
 
 
-def adopt(params: Mapping[str, str]) -> list[str]:
-    """Take over what a link sets; returns a line for each value that does not exist."""
+def adopt(params: Mapping[str, str], *, page: str) -> list[str]:
+    """Take over what a link to `page` sets; returns a line for each value that does not exist.
+
+    A link that this tool wrote is whole: what it leaves out was empty.
+    """
     known = {s.param: s for s in (*(s for page in OF_PAGE.values() for s in page), *_EVERYWHERE)}
     found = {name: value for name, value in params.items() if name in known}
     wrong = {
         name for name, value in found.items() if known[name].options and value not in known[name].options
     }
-    selection.set_to(**{name: value for name, value in found.items() if name not in wrong})
+    empty = {s.param: "" for s in (*OF_PAGE.get(page, ()), *_EVERYWHERE) if not s.start and "v" in params}
+    selection.set_to(**empty | {name: value for name, value in found.items() if name not in wrong})
     return [
         f"The link sets {known[name].key} to “{found[name]}”, which is none of "
         f"{', '.join(filter(None, known[name].options))}; “{known[name].value}” is shown."
