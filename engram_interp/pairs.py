@@ -11,7 +11,7 @@ from engram_interp.errors import InputError
 if TYPE_CHECKING:
     from engram_interp.checkpoints import SubjectModel
 
-__all__ = ["Pair", "available", "bundle_path", "examples", "folder", "load"]
+__all__ = ["Pair", "available", "bundle_path", "examples", "folder", "load", "with_memory"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,12 @@ def folder(name: str = "wiki-nano") -> Path:
     if name not in available():
         raise InputError(f"No packaged pair {name!r}; there are {', '.join(available()) or 'none'}.")
     return _assets() / "pairs" / name
+
+
+def with_memory() -> dict[str, Path]:
+    """Where the packaged models with a memory lie, by what results call them; read without PyTorch."""
+    found = {f"{name}/engram": folder(name) / "engram" for name in available()}
+    return found | {file.parent.name: file.parent for file in (_assets() / "models").glob("*/config.json")}
 
 
 def load(name: str = "wiki-nano") -> Pair:

@@ -8,6 +8,7 @@ import pytest
 
 from engram_interp import pairs
 from engram_interp.capture import record
+from engram_interp.checkpoints import load_model
 from engram_interp.data.documents import documents
 from engram_interp.data.packing import encode_stream
 from engram_interp.errors import InputError
@@ -124,3 +125,11 @@ def test_examples_end_where_the_text_went_on(pair: pairs.Pair) -> None:
 def test_an_unknown_pair_names_those_there_are() -> None:
     with pytest.raises(InputError, match="No packaged pair 'wiki-mega'; there are wiki-nano"):
         pairs.load("wiki-mega")
+
+
+def test_packaged_models_lie_where_they_are_said_to_and_are_called_so() -> None:
+    found = pairs.with_memory()
+    assert set(found) == {"wiki-nano/engram", "planted"}
+    for name, folder in found.items():
+        model = load_model(name.removesuffix("/engram"))
+        assert model.name == name and model.memory_layers and (folder / "model.safetensors").is_file()

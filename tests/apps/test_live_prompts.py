@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from engram_interp import pairs
 from engram_interp.results import GateReading, write_bundle
 from tests.apps.helpers import Start, figures, parts, settle, show, written
 from tests.results import samples
@@ -100,3 +101,11 @@ def test_rows_that_another_model_numbered_are_not_looked_up(
     shown = figures(app)
     app.button(key="run neighbours").click().run()
     assert "distinct n-gram" in written(settle(app)) and figures(app) > shown
+
+
+def test_a_packaged_model_given_by_its_folder_is_the_one_of_its_bundle(start: Start) -> None:
+    folder = pairs.with_memory()["wiki-nano/engram"]
+    app = start("--model", folder, page="memory", b="wiki-nano", prompt="napoleon", layer="1", tok="30")
+    assert "Which rows were read" in written(app)
+    assert "hashes otherwise" not in written(app) and "what is computed is of" not in written(app)
+    assert any(node.label == "Compute what is missing with wiki-nano/engram" for node in app.toggle)

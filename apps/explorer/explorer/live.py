@@ -261,5 +261,7 @@ def live() -> Live:
     """The model named on the command line, else the packaged one that the open bundle is of."""
     path = arguments().model
     if path is not None:
-        return _live(path.resolve().name, path)
+        known = {folder.resolve(): name for name, folder in pairs.with_memory().items()}
+        name = known.get(path.resolve())  # results call it so
+        return _live(path.resolve().name, path) if name is None else _live(name, None)
     return _live(PLANTED if st.session_state.get(_STATED) == PLANTED else f"{PAIR}/engram", None)
