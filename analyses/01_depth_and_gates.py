@@ -117,4 +117,8 @@ if robust and low > control:
     verdict = "supported"
 elif robust and high < -control:
     verdict = "contradicted"
-print(f"Claim “Engram layers look deeper than the baseline's” on this pair: {verdict}. {d.summary()}")
+print(
+    f"“By similarity alone, Engram layers look like later layers of the baseline”, on this pair: {verdict}. "
+    "That is one view of three; claim_01_depth.py asks all of them, beside second seeds, and does not "
+    f"resolve the claim of effective depth. {d.summary()}"
+)

@@ -67,7 +67,7 @@ for run, base in pairs:
     reference, model = None if again is None else again.load(), run.load()
     compared.append((name, base))
     look(name, model, baseline, reference)
-    unmatched += [] if run.kept() else [f"{name} at equal loss"]
+    unmatched += [] if run.kept() else [f"{name} at equal loss, of which no weights were kept"]
     for step, less, earlier in run.around(base) if run.kept() else ():
         at = f"{name} {'before' if less > 0 else 'after'} equal loss"
         at_loss.append(f"{at}: step {step:,}, loss {less:+.3f} nats against the baseline's")
@@ -163,6 +163,11 @@ lacking = (
     if RUNS
     else "the control arms are not in the package"
 )
+if at_loss:
+    at_loss.append(
+        "those weights are from before the learning rate came down, the baseline's from after it, and no "
+        "null of that kind was measured"
+    )
 verdict = claims.verdict(
     1,
     measures,

@@ -140,8 +140,9 @@ for run in runs:
 for memory, found in invented.items():
     for kind in KINDS:
         near, far = (read(found, name, kind) for name in ("n-gram × 16, 64", "distant × 4, 16, 64"))
-        add(near, f"invented facts an n-gram can hold, {memory}, {kind}")
-        add(near, f"the same, {memory}, {kind}", far, "those no n-gram can hold", role="beside")
+        what = f"invented facts an n-gram can hold, {memory}, {kind}"
+        add(near, what, far, "those no n-gram can hold")
+        add(near, f"{what}, against a random change", role="control")
     for name in found.data["probe_set"].values:
         cell = found.data.sel(probe_set=name, stratum="all")
         measures.append(

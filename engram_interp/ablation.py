@@ -21,10 +21,10 @@ from engram_interp.capture.ablations import (
     STANDARD,
     Kind,
     changes,
-    held,
     log_probabilities,
     means_for,
     moved,
+    random_rows,
     same_size_changes,
     target_of,
     write_sites,
@@ -34,6 +34,7 @@ from engram_interp.capture.intervene import intervene
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.memory.index import Progress, quiet
+from engram_interp.numbering import runs_of
 from engram_interp.provenance import describe
 from engram_interp.results import AblationComparison
 from engram_interp.retained import retained
@@ -108,9 +109,10 @@ def compare(
     """Predictions after one token, with and without what it read from memory, and with two controls.
 
     Conditions: "intact"; "ablated"; "random rows" (the same reads from other rows of the same heads; with
-    `streams`, what the other streams are given stays as it was); "random direction" (the memory's write
-    moved as far as the ablation moved it, anywhere). The raw lens is read under each, where the model has
-    one.
+    `streams`, in these alone); "random direction" (the memory's write moved as far as the ablation moved it,
+    anywhere). The raw lens is read under each, where the model has one.
+
+    Where all of `tokens` come after `token`, its prediction cannot change; those of later tokens can.
 
     Args:
         model: A model with a memory.
@@ -145,7 +147,6 @@ def compare(
     target = target_of(
         model, kind, layers=layers, orders=orders, heads=heads, streams=streams, tokens=changed
     )
-    by_rows = target_of(model, "rows_random", layers=layers, orders=orders, heads=heads, tokens=changed)
     writes, lens = write_sites(model, target), ablation_lens.sites(model)[0]
     progress(0.0, "running with the memory")
     means = means_for(model, [kind], reference=reference, swap=swap)
@@ -155,8 +156,8 @@ def compare(
         model, encoded, changes(model, kind, target, seed=seed, means=means), [*writes, *lens]
     )
     progress(0.4, "running with random rows")
-    random_rows = changes(model, "rows_random", by_rows, seed=seed) | held(intact, writes, target)
-    other, drawn = log_probabilities(model, encoded, random_rows, lens)
+    other_rows = random_rows(model, encoded, target, seed=seed)
+    other, drawn = log_probabilities(model, encoded, other_rows, lens)
     sizes = moved({site: intact[site] for site in writes}, {site: ablated[site] for site in writes})
     control = same_size_changes(model, target, sizes, seed=seed)
     progress(0.6, "running with a change of the same size")
@@ -181,10 +182,13 @@ def _positions(tokens: Sequence[int], length: int) -> list[int]:
     """Each position once, counted from 0, in order."""
     if isinstance(tokens, str) or not isinstance(tokens, Iterable):
         raise InputError(f"tokens wants a list of positions, such as tokens=[3, 7], got {tokens!r}.")
+    odd = [token for token in tokens if not isinstance(token, int | np.integer)]
+    if odd:
+        raise InputError(f"Token positions are whole numbers, got {', '.join(map(repr, odd))}.")
     beyond = [token for token in tokens if not -length <= token < length]
     if beyond:
         raise InputError(
-            f"Token {', '.join(map(str, beyond))} lies outside the prompt, which has {length} tokens "
+            f"Token {', '.join(runs_of(beyond))} lies outside the prompt, which has {length} tokens "
             f"(0 … {length - 1})."
         )
     return sorted({int(token) % length for token in tokens})

@@ -158,15 +158,16 @@ _WAYS = {"supports": "for", "contradicts": "against", "open": "open"}
 def telling(made: Verdict, *, most: int = 3) -> list[str]:
     """The measures that made the verdict what it is, in words, the most telling first.
 
-    Of a claim that was not resolved these are those that kept it from being so; of one that was contradicted,
-    those that contradict it. Each says whether it speaks for the claim. The last lines count the rest, and
-    say what else the verdict noted.
+    Of a claim that was not resolved these are those that kept it from being so, controls first; of one that
+    was contradicted, those that contradict it. Each says whether it speaks for the claim. The last lines
+    count the rest, and say what else the verdict noted.
     """
     rows = [row for row in made.rows() if row["role"] != "beside"]
     first = {"supported": ("supports",), "contradicted": ("contradicts",)}.get(
         made.word, ("open", "contradicts")
     )
-    rows.sort(key=lambda row: row["says"] not in first)
+    resolved = made.word in {"supported", "contradicted"}
+    rows.sort(key=lambda row: (row["says"] not in first, not resolved and row["role"] != "control"))
     names = {"value_low": "low", "value_high": "high", "measure": "label"}
     told = [
         f"{_WAYS[row['says']]}{' (control)' * (row['role'] == 'control')}: "

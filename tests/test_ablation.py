@@ -10,7 +10,6 @@ from engram_interp import ablation
 from engram_interp.capture import encode, record
 from engram_interp.capture.ablations import Kind
 from engram_interp.capture.hits import STRATA, strata_of
-from engram_interp.capture.intervene import intervene
 from engram_interp.checkpoints import SubjectModel
 from engram_interp.errors import InputError
 from tests import support
@@ -157,49 +156,6 @@ def test_a_comparison_shows_four_conditions() -> None:
     np.testing.assert_allclose(data["logprob"].sel(condition="ablated"), log_p.topk(4).values, atol=1e-6)
 
 
-def test_several_tokens_are_changed_and_another_one_is_looked_at() -> None:
-    model = support.subject()
-    length = len(encode(model, TEXTS[0]).tokens[0])
-    result = ablation.compare(model, TEXTS[0], token=-1, tokens=[7, 4, -3, 4], kind="gate_zero")
-    data, changed = result.data, [4, 7, length - 3]
-    assert (int(data["token_index"]), int(data["first_token"])) == (length - 1, 4)
-    assert f"tokens {', '.join(map(str, changed))} moves" in result.summary()
-    with ablation.ablate(model, "gate_zero", tokens=changed):
-        log_p = record(model, TEXTS[0]).logits[0, -1].log_softmax(-1)
-    np.testing.assert_allclose(data["logprob"].sel(condition="ablated"), log_p.topk(10).values, atol=1e-6)
-    one = ablation.compare(model, TEXTS[0], token=5, tokens=[5]).data
-    alone = ablation.compare(model, TEXTS[0], token=5).data
-    assert np.array_equal(one["logprob"], alone["logprob"])
-    before = ablation.compare(model, TEXTS[0], token=3, tokens=[4, 7]).data
-    assert not before["kl"].sel(token=3).any(), "nothing changes before the first of them"
-
-
-def test_streams_are_changed_alone_and_the_random_rows_reach_no_others() -> None:
-    model = support.subject(support.model_config(memory=support.memory_config(), n_streams=3))
-    at, sites = 5, ["blocks.1.hook_engram_out", "blocks.2.hook_engram_out"]
-    data = ablation.compare(model, TEXTS[0], token=at, kind="output_off", streams=[2]).data
-    assert data.attrs["what"].endswith("stream 2, token 5")
-    with ablation.ablate(model, "output_off", streams=[2], tokens=[at]):
-        log_p = record(model, TEXTS[0]).logits[0, at].log_softmax(-1)
-    np.testing.assert_allclose(data["logprob"].sel(condition="ablated"), log_p.topk(10).values, atol=1e-6)
-    intact = record(model, TEXTS[0], sites=sites)
-    with ablation.ablate(model, "rows_random", tokens=[at]):
-        everywhere = record(model, TEXTS[0], sites=sites)
-    # With one memory layer, the random rows of a stream are those of all streams, kept out of the others.
-    first = ablation.compare(model, TEXTS[0], token=at, kind="output_off", layers=[1], streams=[2]).data
-    with ablation.ablate(model, "rows_random", layers=[1], tokens=[at]):
-        drawn = record(model, TEXTS[0], sites=sites)[sites[0]]
-    assert torch.equal(drawn, everywhere[sites[0]]) and not torch.equal(drawn, intact[sites[0]])
-    mixed = intact[sites[0]].clone()
-    mixed[:, :, 2] = drawn[:, :, 2]
-    with intervene(model, {sites[0]: lambda x: mixed}):
-        expected = record(model, TEXTS[0]).logits[0, at].log_softmax(-1)
-    shown = first["logprob"].sel(condition="random rows")
-    np.testing.assert_allclose(shown, expected.topk(10).values, atol=1e-5)
-    whole = ablation.compare(model, TEXTS[0], token=at, kind="output_off", layers=[1]).data
-    assert not np.allclose(whole["logprob"].sel(condition="random rows"), shown, atol=1e-4)
-
-
 def test_the_lens_is_read_at_every_layer_against_the_intact_answer() -> None:
     model, text = support.subject(), TEXTS[0]
     data = ablation.compare(model, text, token=5, kind="rows_zero", layers=[2]).data
@@ -272,6 +228,10 @@ def test_what_cannot_be_ablated_says_why() -> None:
         ablation.compare(model, TEXTS[0], tokens=[2, 400])
     with pytest.raises(InputError, match="tokens wants a list of positions"):
         ablation.compare(model, TEXTS[0], tokens=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"Token positions are whole numbers, got 2\.7"):
+        ablation.compare(model, TEXTS[0], tokens=[3, 2.7])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="Token positions are whole numbers, got '3'"):
+        ablation.compare(model, TEXTS[0], tokens=["3"])  # type: ignore[list-item]
     with pytest.raises(InputError, match="tokens name nothing to ablate"):
         ablation.compare(model, TEXTS[0], tokens=[])
     with pytest.raises(InputError, match="not both"):

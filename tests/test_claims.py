@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from engram_interp import claims, pairs
+from engram_interp import arm_losses, claims, pairs
+from engram_interp.cli.claims import as_markdown
 from engram_interp.errors import DamagedFileError, InputError
 from tests import claim_samples
 
@@ -130,6 +131,13 @@ def test_places_without_verdicts_and_damaged_files_are_named(tmp_path: Path) -> 
     (tmp_path / "claim-04.nc").write_bytes(b"\x89HDF cut short")
     with pytest.raises(DamagedFileError, match=r"claim-04\.nc cannot be read as netCDF-4"):
         claims.found([tmp_path])
+
+
+def test_the_readme_shows_what_the_commands_show() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    rows = as_markdown(claims.scoreboard(claims.found(), claims.bundled()))
+    for line in [*rows, *arm_losses.packaged().markdown()]:
+        assert line in readme
 
 
 def test_packaged_verdicts_are_whole() -> None:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from engram_interp import (
+    ablation,
     arms,
     attention,
     claims,
@@ -33,8 +34,8 @@ from tests import support
 ASSETS = Path(str(files("engram_interp") / "assets"))
 ANALYSES = Path(__file__).resolve().parent.parent / "analyses"
 PACKAGED = claims.found()
-READS_RESULTS = (1, 3, 5, 6, 8, 9, 12, 16, 17, 18, 20)
-"""Claims whose verdict rests on results in the package; the others rest on the losses, or on a clock."""
+READS_RESULTS = (1, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 18, 20)
+"""Claims whose verdict rests on results and losses in the package; the others want texts or a clock."""
 
 
 class Stored:
@@ -97,11 +98,18 @@ def _measured(stored: Stored) -> list[tuple[Any, str, Callable[..., Result]]]:
 
         return one
 
+    def effect(model: Any, texts: Any, *, orders: Any = None, **_: Any) -> Result:
+        return stored(
+            f"gates-held-seed{model.seed}" if orders is None else f"order-{orders[0]}-seed{model.seed}"
+        )
+
     def gain(model: Any, baseline: Any, texts: Any, **_: Any) -> Result:
         again = model.arm == baseline.arm
         return stored("gain-another-seed" if again else f"gain-{model.arm}-seed{model.seed}")
 
     return [
+        (ablation, "effect", effect),
+        (gates, "usefulness", lambda m, *_, **__: stored(f"usefulness-seed{m.seed}")),
         (depth, "compare", stored.view("CKA")),
         (lens_depth, "compare", stored.view("lens")),
         (stitching, "compare", stored.view("stitching")),
@@ -128,8 +136,9 @@ def rejudge(number: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> claim
         if re.search(rf"{record.name}\b", models):
             shutil.copytree(record, folder / "nano" / record.name)
     monkeypatch.setenv("ENGRAM_INTERP_RUNS", str(folder / "nano"))
-    for name in ("QUICK", "ENTITIES", "LOSSES", "TEXT"):
+    for name in ("QUICK", "ENTITIES", "TEXT"):
         monkeypatch.delenv(f"ENGRAM_INTERP_{name}", raising=False)
+    monkeypatch.setenv("ENGRAM_INTERP_LOSSES", str(ASSETS / "arms" / "losses.nc"))
     monkeypatch.setattr(arms.Run, "load", lambda run: stored.model(run))  # noqa: PLW0108  # binds the run
     monkeypatch.setattr(arms.Run, "kept", lambda run: dict(enumerate(stored.around(run, run))))
     monkeypatch.setattr(arms.Run, "around", lambda run, other: stored.around(run, other))  # noqa: PLW0108

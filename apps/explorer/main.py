@@ -42,7 +42,7 @@ def main() -> None:
     st.session_state["pages"] = pages
     page = st.navigation(list(pages.values()), position="top")
     st.logo(str(ICON), size="small")
-    style.inject()
+    style.inject([one.url_path for one in pages.values()])
     _draw(page)
 
 

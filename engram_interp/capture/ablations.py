@@ -1,6 +1,7 @@
 """What exactly is switched off: an ablation's target, its changes to sites, and its control."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -23,10 +24,10 @@ __all__ = [
     "Target",
     "beside_control",
     "changes",
-    "held",
     "log_probabilities",
     "means_for",
     "moved",
+    "random_rows",
     "same_size_changes",
     "sources",
     "target_of",
@@ -99,27 +100,37 @@ def changes(
     }
 
 
-def held(seen: Mapping[str, Tensor], sites: Sequence[str], target: Target) -> dict[str, Change]:
-    """Keep what the streams outside of the target are given as `seen`; nothing where it names no streams.
+def random_rows(model: SubjectModel, batch: Encoded, target: Target, *, seed: int) -> dict[str, Change]:
+    """The control that reads other rows of the same heads, at the target's tokens and in its streams.
+
+    All streams share the rows. Where the target names some, the others are given what they would be given
+    with their own rows, which at a later memory layer depends on what the earlier ones changed: one pass a
+    memory layer.
 
     Args:
-        seen: What passed `sites` before `[batch, token, stream, d_model]`.
-        sites: Where the memory writes.
-        target: Whose streams may change.
+        model: The model.
+        batch: The prompts.
+        target: Where.
+        seed: Of the rows that are drawn.
     """
-    if target.streams is None:
-        return {}
-    chosen = list(target.streams)
+    shared = replace(target, streams=None)
+    drawn = changes(model, "rows_random", shared, seed=seed)
+    if target.streams is None or model.n_streams == 1:
+        return drawn
+    found: dict[str, Change] = {}
+    for site, rows in zip(write_sites(model, target), drawn, strict=True):
+        written = log_probabilities(model, batch, found, [site])[1][site]
+        found |= {rows: drawn[rows], site: _keep(written, list(target.streams))}
+    return found
 
-    def keep(before: Tensor) -> Change:
-        def change(x: Tensor) -> Tensor:
-            kept = before.to(x).clone()
-            kept[:, :, chosen] = x[:, :, chosen]
-            return kept
 
-        return change
+def _keep(written: Tensor, streams: list[int]) -> Change:
+    def change(x: Tensor) -> Tensor:
+        kept = written.to(x).clone()
+        kept[:, :, streams] = x[:, :, streams]
+        return kept
 
-    return {site: keep(seen[site]) for site in sites if seen[site].ndim > 3}
+    return change
 
 
 def same_size_changes(

@@ -15,6 +15,7 @@ from engram_interp.capture.record import record
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.model.transformer import HookedEngramTransformer
+from engram_interp.numbering import runs_of
 
 Kind = Literal[
     "output_off",
@@ -53,7 +54,7 @@ class Target:
     def describe(self) -> str:
         """The parts in words, such as "layer 1, order 3, token 7"."""
         parts = [
-            f"{name[:-1] if len(values) == 1 else name} {', '.join(map(str, values))}"
+            f"{name[:-1] if len(values) == 1 else name} {', '.join(runs_of(values))}"
             for name in ("layers", "orders", "heads", "streams", "tokens")
             if (values := getattr(self, name)) is not None
         ]

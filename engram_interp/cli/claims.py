@@ -96,7 +96,7 @@ def _show(rows: "list[Row]") -> None:
     table = Table(show_lines=True, expand=True)
     table.add_column("", justify="right")
     for name, share in (("claim", 4), ("what was measured", 4), ("verdict", 2), ("found", 8)):
-        table.add_column(name, ratio=share)
+        table.add_column(name, ratio=share, overflow="fold", min_width=12 if name == "verdict" else None)
     table.add_column("what would change it", ratio=4)
     for row in rows:
         one = row.claim

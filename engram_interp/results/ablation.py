@@ -232,12 +232,12 @@ class AblationComparison(Result):
         if not any(math.isnan(value) for value in answers.values()):
             moved = {name: signed(answers[name] - answers["intact"]) for name in CONDITIONS}
             answer = (
-                f"; log p of the answer {moved['ablated']} nats (random rows {moved['random rows']}, random "
-                f"direction {moved['random direction']})"
+                f"; change of the answer's log p {moved['ablated']} nats (random rows "
+                f"{moved['random rows']}, random direction {moved['random direction']})"
             )
         what = data.attrs.get("what", "The ablation")
         return (
-            f"{what} moves the prediction after token {at} by {kl['ablated']} nats of KL (random rows "
+            f"{what}. It moves the prediction after token {at} by {kl['ablated']} nats of KL (random rows "
             f"{kl['random rows']}, a random change of the same size {kl['random direction']})"
             f"{self._times()}: top token "
             f"“{top['intact']}” before, “{top['ablated']}” after, “{top['random rows']}” with random rows"

@@ -82,6 +82,20 @@ class ArmLosses(Result):
         squares = sum(float(((losses - losses.mean()) ** 2).sum()) for losses in own)
         return float(stdtrit(freedom, 0.975) * np.sqrt(2 * squares / freedom)), freedom
 
+    def over_seeds(self, cell: xr.Dataset) -> tuple[float, float]:
+        """The interval of a difference over documents and over seeds: both half-widths in quadrature.
+
+        Args:
+            cell: One of `between`.
+
+        Returns:
+            Its ends, nats a token; NaN without a second seed of any arm.
+        """
+        value, spread = float(cell["difference"]), self.between_seeds()[0]
+        ends = (float(cell[f"difference{end}"]) - value for end in ("_low", "_high"))
+        low, high = (float(np.hypot(end, spread)) for end in ends)
+        return value - low, value + high
+
     def basis(self) -> str:
         """On what, as part of a sentence."""
         return f"losses of {self.data.attrs.get('family', 'a family')} over {wording.basis(self.data)}"

@@ -113,4 +113,4 @@ def _feature(data: xr.Dataset, name: str) -> str:
     said += ")" if count is None else f" over {wording.counted(int(count), 'initialisation')})"
     if np.isnan(low):
         return f"{said}, so nothing is claimed"
-    return said if low > null_high else f"{said}: no more than untrained gates may tell"
+    return said if low > null_high else f"{said}: this one no more than untrained gates may tell"

@@ -48,7 +48,9 @@ def runs_by_token(runs: Mapping[str, xr.Dataset], *, theme: Theme = "light") -> 
     """
     first = next(iter(runs.values()))
     length = first.sizes["token"]
-    start, stop = marks.window(length, min(int(data["token_index"]) for data in runs.values()))
+    begins = [at for data in runs.values() if (at := marks.changed_from(data)) is not None]
+    looked_at = min(int(data["token_index"]) for data in runs.values())
+    start, stop = marks.window(length, looked_at, first=min(begins, default=None))
     figure = blank(
         title="The two runs by token",
         subtitle=f"{marks.zoomed_of(start, stop, length)}thin: the same reads from random rows",
@@ -79,7 +81,10 @@ def runs_by_token(runs: Mapping[str, xr.Dataset], *, theme: Theme = "light") -> 
     if "token_text" in first:
         marks.label_tokens(figure, [str(t) for t in first["token_text"].values[start:stop]], first=start)
     figure.update_xaxes(range=[start - 0.5, stop - 0.5])
-    figure.update_yaxes(rangemode="tozero")
+    shown = [data["kl"].isel(token=slice(start, stop)) for data in runs.values()]
+    drawn = [float(one.sel(condition=["ablated", "random rows"]).max()) for one in shown]
+    highest = max(drawn) or 1.0
+    figure.update_yaxes(rangemode="tozero", range=[0, 1.06 * highest] if stop - start < length else None)
     return figure
 
 

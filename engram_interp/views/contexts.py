@@ -15,11 +15,11 @@ AROUND = 6
 
 
 def strongest(data: xr.Dataset, ids: Sequence[int], *, layer: int, top: int = 8) -> Html:
-    """A concordance: every row one place where the n-gram ends, what stands around it, and the gate there.
+    """A concordance: every row one place where the n-gram stands, what is around it, and the gate there.
 
     The same tokens are looked for, as they are written; others that hash alike, such as with a capital
-    letter, are not. The caption sets the gates beside those of all tokens, for one that is often open is
-    open on many n-grams.
+    letter, are not counted, and the caption says so. It sets the gates beside those of all tokens: a gate
+    that is often open is open on many n-grams.
 
     Args:
         data: gate[prompt, layer, stream, token] ∈ [0, 1], token_id and token_text[prompt, token]; prompt_id
@@ -37,6 +37,7 @@ def strongest(data: xr.Dataset, ids: Sequence[int], *, layer: int, top: int = 8)
     gate = data["gate"].sel(layer=layer).max("stream").transpose("prompt", "token").values
     known = gate[~np.isnan(gate)]
     found = _ends(data["token_id"].transpose("prompt", "token").values, ids)
+    found = [place for place in found if not np.isnan(gate[place])]
     order = np.argsort([-gate[place] for place in found], kind="stable")[:top]
     texts = data["token_text"].transpose("prompt", "token").values
     names = data["prompt_id"].values if "prompt_id" in data else data["prompt"].values
@@ -71,13 +72,13 @@ def _row(texts: np.ndarray, length: int, end: int, name: str, gate: float) -> li
 
 
 def _caption(gates: list[float], known: np.ndarray, *, prompts: int, shown: int) -> str:
+    if not gates or not known.size:
+        return f"So written, the n-gram stands in none of the {prompts} prompts whose gates are known."
     low, high = (number(float(value)) for value in np.quantile(known, (0.05, 0.95)))
     every = f"of all tokens {number(float(np.median(known)))}, 5–95 % {low} to {high}"
-    if not gates:
-        return f"The n-gram stands in none of the {prompts} prompts."
     times = f"{len(gates):,} time{'s' * (len(gates) > 1)}"
     first = f", the {shown} most open gates first" if shown < len(gates) else ""
     return (
-        f"The n-gram stands {times} in the {prompts} prompts{first}: median gate "
-        f"{number(float(np.median(gates)))}, {every}"
+        f"So written, the n-gram stands {times} in the {prompts} prompts{first}: median gate "
+        f"{number(float(np.median(gates)))}, {every}. Spellings that hash alike are not counted."
     )

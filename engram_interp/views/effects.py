@@ -74,7 +74,7 @@ def divergence_by_token(data: xr.Dataset, *, what: str, theme: Theme = "light") 
         theme: light or dark.
     """
     positions, length = data["token"].values, data.sizes["token"]
-    start, stop = marks.window(length, int(data["token_index"]))
+    start, stop = marks.window(length, int(data["token_index"]), first=marks.changed_from(data))
     tokens = [str(token) for token in data["token_text"].values] if "token_text" in data else None
     figure = blank(
         title="Where the prediction changes",
@@ -99,11 +99,12 @@ def divergence_by_token(data: xr.Dataset, *, what: str, theme: Theme = "light") 
                 hovertemplate=f"token %{{x}} %{{text}}<br>{condition} %{{y:.3f}} nats<extra></extra>",
             )
         )
-    highest = float(data["kl"].sel(condition=list(shades)).max()) or 1.0
+    shown = data["kl"].sel(condition=list(shades)).isel(token=slice(start, stop))
+    highest = float(shown.max()) or 1.0
     marks.mark_written(figure, data, y=1.08 * highest, within=(0, length), theme=theme)
     if tokens is not None:
         marks.label_tokens(figure, tokens[start:stop], first=start)
     figure.update_layout(barmode="group", bargap=0.25)
     figure.update_xaxes(range=[start - 0.5, stop - 0.5])
-    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero", range=[0, 1.16 * highest] if stop - start < length else None)
     return figure

@@ -35,7 +35,7 @@ def grid(data: xr.Dataset, *, what: str, theme: Theme = "light") -> go.Figure:
         theme: light or dark.
     """
     length, layers = data.sizes["token"], marks.layers_of(data)
-    start, stop = marks.window(length, int(data["token_index"]))
+    start, stop = marks.window(length, int(data["token_index"]), first=marks.changed_from(data))
     whole, data = data, data.isel(token=slice(start, stop))
     conditions = data["lens_kl"].transpose("condition", "layer", "token")
     drawn = (conditions.sel(condition=list(PANELS)) - conditions.sel(condition="intact")).values

@@ -169,14 +169,33 @@ def mark_memory(figure: go.Figure, layers: Sequence[int], *, theme: Theme) -> No
         )
 
 
-def window(length: int, token: int, *, before: int = 6) -> tuple[int, int]:
+def window(length: int, token: int, *, first: int | None = None, before: int = 6) -> tuple[int, int]:
     """The tokens that can be named: all of them, or `TOKENS_AT_MOST` from a little before `token` on.
+
+    Args:
+        length: of the text.
+        token: the one that is looked at, which is always among them.
+        first: an earlier one from which on there is something to see; it is among them if there is room.
+        before: tokens shown before the first of the two.
 
     >>> window(20, 12), window(214, 30), window(60, 59)
     ((0, 20), (24, 72), (12, 60))
+    >>> window(214, 30, first=9), window(214, 90, first=9)
+    ((3, 51), (84, 132))
     """
-    start = max(min(token - before, length - TOKENS_AT_MOST), 0)
+    near = first is not None and 0 <= token - first <= TOKENS_AT_MOST - 2 * before
+    begin = first if near and first is not None else token
+    start = max(min(begin - before, length - TOKENS_AT_MOST), 0)
     return start, min(start + TOKENS_AT_MOST, length)
+
+
+def changed_from(data: xr.Dataset) -> int | None:
+    """The first token at which an ablation changes something; None where that is all of them, or not known.
+
+    Args:
+        data: first_token, where there is one.
+    """
+    return int(data["first_token"]) or None if "first_token" in data else None
 
 
 def shown_of(start: int, stop: int, length: int) -> str:

@@ -15,7 +15,7 @@ from engram_interp.views.tokens import token_html
 SHOWN = 8
 CONDITIONS = {
     "intact": ("Memory on", "the model as it is"),
-    "ablated": ("Memory off", ""),
+    "ablated": ("Memory changed", ""),
     "random rows": ("Control: random rows", "the same reads, from other rows of the same heads"),
     "random direction": ("Control: random direction", "a change of the same size, in a random direction"),
 }

@@ -204,8 +204,7 @@ def visit(server: Server, browser: Browser) -> Iterator[Callable[[str], Page]]:
     complaints: list[str] = []
 
     def hear(message: ConsoleMessage) -> None:
-        # On a page below the root Streamlit first looks for its server there, finds nothing, and goes up.
-        if message.type == "error" and "_stcore" not in str(message.location.get("url", "")):
+        if message.type == "error":
             complaints.append(message.text)
 
     def open_path(path: str) -> Page:

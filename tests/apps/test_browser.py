@@ -166,6 +166,7 @@ PAGES = {
     "/tokens?b=planted&prompt=fact-amri&tok=4&tour=2": "Tour 2 of 5",
     "/memory?b=planted&prompt=fact-amri&tok=4": "How full are the tables?",
     "/ablate?b=wiki-nano": "Over all prompts of the bundle",
+    "/ablate?b=planted&prompt=fact-amri&tok=4&spec=rows_zero:t4:a3,4&vs=gate_zero:t4": "Two ablations of one",
     "/compare?b=wiki-nano&with=planted&part=ablation": "No interval of the difference",
     "/report?b=planted&prompt=fact-amri": "What goes in",
 }
@@ -195,9 +196,14 @@ def test_the_menu_turns_the_page_dark_and_says_how_to_read_it(visit: Callable[[s
     page.wait_for_function(
         "getComputedStyle(document.documentElement).getPropertyValue('--paper') == '#14171c'"
     )
+    title = page.locator(".engram-title").first
+    expect(title).to_have_css("color", "rgb(232, 234, 237)")  # what the views draw turns dark too
+    page.get_by_role("link", name="Tokens", exact=True).click()
+    expect(page.locator(".readout")).to_be_visible()
     page.reload()
     idle(page)
     expect(page.locator(".stApp")).to_have_css("background-color", "rgb(20, 23, 28)")
+    expect(page.locator(".readout")).to_have_css("color", "rgb(232, 234, 237)")
     page.get_by_test_id("stMainMenuButton").click()
     page.get_by_role("menuitem", name="About").click()
     expect(page.get_by_text("are counted from 0; the paper counts layers from 1")).to_be_visible()
@@ -226,6 +232,8 @@ def test_an_ablation_is_stopped_run_again_and_opened_cold_by_its_link(
     assert link(page)["spec"] == "rows_zero:t4"
     cold = visit(f"{held.address}/ablate?" + urlsplit(page.url).query)
     expect(cold.locator(".predictions .answer-share b")).to_have_text(["0.973", "0.002", "0.004", "0.690"])
+    for one in (page, cold):
+        one.close()  # before its server ends, which it would complain about
 
 
 def test_ten_visitors_run_ten_prompts_and_each_sees_their_own(visit: Callable[[str], Page]) -> None:
@@ -259,4 +267,5 @@ def test_a_report_is_downloaded_and_opens_without_a_network(
     expect(offline.locator(".plot .main-svg").first).to_be_visible()
     expect(offline.locator("caption", has_text="Memory read at token 4")).to_be_visible()
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    accessible(offline)
     context.close()

@@ -34,7 +34,7 @@ def test_a_typed_text_is_run_and_opens_at_its_last_token(tokens: AppTest) -> Non
 def test_switching_off_shows_all_four_conditions(tokens: AppTest) -> None:
     app = choose(typed(tokens, "Only Kalo saw the mi"), "switch", "rows_zero")
     page = written(app)
-    for title in ("Memory on", "Memory off", "Control: random rows", "Control: random direction"):
+    for title in ("Memory on", "Memory changed", "Control: random rows", "Control: random direction"):
         assert title in page
     assert "rows_zero" in page
     assert "one prompt, so no interval is possible" in page
@@ -142,7 +142,7 @@ def test_chosen_tokens_are_switched_off_together_and_read_at_another(tokens: App
     app.button(key="run ablation").click().run()
     page = written(settle(app))
     assert app.query_params["spec"] == f"rows_zero:t{last}:a2-4,7,{last}"
-    assert f"tokens 2, 3, 4, 7, {last} moves the prediction after token {last}" in page
+    assert f"tokens 2-4, 7, {last}. It moves the prediction after token {last}" in page
     assert f"tokens=(2, 3, 4, 7, {last})" in compared(app)
     for wrong, said in (
         ("", "Name the tokens by their positions"),
@@ -158,6 +158,33 @@ def test_chosen_tokens_are_switched_off_together_and_read_at_another(tokens: App
     app.text_input(key="ab tokens").set_value("1").run()
     app.button(key="run ablation").click().run()
     assert settle(app).query_params["spec"] == "rows_zero:t1"
+    app = choose(app, "ab where", "some")
+    app.text_input(key="ab tokens").set_value("1, 0-")  # and Run without Enter: both arrive at once
+    app.button(key="run ablation").click().run()
+    assert app.query_params["spec"] == "rows_zero:t1" and "Name the tokens by" in written(app)
+    app = choose(app, "ab where", "this")
+    app.number_input(key="bar token").set_value(0).run()
+    app = choose(app, "ab where", "some")
+    assert app.text_input(key="ab tokens").value == "0", "several begin with the one that is looked at"
+
+
+def test_an_ablation_that_a_link_spells_otherwise_is_the_same_one(tokens: AppTest) -> None:
+    app = typed(tokens, "Only Kalo saw the mi")
+    show(app, "ablate")
+    app.query_params["spec"], app.query_params["vs"] = "gate_zero:t4:a5,3,4", "rows_zero:t4:h1,0"
+    app = settle(app.run())
+    wanted = {"spec": "gate_zero:t4:a3-5", "vs": "rows_zero:t4:h0,1"}
+    for _ in range(2):
+        app.run()
+        assert {name: app.query_params[name] for name in wanted} == wanted
+        assert "Two ablations of one text, each with its controls" in written(app)
+
+
+def test_run_on_the_text_that_is_shown_keeps_the_token(tokens: AppTest) -> None:
+    app = typed(tokens, "Only Kalo saw the mi")
+    app.number_input(key="bar token").set_value(2).run()
+    app.button(key="run typed").click().run()
+    assert settle(app).number_input(key="bar token").value == 2
 
 
 def test_streams_are_switched_off_alone_where_a_kind_can(start: Start, bundle: Path, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_compare_wants_two_bundles(start: Start, bundle: Path) -> None:
 
 
 def test_report_takes_away_what_is_open(start: Start, bundle: Path) -> None:
-    app = start(bundle, page="report", parts="tokens,memory")
+    app = start(bundle, page="report", parts="tokens,memory", tok="8")
     text = written(app)
     assert "<b>gates:0</b>" in text and "<b>slots:0</b>" in text and "<b>attribution:0</b>" in text
     assert "<b>depth</b>" not in text

@@ -1,5 +1,6 @@
 """The report: what is open and nothing else, as the pages show it."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def test_the_report_is_drawn_as_the_pages_are_set(
     start: Start, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = {"align": "soft", "self": "off", "shift": "peak", "q": "entropy", "log": "on", "view": "sources"}
-    app = start(bundle, page="report", prompt="0", stream="max", **link)
+    app = start(bundle, page="report", prompt="0", tok="8", stream="max", **link)
     assert {name: app.query_params[name] for name in link} == link
     shown, made = taken(app, monkeypatch), open_bundle(bundle)
     drawn = sys.modules["explorer.assemble"]._parts
@@ -124,3 +125,16 @@ def test_what_the_tokens_page_switched_off_is_in_the_report(
     next(group for group in app.button_group if group.key == "switch").set_value("on").run()
     show(app, "report")
     assert "<b>ablation · gate → 0 · at token" in written(settle(app))
+
+
+def test_the_report_of_a_token_that_the_bundle_does_not_hold_has_what_was_computed_for_it(
+    start: Start,
+) -> None:
+    link = {"b": "planted", "prompt": "fact-amri", "tok": "3", "parts": "memory"}
+    app = settle(start(page="report", **link))
+    assert "<b>promotion:fact-amri</b>" not in written(app), "what the bundle holds is of another token"
+    app = settle(start(page="report", live="on", **link))
+    assert app.query_params["live"] == "on"
+    for part in ("promotion", "attribution"):
+        [said] = re.findall(rf"<b>{part}:fact-amri</b><span> (.*?)</span>", written(app))
+        assert "token 3" in said

@@ -151,7 +151,7 @@ def test_an_ablation_without_control_claims_nothing() -> None:
 
 def test_one_prompt_has_no_interval() -> None:
     text = samples.ablation_comparison().summary()
-    assert "gate_zero at layers 1,4 moves the prediction after token 8" in text
+    assert "gate_zero at layers 1,4. It moves the prediction after token 8" in text
     assert "one prompt, so no interval is possible" in text
     assert "random rows" in text
     assert "a random change of the same size" in text

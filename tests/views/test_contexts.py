@@ -44,7 +44,10 @@ def test_every_place_is_found_and_the_most_open_comes_first() -> None:
         ["a", "t5t1t2t9", "t1t2", "", "0.250"],
         ["a", "t5", "t1t2", "t9t1t2", "0.100"],
     ]
-    assert "stands 4 times in the 3 prompts: median gate 0.300, of all tokens 0.350" in html
+    assert (
+        "So written, the n-gram stands 4 times in the 3 prompts: median gate 0.300, of all tokens 0.350"
+        in html
+    )
     assert "5–95 % 0.035 to 0.815" in html  # of the 15 tokens that are there
     assert "gate at layer 3<" in html and "<img" not in html
 
@@ -60,6 +63,13 @@ def test_only_the_most_open_are_shown_and_streams_count_by_their_largest() -> No
 def test_an_n_gram_that_stands_nowhere_is_said_to(ids: list[int]) -> None:
     html = contexts.strongest(reading(), ids, layer=3)
     assert "stands in none of the 3 prompts" in html and not cells(html)
+
+
+def test_without_a_known_gate_nothing_is_shown_and_that_is_said() -> None:
+    data = reading()
+    data["gate"][:] = np.nan
+    html = contexts.strongest(data, [1, 2], layer=3)
+    assert "stands in none of the 3 prompts whose gates are known" in html and not cells(html)
 
 
 @pytest.mark.parametrize(("ids", "layer"), [([1], 2), ([], 3)])

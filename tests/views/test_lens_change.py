@@ -6,6 +6,7 @@ import pytest
 
 from engram_interp.errors import InputError
 from engram_interp.views import marks
+from engram_interp.views.comparing import runs_by_token
 from engram_interp.views.effects import divergence_by_token
 from engram_interp.views.lens_change import OUTSIDE, cone_of, grid
 from engram_interp.views.theme import LIGHT
@@ -77,6 +78,21 @@ def test_of_a_long_prompt_the_tokens_around_the_ablated_one_are_drawn_and_that_i
     assert list(figure.layout.xaxis2.tickvals) == list(panel.x)
     bars = divergence_by_token(long, what="gate_zero")
     assert len(bars.data[0].y) == 180 and list(bars.layout.xaxis.range) == [93.5, 141.5]
+
+
+def test_several_changed_tokens_are_in_sight_and_the_axis_fits_what_is_shown() -> None:
+    data = samples.ablation_comparison().data
+    long = data.isel(token=np.arange(180) % 9).assign_coords(token=np.arange(180))
+    long["token_index"], long["first_token"] = 100, 70
+    kl = long["kl"].values.copy()
+    kl[:, 150] = 90.0  # out of sight
+    long = long.assign(kl=(long["kl"].dims, kl))
+    for figure in (divergence_by_token(long, what="gate_zero"), runs_by_token({"A": long, "B": long})):
+        assert list(figure.layout.xaxis.range) == [63.5, 111.5]
+        assert figure.layout.yaxis.range[1] < 3 * float(np.nanmax(kl[1:, 64:112]))
+    assert list(maps(grid(long, what="gate_zero"))["ablated"][0].x) == list(range(64, 112))
+    long["first_token"] = 20  # too far away to be shown beside token 100
+    assert list(divergence_by_token(long, what="x").layout.xaxis.range) == [93.5, 141.5]
 
 
 def test_a_comparison_made_earlier_still_opens_and_says_why_it_has_no_grid() -> None:

@@ -35,7 +35,7 @@ def page() -> None:
 
 
 def _one_prompt(prompt: Prompt, present: readings.Present) -> None:
-    st.html(element("h2", "Switch the memory off in this text", class_="engram-title"))
+    style.html(element("h2", "Switch the memory off, or change it, in this text", class_="engram-title"))
     if not switch_off.possible(prompt, present):
         return
     token = selection.current().token
@@ -56,7 +56,8 @@ def _one_prompt(prompt: Prompt, present: readings.Present) -> None:
     if wanted is None:
         states.say(
             "Nothing was run yet. Choose what is switched off and press Run: the prediction after the token "
-            "is shown as it is, without the memory, and under two controls of the same size."
+            "is shown as it is, with the memory changed, and under two controls: other rows at the same "
+            "place, and a change of the same size."
         )
         return
     if wanted.token != token:
@@ -98,6 +99,8 @@ def _spec(setting: settings.Setting) -> Spec | None:
     found = parse(setting.value) if setting.value else None
     if setting.value and found is None:
         states.say(f"The link names the ablation “{setting.value}”, which is none; nothing was run for it.")
+    if found is not None and found.text != setting.value:
+        setting.put(found.text)  # the same one, as this tool spells it
     return found
 
 
@@ -117,7 +120,7 @@ def _run(prompt: Prompt, spec: Spec, found: AblationComparison, *, title: str) -
     """One run: its predictions under every condition, its effect by token, its numbers."""
     _drawn(spec, found, title=title)
     _keep(prompt, spec, found, title=title)
-    with st.expander(f"Every number of run {title}"):
+    with settings.fold(f"Every number of run {title}", key=f"numbers {title}"):
         style.html(tables.prediction_table(found.data))
     code = switch_off.code(prompt.text, spec)
     export.tools(

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from engram_interp.numbering import numbers, runs_of
 from explorer import settings, states
 from explorer.live import live
 from explorer.scene import Prompt
-from explorer.spec import BY_ROWS, KINDS, Spec, numbers, runs_of
+from explorer.spec import BY_ROWS, KINDS, Spec
 
 _RUNS = "ablations run"
 _DRAWN_FOR = "ablation the form shows"
@@ -32,9 +33,12 @@ def show(run: Spec | None, *, token: int, tokens: int, offered: Mapping[str, Seq
     _adopt(run, parts, token=token)
     state = st.session_state
     form = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="ablation form")
-    kind = form.selectbox("Switch off", list(KINDS), format_func=KINDS.__getitem__, key="ab kind", width=230)
+    kind = form.selectbox(
+        "Switch off or change", list(KINDS), format_func=KINDS.__getitem__, key="ab kind", width=230
+    )
     form.segmented_control("At", list(WHERE), format_func=WHERE.__getitem__, key="ab where", required=True)
-    wrong = _some(form, token=token, tokens=tokens) if state["ab where"] == "some" else ""
+    if state["ab where"] == "some":
+        _some(form, token=token)
     asked = {key: options for key, options in parts.items() if key in _of_kind(kind) and len(options) > 1}
     for key, options in asked.items():
         label = {"ab layers": "Memory layers", "ab orders": "n-grams"}.get(key, _PARTS[key].capitalize())
@@ -42,15 +46,13 @@ def show(run: Spec | None, *, token: int, tokens: int, offered: Mapping[str, Seq
     if kind == "ngram_swap":
         form.number_input("Reads of token", 0, max(tokens - 1, 0), key="ab swap", width=130)
     form.number_input("Draw of the controls", 0, 999, key="ab seed", width=150)
-    missing = [_PARTS[key].removesuffix("s") for key in asked if not state[key]]
-    if missing:
-        wrong = f"Choose at least one {' and one '.join(missing)}; nothing would be switched off."
+    wrong = _wrong(parts, token=token, tokens=tokens)
     form.button(
         f"Run at token {token}" if state["ab where"] == "this" else f"Run, seen at token {token}",
         type="primary",
         key="run ablation",
         on_click=_run,
-        args=(token, parts),
+        args=(token, tokens, parts),
         disabled=bool(wrong),
     )
     if wrong:
@@ -62,15 +64,27 @@ def _of_kind(kind: str) -> tuple[str, ...]:
     return ("ab layers", "ab orders", "ab heads") if kind in BY_ROWS else ("ab layers", "ab streams")
 
 
-def _some(form: "st.delta_generator.DeltaGenerator", *, token: int, tokens: int) -> str:
-    """The tokens that are chosen; returns what is wrong with them, if anything is."""
+def _some(form: "st.delta_generator.DeltaGenerator", *, token: int) -> None:
+    """The tokens that are chosen, and a button that adds the one that is looked at."""
     form.text_input("Tokens", key="ab tokens", placeholder="such as 3, 7-9", width=170)
-    chosen = numbers(st.session_state["ab tokens"])
+    chosen = numbers(st.session_state["ab tokens"]) or ()
 
     def add() -> None:
-        st.session_state["ab tokens"] = ", ".join(runs_of([*(chosen or ()), token]))
+        st.session_state["ab tokens"] = ", ".join(runs_of([*chosen, token]))
 
-    form.button(f"Add token {token}", key="add token", on_click=add, disabled=token in (chosen or ()))
+    form.button(f"Add token {token}", key="add token", on_click=add, disabled=token in chosen)
+
+
+def _wrong(parts: Mapping[str, list[int]], *, token: int, tokens: int) -> str:
+    """Why the controls as they are now switch nothing off; empty where they do."""
+    state = st.session_state
+    asked = [key for key in _of_kind(state["ab kind"]) if len(parts[key]) > 1]
+    missing = [_PARTS[key].removesuffix("s") for key in asked if not state[key]]
+    if missing:
+        return f"Choose at least one {' and one '.join(missing)}; nothing would be switched off."
+    if state["ab where"] != "some":
+        return ""
+    chosen = numbers(state["ab tokens"])
     if chosen is None:
         return "Name the tokens by their positions, such as 3, 7-9; or pick one above and add it."
     if chosen[-1] >= tokens:
@@ -104,6 +118,8 @@ def _adopt(run: Spec | None, parts: Mapping[str, list[int]], *, token: int) -> N
         st.session_state[key] = st.session_state.get(key, value) if kept else value
     for key, options in parts.items():
         st.session_state[key] = [one for one in st.session_state[key] if one in options]
+    if st.session_state["ab where"] != "some":
+        st.session_state["ab tokens"] = str(token)  # where a choice of several begins
     st.session_state[_DRAWN_FOR], st.session_state[_OFFERED] = shown, dict(parts)
 
 
@@ -113,8 +129,10 @@ def _where(run: Spec | None) -> str:
     return "every" if run.everywhere else "this" if run.tokens is None else "some"
 
 
-def _run(token: int, parts: Mapping[str, list[int]]) -> None:
-    """Take the controls as the ablation that is shown from now on."""
+def _run(token: int, tokens: int, parts: Mapping[str, list[int]]) -> None:
+    """Take the controls as the ablation that is shown from now on; not where what was typed last is wrong."""
+    if _wrong(parts, token=token, tokens=tokens):
+        return  # the form says why
     state = st.session_state
     kind = state["ab kind"]
     limits: dict[str, tuple[int, ...]] = {}

@@ -14,11 +14,12 @@ is neutral; grey bands are what an untrained gate does.
 **By keyboard:** Tab reaches everything. In a text the arrow keys, Home and End move over the tokens, and
 Enter picks one. A cell of a map is also set by the two numbers beside it.
 
-**To take away:** *Copy link* restores what you see; under every panel stand its numbers (CSV), its figure
-(PNG, HTML) and the lines that draw it in a notebook (code).
+**To take away:** *Copy link* restores what you see; under every panel stand its numbers (CSV), a page that
+opens offline (HTML), a picture where it is a figure (PNG), and the lines that draw it in a notebook (code).
 
-**No number here stands alone:** beside it are its null or control, its interval and how it was estimated. A
-raw logit lens is named as one, an ablation by what exactly it does.
+**No number here stands alone:** beside it are its null or its control, and its interval where there is more
+than one document to take it over; what one prompt shows has none, and says so. A raw logit lens is named as
+one, an ablation by what exactly it does.
 
 Nothing leaves the machine that serves these pages.
 """

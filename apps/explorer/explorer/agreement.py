@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import streamlit as st
-
 from engram_interp.results import Bundle, DepthResult, LensDepthResult, Result, StitchingResult
 from engram_interp.results import agreement as results
 from engram_interp.views.markup import element
@@ -25,16 +23,30 @@ def views_of(bundle: Bundle) -> Found:
     return {part: shelf.part(bundle, part, what=what) for part, (what, _) in VIEWS.items() if part in bundle}
 
 
+def sentence(depth: DepthResult, found: Found) -> str:
+    """Whether the views agree, and what may be concluded; empty where there is but one."""
+    raw, tuned, stitching = _read(found)
+    others = [one for one in (raw, tuned, stitching) if one is not None]
+    return results.agreement(depth, raw, stitching, tuned=tuned) if others else ""
+
+
+def _read(found: Found) -> tuple[LensDepthResult | None, LensDepthResult | None, StitchingResult | None]:
+    """Lens depth by the raw and by the tuned lens, and stitching, where they are there and whole."""
+    raw, tuned, stitching = (found.get(part) for part in ("lens-depth", "lens-depth-tuned", "stitching"))
+    return (
+        raw if isinstance(raw, LensDepthResult) else None,
+        tuned if isinstance(tuned, LensDepthResult) else None,
+        stitching if isinstance(stitching, StitchingResult) else None,
+    )
+
+
 def figure(bundle: Bundle, depth: DepthResult, found: Found) -> None:
     """Every view's shift beside its control, and the sentence that says whether they agree."""
-    raw, tuned, stitching = (found.get(part) for part in ("lens-depth", "lens-depth-tuned", "stitching"))
-    raw = raw if isinstance(raw, LensDepthResult) else None
-    tuned = tuned if isinstance(tuned, LensDepthResult) else None
-    stitching = stitching if isinstance(stitching, StitchingResult) else None
+    raw, tuned, stitching = _read(found)
     said = results.agreement(depth, raw, stitching, tuned=tuned)
     views = results.views(depth, raw, stitching, tuned=tuned)
     style.figure(results.plot(views, theme=style.theme()), key="agreement", alt=said)
-    st.html(element("p", said, class_="engram-line"))
+    style.html(element("p", said, class_="engram-line"))
     shown = {"depth": depth, "lens-depth": raw, "stitching": stitching, "lens-depth-tuned": tuned}
     export.together(
         {part: view for part, view in shown.items() if view is not None},

@@ -126,6 +126,8 @@ def _of_prompt(scene: Scene, prompt: Prompt, kind: str) -> Result | None:
     """What there is of the chosen prompt: of its live run where that is shown, else of the bundle."""
     if bar.runs_live(prompt):
         return _ran(prompt).get(kind)
+    if kind in {"promotion", "attribution"}:
+        return stored(scene, prompt, kind) or _attributed(prompt).get(kind)
     if kind != "gates":
         return _read(scene, f"{kind}:{prompt.name}")
     found = _read(scene, "gates")
@@ -134,18 +136,28 @@ def _of_prompt(scene: Scene, prompt: Prompt, kind: str) -> Result | None:
     return GateReading(data=found.data.isel(prompt=[prompt.row], token=slice(0, prompt.tokens)))
 
 
+def stored(scene: Scene, prompt: Prompt, kind: str) -> Result | None:
+    """What the bundle holds of the chosen token: one of "promotion" and "attribution"."""
+    found = _read(scene, f"{kind}:{prompt.name}")
+    of_token = found is not None and int(found.data["token_index"]) == selection.current().token
+    return found if of_token else None
+
+
 def _ran(prompt: Prompt) -> dict[str, Result]:
     """What live runs found of the prompt and are done with, by kind."""
     reading = live().finished(prompt.text)
-    found = attributed(prompt.text, token=selection.current().token)
-    return {
-        **(
-            {}
-            if reading is None
-            else {"gates": reading.gates, "slots": reading.slots, "lens-table": reading.lens}
-        ),
-        **({} if found is None else {"promotion": found.promotion, "attribution": found.memory}),
-    }
+    found: dict[str, Result] = (
+        {}
+        if reading is None
+        else {"gates": reading.gates, "slots": reading.slots, "lens-table": reading.lens}
+    )
+    return found | _attributed(prompt)
+
+
+def _attributed(prompt: Prompt) -> dict[str, Result]:
+    """What a live run found of the chosen token's reads, if it was asked for and is done."""
+    found = attributed(prompt.text, token=selection.current().token) if settings.LIVE.value == "on" else None
+    return {} if found is None else {"promotion": found.promotion, "attribution": found.memory}
 
 
 def _runs(prompt: Prompt) -> dict[str, Result]:

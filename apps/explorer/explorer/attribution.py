@@ -21,7 +21,7 @@ R = TypeVar("R", bound=Result)
 
 def promotion(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int, layer: int) -> None:
     """What the write at a token promotes and suppresses, beside what random rows do."""
-    st.html(element("h2", "What this memory promotes", class_="engram-title"))
+    style.html(element("h2", "What this memory promotes", class_="engram-title"))
     found = _of_bundle(scene.bundle, "promotion", prompt, present, token=token, wanted=MemoryPromotion)
     source: Bundle | None = scene.bundle
     if found is None:
@@ -41,7 +41,7 @@ def promotion(scene: Scene, prompt: Prompt, present: readings.Present, *, token:
         of=f"token {token}, {prompt.label}",
     )
     states.say("A direct effect, on the logit minus its mean: it skips what later layers make of the write.")
-    with st.expander("In words, with its control"):
+    with settings.fold("In words, with its control", key="promotion words"):
         states.say(found.summary())
     export.tools(
         found,
@@ -65,7 +65,7 @@ def parts(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
         if run is None:
             return
         found, source = run.memory, None
-    st.html(element("h2", "How much of the prediction came from here?", class_="engram-title"))
+    style.html(element("h2", "How much of the prediction came from here?", class_="engram-title"))
     view = cast(View, settings.segmented(st.container(), "Show", settings.VIEW, say=VIEWS.__getitem__))
     drawn = found
     _figure(

@@ -14,7 +14,7 @@ ALIGNMENTS = {**headlines.ALIGNMENTS, "none": "none"}
 def show(scene: Scene, depth: DepthResult, *, measure: str) -> None:
     """The chosen cell: number fields as the way without a pointer, and what the map says there."""
     chosen = selection.current()
-    st.html(element("h2", "Selected cell", class_="engram-title"))
+    style.html(element("h2", "Selected cell", class_="engram-title"))
     fields = st.columns(2)
     for cell, label, field, count in (
         (fields[0], "Engram layer", "layer", scene.layers),

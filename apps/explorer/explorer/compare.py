@@ -93,7 +93,7 @@ def _differences(one: Scene, other: Scene) -> None:
 
 def _part(one: Bundle, other: Bundle, part: str, *, what: str) -> None:
     """The same part of both: one table where there is one, figures on one scale, sentences, exports."""
-    st.html(element("h2", f"{what[0].upper()}{what[1:]}, A beside B", class_="engram-title"))
+    style.html(element("h2", f"{what[0].upper()}{what[1:]}, A beside B", class_="engram-title"))
     both = {f"A: {one.name}": (one, shelf.part(one, part, what=what)),
             f"B: {other.name}": (other, shelf.part(other, part, what=what))}  # fmt: skip
     whole = {name: found for name, (_, found) in both.items() if isinstance(found, Result)}
@@ -114,7 +114,7 @@ def _part(one: Bundle, other: Bundle, part: str, *, what: str) -> None:
         comparing.on_one_scale(list(drawn.values()))
     for cell, (name, (bundle, found)) in zip(st.columns(2, gap="medium"), both.items(), strict=True):
         with cell:
-            st.html(element("h3", name, class_="engram-run"))
+            style.html(element("h3", name, class_="engram-run"))
             if isinstance(found, states.State):
                 states.show(found)
                 continue
@@ -133,7 +133,7 @@ def _change(one: Bundle, other: Bundle, part: str, both: Sequence[Result]) -> No
     if len(both) < 2 or type(both[0]) is not type(both[1]):
         return
     draw = CHANGES[type(both[0])]
-    st.html(element("h3", "B − A", class_="engram-run"))
+    style.html(element("h3", "B − A", class_="engram-run"))
     try:
         figure = draw(both[0].data, both[1].data, theme=style.theme())
     except InputError as cause:

@@ -1,7 +1,5 @@
 """The gates of one prompt in two bundles, token for token, and the lines that open both."""
 
-import streamlit as st
-
 from engram_interp.results import Bundle, GateReading, Result
 from engram_interp.views.markup import Html, element
 from engram_interp.views.strips import gate_strip
@@ -18,7 +16,7 @@ def show(one: Scene, other: Scene) -> None:
     here, there = one.prompts.get(name), other.prompts.get(name)
     if here is None or here.row is None:
         return
-    st.html(element("h2", f"The gates on “{name}”", class_="engram-title"))
+    style.html(element("h2", f"The gates on “{name}”", class_="engram-title"))
     if there is None or there.row is None:
         few = [prompt for prompt in other.prompts if prompt in one.prompts][:6]
         states.show(
@@ -44,19 +42,20 @@ def show(one: Scene, other: Scene) -> None:
             )
         )
         return
+    first, last = _window(len(tokens[0])) if tokens else (0, STRIP)
     strips: dict[str, Html] = {}
     shown: dict[str, Result] = {}
     for label, found, prompt in (("A", readings[0], here), ("B", readings[1], there)):
         if isinstance(found, GateReading) and prompt.row is not None:
             number = int(found.data["prompt"].values[prompt.row])
-            strips[label] = gate_strip(found.data, prompt=number, rows="max", stop=STRIP)
+            strips[label] = gate_strip(found.data, prompt=number, rows="max", start=first, stop=last)
             shown[label] = GateReading(data=found.data.sel(prompt=[number]))
             style.html(element("h3", f"{label} · the largest stream of each layer"), strips[label])
     if not shown:
         return
     lines = "\n".join(
         f'display(gate_strip({label.lower()}["gates"].data, '
-        f'prompt={int(found.data["prompt"].item())}, rows="max", stop={STRIP}))'
+        f'prompt={int(found.data["prompt"].item())}, rows="max", start={first}, stop={last}))'
         for label, found in shown.items()
     )
     export.together(
@@ -65,6 +64,12 @@ def show(one: Scene, other: Scene) -> None:
         parts=lambda: [part for label, strip in strips.items() for part in (label, strip)],
         code=code(one.bundle, other.bundle, lines),
     )
+
+
+def _window(length: int) -> tuple[int, int]:
+    """The tokens shown side by side, the chosen one among them."""
+    start = max(min(selection.current().token - STRIP // 2, length - STRIP), 0)
+    return start, min(start + STRIP, length)
 
 
 def if_there(bundle: Bundle, part: str) -> Result | None:

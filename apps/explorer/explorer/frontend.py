@@ -36,6 +36,12 @@ new PerformanceObserver((seen, observer) => {
 }).observe({ type: "resource", buffered: true });
 """
 """Once the page has asked for its session: reads Plotly while the server works on the answer."""
+_WHERE = """
+window.__streamlit = {
+  BACKEND_BASE_URL: location.origin + location.pathname.replace(/(PAGES)\\/?$/, ""),
+};
+"""
+"""Where the server is: of a page below the root the browser would look for it there, and complain."""
 _FOR_GOOD = b"public, immutable, max-age=31536000"
 """A script's name carries the digest of what it holds, so a browser never need ask for it again."""
 _IMPORTS = re.compile(rb'(?:from|import)\s*"\./([\w.-]+\.js)"')
@@ -49,7 +55,8 @@ class Frontend:
         self._paths = {f"/{page}" for page in pages}
         scripts = _files()
         self._scripts = {f"/static/js/{name}": body for name, body in scripts.items()}
-        self._page = named_ahead((FILES / "index.html").read_text(encoding="utf-8"), scripts).encode()
+        page = named_ahead((FILES / "index.html").read_text(encoding="utf-8"), scripts)
+        self._page = placed(page, pages).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -87,6 +94,12 @@ def named_ahead(page: str, scripts: Iterable[str]) -> str:
     ]
     lines += [f"<script>{_WHILE_IT_WAITS.replace('FILE', name)}</script>" for name in _of(FIGURES)]
     return page.replace("</head>", "\n".join([*lines, "</head>"]), 1)
+
+
+def placed(page: str, pages: Iterable[str]) -> str:
+    """Streamlit's `page`, told where its server is when it is opened as one of `pages`."""
+    below = "|".join(name for name in pages if name)
+    return page.replace("<head>", f"<head><script>{_WHERE.replace('PAGES', below)}</script>", 1)
 
 
 def _of(part: str) -> Iterator[str]:

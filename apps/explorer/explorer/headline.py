@@ -1,7 +1,5 @@
 """The headline: the mean shift after the first memory read, beside what the residuals before it show."""
 
-import streamlit as st
-
 from engram_interp.results import Bundle, DepthResult
 from engram_interp.views import headlines
 from engram_interp.views.markup import element
@@ -10,9 +8,9 @@ from explorer import export, style
 
 def show(depth: DepthResult, *, bundle: Bundle) -> None:
     """The headline number beside its control, then the sentence that says what may be claimed."""
-    st.html(element("h2", "Does the memory make the network effectively deeper?", class_="engram-title"))
+    style.html(element("h2", "Does the memory make the network effectively deeper?", class_="engram-title"))
     style.html(headlines.headline(depth.data))
-    st.html(element("p", depth.summary(), class_="engram-lead"))
+    style.html(element("p", depth.summary(), class_="engram-lead"))
     export.tools(
         depth,
         bundle=bundle,

@@ -47,7 +47,7 @@ def page() -> None:
 
 
 def _depth(scene: Scene, depth: DepthResult) -> None:
-    st.html(element("h2", "Layer by layer", class_="engram-title"))
+    style.html(element("h2", "Layer by layer", class_="engram-title"))
     left, right = st.columns([0.64, 0.36], gap="medium")
     with left:
         controls = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
@@ -87,14 +87,14 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
 
 def _shift(scene: Scene, depth: DepthResult) -> None:
     """The shift of every layer with its interval, the control layers apart."""
-    st.html(element("h2", "How far is each layer shifted?", class_="engram-title"))
+    style.html(element("h2", "How far is each layer shifted?", class_="engram-title"))
     estimate = settings.segmented(
         st.container(), "Estimate", settings.ESTIMATE, say=cell.ALIGNMENTS.__getitem__
     )
     drawn = depth.plot(view="shift", alignment=cast(similarity.Alignment, estimate), theme=style.theme())
     alt = "Shift of every layer against the self-reference, with intervals and control layers"
     style.figure(drawn, key="shift", alt=alt)
-    with st.expander("Numbers by layer"):
+    with settings.fold("Numbers by layer", key="layer numbers"):
         style.html(tables.depth_table(depth.data))
     export.tools(
         depth,
@@ -114,7 +114,7 @@ def _lens(scene: Scene) -> None:
     """How far each layer is from the final prediction, Engram beside baseline."""
     engram = shelf.part(scene.bundle, "lens-engram", what="lens curve of the Engram model")
     baseline = shelf.part(scene.bundle, "lens-baseline", what="lens curve of the baseline")
-    st.html(element("h2", "How early is the answer there?", class_="engram-title"))
+    style.html(element("h2", "How early is the answer there?", class_="engram-title"))
     if isinstance(engram, states.State):
         states.show(engram)
         return

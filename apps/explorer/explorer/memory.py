@@ -85,7 +85,7 @@ def _one_token(scene: Scene, prompt: Prompt, present: readings.Present, *, token
 
 def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, ran: bool, token: int, layer: int) -> None:
     """The rows one token read, from the bundle or from a run of the model."""
-    st.html(element("h2", "Which rows were read", class_="engram-title"))
+    style.html(element("h2", "Which rows were read", class_="engram-title"))
     without = '.drop_vars("count")' if "count" in slots.data else ""  # of n-grams, on the page before
     rows = slots.data.drop_vars("count", errors="ignore")
     by, orders = _shown(sorted({int(order) for order in rows["order"].values}))
@@ -138,7 +138,7 @@ def _neighbours(
             data["order"].values, data["head"].values, data["address"].values, strict=True
         )
     }
-    st.html(element("h2", "Who else reads these rows", class_="engram-title"))
+    style.html(element("h2", "Who else reads these rows", class_="engram-title"))
     chosen = settings.picked(st.container(width=420), "Row", settings.SLOT, columns, said="row")
     column = list(columns).index(chosen)
     found = neighbours.find(scene, slots, token=token, layer=layer, column=column)
@@ -153,7 +153,7 @@ def _load(scene: Scene) -> None:
     """How full the tables are, where the bundle holds that."""
     if "slot-load" not in scene.bundle:
         return
-    st.html(element("h2", "How full are the tables?", class_="engram-title"))
+    style.html(element("h2", "How full are the tables?", class_="engram-title"))
     load = shelf.part(scene.bundle, "slot-load", what="load of the tables")
     if isinstance(load, states.State):
         states.show(load)
@@ -166,7 +166,7 @@ def _edits(scene: Scene) -> None:
     names = [name for name in scene.bundle if scene.bundle.kind(name) == EditReport.kind]
     if not names:
         return
-    st.html(element("h2", "Edits of the memory", class_="engram-title"))
+    style.html(element("h2", "Edits of the memory", class_="engram-title"))
     for name in names:
         found: Result | states.State = shelf.part(scene.bundle, name, what=f"edits “{name}”")
         if isinstance(found, states.State):

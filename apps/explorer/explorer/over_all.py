@@ -32,7 +32,7 @@ RETAINED: Mapping[str, str] = {"retained": "retained performance"}
 
 def gates(bundle: Bundle, prompt: Prompt, present: readings.Present, *, token: int) -> None:
     """The gates beside their nulls with the chosen token among them, then the tests of the gates."""
-    st.html(element("h2", "The gates, over all prompts of the bundle", class_="engram-title"))
+    style.html(element("h2", "The gates, over all prompts of the bundle", class_="engram-title"))
     statistics = shelf.part(bundle, "gate-statistics", what="gate statistics")
     other = _other_model(statistics, present)
     if other:
@@ -81,7 +81,7 @@ def _with_gate(bundle: Bundle, prompt: Prompt, present: readings.Present, *, tok
 
 def ablations(bundle: Bundle) -> None:
     """What switching the memory off costs over all prompts, and what is retained without it."""
-    st.html(element("h2", "Over all prompts of the bundle", class_="engram-title"))
+    style.html(element("h2", "Over all prompts of the bundle", class_="engram-title"))
     effect = shelf.part(bundle, "ablation", what="ablation effects")
     if isinstance(effect, AblationEffect):
         style.figure(effect.plot(theme=style.theme()), key="ablation effect", alt=effect.summary())

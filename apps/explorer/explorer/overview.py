@@ -9,7 +9,7 @@ from engram_interp.results import Bundle, DepthResult, EditReport, Result
 from engram_interp.views import tables
 from engram_interp.views.markup import element
 from engram_interp.views.theme import DASH
-from explorer import bar, export, headline, remake, selection, settings, shelf, states, style, tour
+from explorer import agreement, bar, export, headline, remake, selection, settings, shelf, states, style, tour
 from explorer.provenance import provenance
 from explorer.scene import Scene
 
@@ -40,7 +40,7 @@ QUESTIONS = (
     (
         "ablate",
         "4 · Does it matter?",
-        "Switch the memory off, live, beside two controls of the same size; compare runs.",
+        "Switch the memory off, live, beside two random controls; compare runs.",
     ),
     ("compare", "5 · Is it the same elsewhere?", "Two bundles side by side; then take a report away."),
 )
@@ -64,6 +64,11 @@ def page() -> None:
     with left:
         if isinstance(depth, DepthResult):
             headline.show(depth, bundle=scene.bundle)
+            said = agreement.sentence(depth, agreement.views_of(scene.bundle))
+            if said:
+                style.html(
+                    element("p", element("b", "Do the other views agree? "), said, class_="engram-line")
+                )
         tour.invite()
         _questions()
     _loaded(scene)
@@ -71,11 +76,11 @@ def page() -> None:
 
 def _questions() -> None:
     """The questions in their order, each with the page that answers it."""
-    st.html(element("h2", "What you can ask", class_="engram-title"))
+    style.html(element("h2", "What you can ask", class_="engram-title"))
     with st.container(key="questions", gap=None):
         for target, question, about in QUESTIONS:
             st.page_link(st.session_state["pages"][target], label=question)
-            st.html(element("p", about, class_="engram-asked"))
+            style.html(element("p", about, class_="engram-asked"))
 
 
 def _shelf(open_now: Bundle) -> None:
@@ -83,7 +88,7 @@ def _shelf(open_now: Bundle) -> None:
     found = shelf.shelf().bundles
     if len(found) < 2:
         return
-    st.html(element("h2", "Bundles here", class_="engram-title"))
+    style.html(element("h2", "Bundles here", class_="engram-title"))
     row = st.container(horizontal=True, gap="small", key="shelf")
     for name, path in found.items():
         row.button(
@@ -99,10 +104,10 @@ def _shelf(open_now: Bundle) -> None:
 def _holds(scene: Scene) -> None:
     """What the bundle holds, in a line, and the notes its makers left."""
     bundle = scene.bundle
-    st.html(element("h2", f"Loaded: {bundle.name}", class_="engram-title"))
+    style.html(element("h2", f"Loaded: {bundle.name}", class_="engram-title"))
     made = _day(str(bundle.manifest.get("created", "")))
     facts = [
-        f"layers {scene.layers} × {scene.baseline_layers}" if scene.layers else "layers unknown",
+        _sizes(scene),
         f"memory at {', '.join(map(str, scene.memory_layers)) or DASH}",
         f"prompts {sum(not prompt.typed for prompt in scene.prompts.values())}",
         *(f"{PER_PROMPT[kind]} {count}" for kind, count in _counts(bundle).items()),
@@ -140,19 +145,26 @@ def _loaded(scene: Scene) -> None:
                 command=remake.command(bundle),
             )
         )
-    with st.expander("Every result in one sentence"):
+    with settings.fold("Every result in one sentence", key="sentences"):
         for name, what in PARTS.items():
             found = shelf.part(bundle, name, what=what)
             said = found.summary() if isinstance(found, Result) else f"{found.what} {found.why}"
-            st.html(element("p", element("b", f"{what}: "), said, class_="engram-asked"))
+            style.html(element("p", element("b", f"{what}: "), said, class_="engram-asked"))
     _others(bundle)
-    with st.expander("How this was made"):
-        depth = shelf.part(bundle, "depth", what="depth map")
+    depth = shelf.part(bundle, "depth", what="depth map")
+    with settings.fold("How this was made", key="made"):
         style.html(provenance(bundle, depth if isinstance(depth, DepthResult) else None))
-    with st.expander("Numbers behind the map"):
-        if isinstance(depth, DepthResult):
+    if isinstance(depth, DepthResult):
+        with settings.fold("Numbers behind the map", key="map numbers"):
             style.html(tables.depth_table(depth.data))
             export.tools(depth, bundle=bundle, part="depth", call="plot()", drawn="overview map")
+
+
+def _sizes(scene: Scene) -> str:
+    """How many layers the map, or the only model, has."""
+    if not scene.layers:
+        return "layers unknown"
+    return f"layers {scene.layers}" + (f" × {scene.baseline_layers}" if scene.baseline_layers else "")
 
 
 def _others(bundle: Bundle) -> None:

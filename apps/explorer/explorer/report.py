@@ -1,5 +1,7 @@
 """Report: what is open, as one HTML file that opens offline, or as tables in one zip file."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from engram_interp.views.markup import element
@@ -13,10 +15,11 @@ from explorer import (
     settings,
     shared,
     states,
+    style,
     switch_off,
 )
 from explorer.live import live
-from explorer.scene import Prompt
+from explorer.scene import Prompt, Scene
 from explorer.spec import parse
 from explorer.waiting import result_of
 
@@ -25,7 +28,7 @@ def page() -> None:
     """Draw the page."""
     scene = bar.scene()
     prompt = bar.prompts().get(selection.current().prompt)
-    st.html(element("h2", "Take away what is open", class_="engram-title"))
+    style.html(element("h2", "Take away what is open", class_="engram-title"))
     states.say(
         "One HTML file with the figures, strips and tables of the bundle and of the prompt in the bar, in "
         "light and dark; it opens without a network and without this tool, and saves its figures as SVG or "
@@ -37,7 +40,7 @@ def page() -> None:
         states.say("Choose at least one chapter.")
         return
     if prompt is not None:
-        _await(prompt, runs="ablate" in chapters)
+        _await(scene, prompt, chapters)
     shown = assemble.opened(scene, prompt, chapters, link=bar.link("report"))
     found = shown.results
     if not found:
@@ -69,8 +72,8 @@ def page() -> None:
             key="report zip",
             on_click="ignore",
         )
-    st.html(element("h2", "What goes in", class_="engram-title"))
-    st.html(
+    style.html(element("h2", "What goes in", class_="engram-title"))
+    style.html(
         element(
             "ul",
             *(
@@ -82,10 +85,16 @@ def page() -> None:
     )
 
 
-def _await(prompt: Prompt, *, runs: bool) -> None:
+def _await(scene: Scene, prompt: Prompt, chapters: Sequence[str]) -> None:
     """Run what other pages show of the prompt, if a link opened this one first."""
     present = readings.present(prompt)
-    if not runs or live().missing or not prompt.text or not isinstance(present, readings.Present):
+    if live().missing or not prompt.text or not isinstance(present, readings.Present):
+        return
+    held = not bar.runs_live(prompt) and assemble.stored(scene, prompt, "promotion") is not None
+    if "memory" in chapters and settings.LIVE.value == "on" and not held:
+        asked = live().attribute(prompt.text, token=selection.current().token)
+        result_of(asked, what="What the memory gives", panel="report attribution")
+    if "ablate" not in chapters:
         return
     named = [parse(settings.SPEC.value), parse(settings.BESIDE.value)]
     for spec in dict.fromkeys([*named, switch_off.wanted(present, token=selection.current().token)]):

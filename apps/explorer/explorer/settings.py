@@ -80,7 +80,7 @@ OF_PAGE: Mapping[str, Sequence[Setting]] = {
     "compare": (OTHER, SHOWN),
     "report": (
         PARTS, NOTE, RUN, SPEC, BESIDE, MEMORY, WHERE, ORDERS, DRAW, ALIGNMENT, SELF_REFERENCE, ESTIMATE,
-        QUANTITY, LOG, VIEW, PROBES,
+        QUANTITY, LOG, VIEW, PROBES, LIVE,
     ),
 }  # fmt: skip
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from engram_interp.numbering import numbers, runs_of
+
 Kind = Literal[
     "rows_zero", "gate_zero", "output_off", "gate_mean", "gate_one", "rows_mean", "rows_shuffled",
     "rows_random", "ngram_swap",
@@ -25,10 +27,6 @@ BY_ROWS = ("rows_zero", "rows_mean", "rows_random", "rows_shuffled", "ngram_swap
 
 _LISTS = {"a": "tokens", "L": "layers", "n": "orders", "h": "heads", "b": "streams"}
 """By its letter in a link: what is limited to some of its parts."""
-_NAMED = 5
-"""Positions, or runs of them, that a label names."""
-_MOST = 100_000
-"""No text that is run here is as long; a link cannot ask for more positions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +95,7 @@ class Spec:
             return "at every token"
         if changed == (self.token,):
             return f"at token {self.token}"
-        runs = runs_of(changed)
-        shown = ", ".join(runs[:_NAMED]) + (", …" if len(runs) > _NAMED else "")
-        return f"at token{'s' * (len(changed) > 1)} {shown}, read at {self.token}"
+        return f"at token{'s' * (len(changed) > 1)} {', '.join(runs_of(changed))}, seen at {self.token}"
 
 
 def parse(text: str) -> Spec | None:
@@ -108,7 +104,7 @@ def parse(text: str) -> Spec | None:
     >>> parse("rows_zero:t12:L1,3:s2") == Spec(kind="rows_zero", token=12, layers=(1, 3), seed=2)
     True
     >>> parse("gate_zero:t9:a3,7:b0").label
-    'gate → 0 · at tokens 3, 7, read at 9 · stream 0'
+    'gate → 0 · at tokens 3, 7, seen at 9 · stream 0'
     >>> parse("gate_zero:t9:a3-6").text
     'gate_zero:t9:a3-6'
     >>> parse("rows_zero"), parse("nonsense:t1"), parse("gate_zero:t-1")
@@ -117,6 +113,8 @@ def parse(text: str) -> Spec | None:
     name, *parts = text.split(":")
     kind = next((kind for kind in KINDS if kind == name), None)
     read = {part[:1]: numbers(part[1:]) for part in parts if part != "all"}
+    if len(read) + parts.count("all") != len(parts):
+        return None  # one of them is there twice
     if kind is None or any(values is None for values in read.values()) or set(read) - {*_LISTS, *"tws"}:
         return None
     token, swap, seed = (_one(read.get(letter)) for letter in "tws")
@@ -134,43 +132,6 @@ def parse(text: str) -> Spec | None:
         swap=swap,
         seed=seed or 0,
     )
-
-
-def runs_of(values: Sequence[int]) -> list[str]:
-    """Numbers in words, three and more in a row as a run.
-
-    >>> runs_of([9, 3, 7, 8, 12, 13])
-    ['3', '7-9', '12', '13']
-    """
-    runs: list[list[int]] = []
-    for value in sorted(set(values)):
-        if runs and value == runs[-1][-1] + 1:
-            runs[-1].append(value)
-        else:
-            runs.append([value])
-    return [
-        said
-        for run in runs
-        for said in ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run))
-    ]  # fmt: skip
-
-
-def numbers(text: str) -> tuple[int, ...] | None:
-    """The numbers that a list names, each once and in order; None where it is no such list.
-
-    >>> numbers("12, 3,7-9"), numbers("7-"), numbers("9-7"), numbers("")
-    ((3, 7, 8, 9, 12), None, None, None)
-    """
-    found: set[int] = set()
-    for part in text.replace("–", "-").split(","):
-        ends = [end.strip() for end in part.split("-")]
-        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 10 for end in ends):
-            return None
-        first, last = int(ends[0]), int(ends[-1])
-        if len(ends) == 2 and not first <= last < _MOST:
-            return None
-        found |= set(range(first, last + 1))
-    return tuple(sorted(found))
 
 
 def _one(values: Sequence[int] | None) -> int | None:

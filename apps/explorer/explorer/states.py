@@ -7,6 +7,7 @@ import streamlit as st
 
 from engram_interp.views.markup import element, join
 from engram_interp.views.tokens import unhidden
+from explorer import style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ def show(state: State) -> None:
         ]
     )
     role = "alert" if state.tone == "error" else "note"
-    st.html(element("div", lines, class_=f"engram-state {state.tone}", role=role))
+    style.html(element("div", lines, class_=f"engram-state {state.tone}", role=role))
     if state.command:
         st.code(state.command, language=None)
 
@@ -47,4 +48,4 @@ def surprise(error: Exception) -> State:
 
 def say(*lines: str) -> None:
     """Muted lines, one below the other."""
-    st.html(join(element("p", unhidden(line), class_="engram-line") for line in lines))
+    style.html(join(element("p", unhidden(line), class_="engram-line") for line in lines))

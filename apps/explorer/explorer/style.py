@@ -1,6 +1,7 @@
 """The look that all pages share; colours come from the views' palettes."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -15,10 +16,21 @@ from engram_interp.views.tokens import visible
 _WATCH = """
 export default function ({ data, setTriggerValue }) {
   const app = document.querySelector(".stApp");
+  window.engramOpenedAt ??= location.pathname; // Streamlit keeps the choice by the path that was opened
+  const kept = (path) => `stActiveTheme-${path}-v2`;
+  const everywhere = () => {
+    const chosen = localStorage.getItem(kept(window.engramOpenedAt));
+    const root = window.engramOpenedAt.replace(/[^/]*$/, "");
+    for (const page of data.pages) {
+      if (chosen === null) localStorage.removeItem(kept(root + page));
+      else localStorage.setItem(kept(root + page), chosen);
+    }
+  };
   let left = 4;
   let again;
   const look = () => {
     const shown = getComputedStyle(app).colorScheme === "dark" ? "dark" : "light";
+    everywhere();
     if (shown === data.drawn || left === 0) return;
     left -= 1;
     setTriggerValue("theme", shown);
@@ -43,18 +55,24 @@ def theme() -> Theme:
     return "dark" if st.context.theme.type == "dark" else "light"
 
 
-def inject() -> None:
-    """Put the style sheets into the page, once a run."""
+def inject(pages: Sequence[str]) -> None:
+    """Put the style sheets into the page, once a run; a choice of light or dark then holds on all `pages`."""
     own = _SHEET.read_text(encoding="utf-8")
-    st.html(element("style", Html(f"{style_sheet(theme=theme(), scope=':root')}:root{{--sans:{FONT}}}{own}")))
+    sheet = Html(f"{style_sheet(theme=theme(), scope=':root')}:root{{--sans:{FONT}}}{own}")
+    st.html(str(element("style", sheet)))
     with st.container(key="theme-watcher"):
         watch = st.components.v2.component("engram_theme_watcher", js=_WATCH)
-        watch(key="theme watcher", data={"drawn": theme()}, on_theme_change=lambda: None)
+        data = {"drawn": theme(), "pages": list(pages)}
+        watch(key="theme watcher", data=data, on_theme_change=lambda: None)
 
 
 def html(*children: str) -> None:
-    """Draw escaped HTML in the style of the views."""
-    st.html(element("div", *children, class_="engram-view"))
+    """Draw escaped HTML in the style of the views, in the colours of the page.
+
+    As plain text: what a notebook shows of `Html` brings a style sheet that follows the reader's system,
+    which need not be what the menu chose.
+    """
+    st.html(str(element("div", *children, class_="engram-view")))
 
 
 def plain(text: str) -> str:

@@ -21,7 +21,7 @@ CHOICES: Mapping[str, str] = {"on": "on"} | {str(kind): said for kind, said in K
 
 def show(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int) -> None:
     """The switches, and what they do to the prediction after `token`."""
-    st.html(element("h2", "Would it predict the same without?", class_="engram-title"))
+    style.html(element("h2", "Would it predict the same without?", class_="engram-title"))
     if not possible(prompt, present):
         return
     switches = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="switches")
@@ -34,7 +34,8 @@ def show(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int)
     if kind == "on":
         states.say(
             "The memory is on. Choose “rows → 0”, “gate → 0” or “output off” to see what the prediction "
-            f"after token {token} loses; two controls of the same size run beside it."
+            f"after token {token} loses; two controls run beside it: other rows at the same place, and a "
+            "change of the same size."
         )
         _before(scene, prompt, present, token=token)
         return
@@ -179,7 +180,7 @@ def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:
             code=lines,
             parts=lambda: [shown],
         )
-    with st.expander("Every number, and the effect by token"):
+    with settings.fold("Every number, and the effect by token", key="switch-off numbers"):
         table = tables.prediction_table(found.data)
         style.html(table)
         style.figure(found.plot(theme=style.theme()), key="effect by token", alt=found.summary())

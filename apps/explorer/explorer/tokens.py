@@ -51,7 +51,7 @@ def _onward() -> None:
 
 def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int) -> None:
     """What the token read from each memory layer."""
-    st.html(element("h2", "What was read here", class_="engram-title"))
+    style.html(element("h2", "What was read here", class_="engram-title"))
     if isinstance(present.slots, states.State):
         states.show(present.slots)
         readings.offer_live(prompt, key="slots")
@@ -78,7 +78,7 @@ def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: in
 
 def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int) -> None:
     """What each layer would predict, in a window around the token."""
-    st.html(element("h2", "What each layer would predict (raw logit lens)", class_="engram-title"))
+    style.html(element("h2", "What each layer would predict (raw logit lens)", class_="engram-title"))
     if isinstance(present.lens, states.State):
         states.show(present.lens)
         readings.offer_live(prompt, key="lens")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from engram_interp.views.markup import element
-from explorer import selection, settings, shelf
+from explorer import selection, settings, shelf, style
 from explorer.live import PLANTED
 
 PROMPT = "fact-amri"
@@ -77,7 +77,7 @@ def invite() -> None:
     if PLANTED not in shelf.shelf().bundles:
         return
     with st.container(border=True, key="tour invitation"):
-        st.html(
+        style.html(
             element(
                 "p",
                 element("b", "New here? Find the planted fact."),
@@ -96,7 +96,7 @@ def show() -> None:
     number = int(settings.TOUR.value)
     step = STEPS[number - 1]
     with st.container(border=True, key="tour step"):
-        st.html(
+        style.html(
             element(
                 "p",
                 element("b", f"Tour {number} of {len(STEPS)} · {step.title}"),

@@ -53,7 +53,7 @@ def _field(prompt: Prompt | None) -> None:
         on_change=_enter,
         disabled=bool(missing),
     )
-    line.button("Run", key="run typed", on_click=_enter, disabled=bool(missing))
+    line.button("Run", key="run typed", on_click=_enter, args=(shown,), disabled=bool(missing))
     if missing:
         states.show(
             states.State(
@@ -65,8 +65,11 @@ def _field(prompt: Prompt | None) -> None:
         )
 
 
-def _enter() -> None:
-    _take(str(st.session_state[_FIELD]))
+def _enter(shown: str = "") -> None:
+    """Take what stands in the field; nothing where that is `shown` already."""
+    text = str(st.session_state[_FIELD])
+    if not (shown and shared.text_of(shown) == text):
+        _take(text)
 
 
 def _take(text: str) -> None:

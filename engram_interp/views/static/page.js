@@ -42,15 +42,20 @@
 
   // Figures to take away: as vectors for a paper, as pixels for a slide; those in closed folds too.
   const FILE_WIDTH = 1000;
-  const named = document.title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "") || "figure";
+  const slug = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "");
+  const named = slug(document.title).slice(0, 60) || "figure";
   const save = async (format, number) => {
     const { data: traces, layout } = structuredClone(data.figures[number]);
     const size = { width: FILE_WIDTH, height: layout.height ?? 450, scale: format === "png" ? 3 : 1 };
-    const filename = `${named}-${String(number + 1).padStart(2, "0")}`;
+    const slot = document.querySelector(`[data-figure="${number}"]`);
+    const section = slug(slot?.closest("section")?.querySelector("h2")?.textContent ?? "").slice(0, 60);
+    const filename = [named, String(number + 1).padStart(2, "0"), section].filter(Boolean).join("-");
     await Plotly.downloadImage({ data: traces, layout, config: data.config }, { format, filename, ...size });
   };
   const line = document.createElement("p");
   line.className = "note saving";
+  const said = document.createElement("span");
+  said.setAttribute("role", "status");
   const many = data.figures.length > 1 ? `${data.figures.length} figures` : "figure";
   line.append(`Save the ${many}, in light colours: `);
   for (const format of ["svg", "png"]) {
@@ -59,10 +64,15 @@
     button.textContent = format.toUpperCase();
     button.onclick = async () => {
       button.disabled = true;
-      for (let number = 0; number < data.figures.length; number += 1) await save(format, number);
+      const failed = [];
+      for (let number = 0; number < data.figures.length; number += 1) {
+        await save(format, number).catch(() => failed.push(number + 1));
+      }
       button.disabled = false;
+      said.textContent = failed.length ? `Not saved: figure ${failed.join(", ")}.` : "";
     };
     line.append(button, " ");
   }
+  line.append(said);
   (document.querySelector("nav") ?? document.querySelector(".lead") ?? document.querySelector("h1")).after(line);
 })();
