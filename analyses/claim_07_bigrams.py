@@ -82,11 +82,9 @@ for name, cell in alike.items():  # another seed may do as much: the interval ho
             margin=MARGIN,
         )
     )
-apart = [("bigram", whole), ("a memory without convolution", between("no-conv", "engram"))]
 beside = [
-    claims.Measure.of(cell, "difference", label=f"loss of {what} less that of engram", role="beside")
-    for what, cells in apart
-    for cell in cells.values()
+    claims.Measure.of(cell, "difference", label=f"loss of {name} less that of engram", role="beside")
+    for name, cell in (whole | between("no-conv", "engram")).items()
 ]
 measures += beside
 measures += [
