@@ -8,8 +8,8 @@ nothing and go to runs/quick.
 ENGRAM_INTERP_OUT names another folder to write to; ENGRAM_INTERP_RUNS a folder of arms that ``engram-interp
 family`` trained: the memory added to the dense model (engram, dense) and the one of equal size (moe-engram,
 moe) are then compared, beside a second seed of the baseline, shuffled ids, deeper models, a memory in a model
-of four residual streams and the two kept checkpoints between which the loss passed the baseline's. Without it
-the packaged pair is measured alone.
+of four residual streams and the two kept checkpoints between which the loss passed the baseline's (these
+beside the baseline's other seed at the same step). Without it the packaged pair is measured alone.
 """
 
 # %% 1 The arms, and the passages
@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from engram_interp import arms, claims, depth, lens_depth, stitching
+from engram_interp.checkpoints import load_model
 from engram_interp.data import prompts
 
 if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
@@ -61,7 +62,7 @@ def headline(view, name, variable="headline"):
 
 # %% 3 Memory against no memory, with every null that was trained: other seeds, shuffled ids, equal loss
 pairs = [*family.pairs("engram", "dense"), *family.pairs("moe-engram", "moe")]
-at_loss, compared, unmatched = [], [], []
+at_loss, compared, unmatched, unended = [], [], [], {}
 for run, base in pairs:
     name, baseline, again = f"{run.arm} seed {run.seed}", base.load(), family.another(base)
     reference, model = None if again is None else again.load(), run.load()
@@ -74,6 +75,11 @@ for run, base in pairs:
         print(at_loss[-1])
         compared.append((at, base))
         look(at, earlier, baseline, reference)
+        if again is not None and step in again.kept():  # what weights of this step alone make of another seed
+            unended[at] = f"{again.arm} seed {again.seed} at step {step:,}"
+            if f"CKA, {unended[at]}" not in results:
+                other = load_model(again.kept()[step], name=f"{again.name} at step {step:,}")
+                look(unended[at], other, baseline, reference, first=model.memory_layers[0])
     key = f"stitching, {base.name} beside another seed"
     if reference is not None and key not in results:  # the lens and CKA hold it themselves
         first = model.memory_layers[0]
@@ -123,6 +129,8 @@ def nulls(view, name, base):
         # Which of two seeds is the baseline is chance.
         "another baseline seed": (*again, *(-end for end in again)),
     }
+    if name in unended:
+        every[unended[name]] = headline(view, unended[name])
     if name.startswith("engram"):
         every |= {f"shuffled ids, seed {one.split()[-1]}": headline(view, one) for one in shuffled}
     return {"0": (0.0,)} | {what: ends for what, ends in every.items() if not math.isnan(ends[0])}
@@ -149,7 +157,8 @@ for name, base in compared:
 for label in dict.fromkeys([*alone, *unmatched]):
     measures.append(claims.Measure(label=label, value=math.nan, expects="above", role="control"))
 # A model of four streams differs from the baseline by more than its memory, so it decides nothing.
-measures += [measure(view, name, role="beside") for name in (*shuffled, *streams, *deeper) for view in WHOLE]
+beside = (*shuffled, *streams, *deeper, *dict.fromkeys(unended.values()))
+measures += [measure(view, name, role="beside") for name in beside for view in WHOLE]
 if "tuned lens, engram" in results:
     measures.append(
         claims.Measure.of(
@@ -164,9 +173,11 @@ lacking = (
     else "the control arms are not in the package"
 )
 if at_loss:
+    without = [at for at, _ in compared if at.endswith("equal loss") and at not in unended]
     at_loss.append(
-        "those weights are from before the learning rate came down, the baseline's from after it, and no "
-        "null of that kind was measured"
+        "those weights are from before the learning rate came down, the baseline's from after it"
+        + ("; the baseline's other seed at the same step is among their nulls" if unended else "")
+        + (f"; no null of that kind was measured for {', '.join(without)}" if without else "")
     )
 verdict = claims.verdict(
     1,

@@ -102,6 +102,7 @@ def compare(
     everywhere: bool = False,
     top: int = 10,
     seed: int = 0,
+    draws: int = 8,
     reference: Any = None,
     swap: Any = None,
     progress: Progress = quiet,
@@ -110,7 +111,9 @@ def compare(
 
     Conditions: "intact"; "ablated"; "random rows" (the same reads from other rows of the same heads; with
     `streams`, in these alone); "random direction" (the memory's write moved as far as the ablation moved it,
-    anywhere). The raw lens is read under each, where the model has one.
+    anywhere). The raw lens is read under each, where the model has one. One draw of a control is one chance
+    number: each is drawn `draws` times, and what every draw did stands in ``control_kl`` and
+    ``control_answer``; the predictions shown are those of the first.
 
     Where all of `tokens` come after `token`, its prediction cannot change; those of later tokens can.
 
@@ -127,19 +130,22 @@ def compare(
         tokens: Positions whose reads are switched off, counted as `token` is; None for `token` alone.
         everywhere: Switch the reads of every token off, not only of this one.
         top: Predictions kept per condition.
-        seed: Of the controls.
+        seed: Of the first draw of the controls; the next ones have the seeds after it.
+        draws: How often each control is drawn, 1 or more; a draw costs two passes.
         reference: As in `ablate`.
         swap: As in `ablate`.
         progress: Called with the share done of the passes and what comes next; `print` will do.
 
     Raises:
-        InputError: If a token lies outside the prompt, a part does not apply to the kind, or both `tokens`
-            and `everywhere` are given.
+        InputError: If a token lies outside the prompt, a part does not apply to the kind, both `tokens`
+            and `everywhere` are given, or `draws` is below 1.
     """
     encoded = encode(model, text)
     length = encoded.tokens.shape[1]
     if not 1 <= top <= model.d_vocab:
         raise InputError(f"top wants to lie in 1 … {model.d_vocab}, got {top}.")
+    if draws < 1:
+        raise InputError(f"draws wants to be 1 or more, got {draws}; a control is drawn at least once.")
     if everywhere and tokens is not None:
         raise InputError("Give tokens=… for some of the tokens or everywhere=True for all, not both.")
     [position] = _positions([token], length)
@@ -151,17 +157,25 @@ def compare(
     progress(0.0, "running with the memory")
     means = means_for(model, [kind], reference=reference, swap=swap)
     before, intact = log_probabilities(model, encoded, {}, [*writes, *lens])
-    progress(0.2, "running without it")
+    progress(0.15, "running without it")
     after, ablated = log_probabilities(
         model, encoded, changes(model, kind, target, seed=seed, means=means), [*writes, *lens]
     )
-    progress(0.4, "running with random rows")
+    progress(0.3, "running with random rows")
     other_rows = random_rows(model, encoded, target, seed=seed)
     other, drawn = log_probabilities(model, encoded, other_rows, lens)
     sizes = moved({site: intact[site] for site in writes}, {site: ablated[site] for site in writes})
     control = same_size_changes(model, target, sizes, seed=seed)
-    progress(0.6, "running with a change of the same size")
+    progress(0.4, "running with a change of the same size")
     nudged, pushed = log_probabilities(model, encoded, control, lens)
+    progress(0.5, "drawing the controls again")
+    answer = int(before[0, position].argmax())
+    told = [[_told(before, control, position, answer) for control in (other, nudged)]]
+    for draw in range(1, draws):
+        fresh = random_rows(model, encoded, target, seed=seed + draw)
+        turned = same_size_changes(model, target, sizes, seed=seed + draw)
+        passes = (log_probabilities(model, encoded, site)[0] for site in (fresh, turned))
+        told.append([_told(before, control, position, answer) for control in passes])
     progress(0.8, "reading what each layer would predict")
     variables, unread = ablation_lens.change(model, encoded, before, [intact, ablated, drawn, pushed])
     first_layer = min(sizes)
@@ -170,12 +184,24 @@ def compare(
         "written": ablation_lens.written(intact[written], ablated[written]),
         "first_layer": first_layer,
         "first_token": 0 if changed is None else changed[0],
+        "control_kl": np.stack([[kl for kl, _ in pair] for pair in told], axis=1),
+        "control_answer": np.asarray([[log_p for _, log_p in pair] for pair in told]).T,
     }
     facts = {"what": f"{kind}: {MEANING[kind]}; {target.describe()}"}
     facts |= {"lens_missing": unread} if unread else {"lens": "raw logit lens"}
     stack = torch.stack([before[0], after[0], other[0], nudged[0]])
     progress(1.0, "done")
     return _comparison(model, encoded, stack, position, top=top, more=variables, facts=facts, seed=seed)
+
+
+def _told(before: Tensor, changed: Tensor, position: int, answer: int) -> tuple[np.ndarray, float]:
+    """KL(intact ‖ changed) by token, and the log-probability of the answer at `position`, nats."""
+    return _divergence(before, changed)[0].numpy(), float(changed[0, position, answer])
+
+
+def _divergence(intact: Tensor, changed: Tensor) -> Tensor:
+    """KL(intact ‖ changed) over the last axis, float64."""
+    return (intact.exp() * (intact - changed)).sum(-1).double()
 
 
 def _positions(tokens: Sequence[int], length: int) -> list[int]:
@@ -207,16 +233,16 @@ def _comparison(
 ) -> AblationComparison:
     best = log_p[:, position].topk(top)
     answer = int(best.indices[0, 0])
-    kl = (log_p[:1].exp() * (log_p[:1] - log_p)).sum(-1)
+    kl = _divergence(log_p[:1], log_p)
     texts = [[model.token_text(int(i)) for i in row] for row in best.indices]
     return AblationComparison.from_arrays(
-        coords={"condition": list(_CONDITIONS)}
+        coords={"condition": list(_CONDITIONS), "control": list(_CONDITIONS[2:])}
         | ({"layer": np.arange(model.n_layers)} if "lens_kl" in more else {}),
         variables={
             "top_token": np.asarray(texts, dtype=object),
             "top_id": best.indices.numpy(),
             "logprob": best.values.double().numpy(),
-            "kl": kl.double().numpy(),
+            "kl": kl.numpy(),
             "answer_logprob": log_p[:, position, answer].double().numpy(),
             "token_text": np.asarray([model.token_text(int(i)) for i in encoded.tokens[0]], object),
             "token_index": position,

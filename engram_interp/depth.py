@@ -177,7 +177,7 @@ def resample(result: DepthResult, *, n_boot: int = 1000, seed: int = 0) -> Depth
     """Every shift and interval again, from the HSIC terms that the result holds; no model is run.
 
     Only the headline without the largest rows and the null headline stay as they are: their terms
-    are not kept.
+    are not kept. A result of an earlier version gets the soft index at every k.
 
     Args:
         result: Made with the minibatch estimator.
@@ -205,9 +205,13 @@ def resample(result: DepthResult, *, n_boot: int = 1000, seed: int = 0) -> Depth
     )
     itself = data.attrs.get("reference") == ITSELF
     found = shifts.estimates(terms, own, place, n_boot=n_boot, seed=seed, itself=itself)
-    fresh = data.copy()
+    fresh = data.assign_coords(k=np.arange(len(found["depth_by_k"])) + 1)
     for name, values in found.items():
-        fresh[name] = (fresh[name].dims, values, fresh[name].attrs)
+        # A result of an earlier version lacks the index by k, which is undefined where the index is.
+        like = name if name in data else name.replace("_by_k", "")
+        dims = DepthResult.schema.variables[name].dims
+        missing = {key: value for key, value in data[like].attrs.items() if key == "missing"}
+        fresh[name] = (dims, values, data[name].attrs if name in data else missing)
     fresh.attrs |= {"n_boot": n_boot, "seed": seed, "interval": shifts.interval_name(itself=itself)}
     return DepthResult(data=fresh)
 

@@ -20,10 +20,10 @@ _DROPPED = 0.02
 _REPORTED = 0.01
 _UNLIKE = "no similarity of that layer is positive (for a bound: in over 5 % of resamples)"
 _STILL = "in over 5 % of resamples some layer does not vary"
+_PLAIN = ("depth", "depth_by_k")
 _SOFT = (
-    "depth",
-    "depth_self",
-    *(f"{v}{end}" for v in ("shift", "soft_headline") for end in ("", "_low", "_high")),
+    *(f"{name}{end}" for name in _PLAIN for end in ("", "_self")),
+    *(f"{v}{end}" for v in ("shift", "shift_by_k", "soft_headline") for end in ("", "_low", "_high")),
 )
 
 Layers = Sequence[Array]
@@ -74,6 +74,7 @@ class Comparison:
             "reference_layer": np.arange(len(rs)),
             "model": ["engram", "baseline"],
             "reported_layer": np.arange(max(len(xs), len(ys))),
+            "k": np.arange(len(variables["depth_by_k"])) + 1,
         }
         facts = facts | self._facts() | {"n_boot": n_boot, "trimmed_share": 1 - len(kept) / len(self.samples)}
         facts["interval"] = shifts.interval_name(itself=other is None)
@@ -169,8 +170,9 @@ class Comparison:
         }
         reasons |= {f"peak{end}": reasons["peak"] for end in ("_self", "_shift", "_shift_low", "_shift_high")}
         if not place.referred.all():
-            names = ["depth_self", "peak_self", "path_self"]
-            names += [f"{v}{end}" for v in ("shift", "path_shift") for end in ("", "_low", "_high")]
+            names = ["depth_self", "depth_by_k_self", "peak_self", "path_self"]
+            shifted = ("shift", "shift_by_k", "path_shift")
+            names += [f"{v}{end}" for v in shifted for end in ("", "_low", "_high")]
             reasons |= dict.fromkeys(names, f"the reference has only {int(place.referred.sum())} layers")
         why = self.why_no_interval()
         if why:
@@ -207,7 +209,7 @@ def _unlike(found: Mapping[str, Any], place: shifts.Place) -> list[str]:
         undefined = np.isnan(found[name])
         if name.startswith("soft_headline"):
             undefined = undefined & place.interior.any()
-        elif name != "depth":
+        elif name not in _PLAIN:
             undefined = undefined & place.referred
         if undefined.any():
             names.append(name)

@@ -195,7 +195,7 @@ def test_a_changed_read_is_written_where_the_convolution_takes_it() -> None:
 def test_a_comparison_says_what_runs_next_and_ends_where_it_is_told_to() -> None:
     model, said = support.subject(), list[tuple[float, str]]()
     found = ablation.compare(model, TEXTS[0], token=5, progress=lambda *now: said.append(now))
-    assert [share for share, _ in said] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert [share for share, _ in said] == [0.0, 0.15, 0.3, 0.4, 0.5, 0.8, 1.0]
     assert said[1][1] == "running without it" and said[-1][1] == "done"
 
     def stop(share: float, _: str) -> None:

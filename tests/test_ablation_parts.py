@@ -1,12 +1,14 @@
 """Several tokens, or some streams, changed together: what an ablation reaches, and what its control does."""
 
 import numpy as np
+import pytest
 import torch
 
 from engram_interp import ablation
 from engram_interp.capture import encode, record
 from engram_interp.capture.ablations import random_rows, target_of
 from engram_interp.capture.intervene import intervene
+from engram_interp.errors import InputError
 from tests import support
 
 TEXTS = support.documents(22, seed=7)
@@ -60,3 +62,20 @@ def test_streams_are_changed_alone_and_the_random_rows_reach_no_others() -> None
     for found in (every, none):
         assert not np.allclose(found["logprob"].sel(condition="random rows"), shown, atol=1e-4)
     np.testing.assert_allclose(every["logprob"], none["logprob"], atol=1e-6)
+
+
+def test_every_draw_of_a_control_is_the_one_its_seed_draws() -> None:
+    model, at = support.subject(), 5
+    several = ablation.compare(model, TEXTS[0], token=at, seed=3, draws=3).data
+    assert several["control_kl"].dims == ("control", "draw", "token")
+    for draw in range(3):
+        alone = ablation.compare(model, TEXTS[0], token=at, seed=3 + draw, draws=1).data
+        for control in ("random rows", "random direction"):
+            drawn = several["control_kl"].sel(control=control, draw=draw)
+            np.testing.assert_allclose(drawn, alone["kl"].sel(condition=control), atol=1e-6)
+            answer = several["control_answer"].sel(control=control, draw=draw)
+            np.testing.assert_allclose(answer, alone["answer_logprob"].sel(condition=control), atol=1e-6)
+    assert several["control_kl"].sel(token=at).std("draw").min() > 1e-6, "draws differ"
+    assert not several["control_kl"].sel(token=slice(0, at - 1)).any()
+    with pytest.raises(InputError, match="draws wants to be 1 or more, got 0"):
+        ablation.compare(model, TEXTS[0], token=at, draws=0)

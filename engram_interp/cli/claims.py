@@ -13,7 +13,8 @@ EXAMPLE = """\b
 Examples:
   engram-interp claims
   engram-interp claims runs
-  engram-interp claims runs --markdown >> README.md"""
+  engram-interp claims runs --markdown >> README.md
+  engram-interp claims --bundles arms && engram-interp explore arms"""
 
 _WIDE = 150
 """Columns of the table where the output is no terminal."""
@@ -29,6 +30,12 @@ def claims(
     ] = None,
     *,
     markdown: Annotated[bool, typer.Option("--markdown", help="Write a Markdown table.")] = False,
+    bundles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write what was measured of each packaged arm as bundles for the explorer."
+        ),
+    ] = None,
 ) -> None:
     """Show the scoreboard: claim, source, verdict, what was found, what would change it.
 
@@ -40,11 +47,26 @@ def claims(
     """
     from engram_interp.claims import bundled, found, scoreboard
 
+    if bundles is not None:
+        _write(bundles, given=bool(places) or markdown)
+        return
     rows = scoreboard(found(places)) if places else scoreboard(found(), bundled())
     if markdown:
         typer.echo("\n".join(as_markdown(rows)))
         return
     _show(rows)
+
+
+def _write(folder: Path, *, given: bool) -> None:
+    """One bundle an arm and seed, and where they are."""
+    from engram_interp import arm_bundles
+    from engram_interp.errors import InputError
+
+    if given:
+        raise InputError("--bundles writes the packaged arms' results; give it alone.")
+    for path in arm_bundles.write(folder):
+        typer.echo(str(path))
+    typer.echo(f"engram-interp explore {folder} opens them.")
 
 
 def as_markdown(rows: "list[Row]") -> list[str]:

@@ -1,8 +1,8 @@
 """Which baseline layer does each layer resemble? Indices read off a similarity matrix.
 
-All take S [layer, baseline_layer], or a stack of such matrices with leading axes (a bootstrap), and
-return one number per layer, in baseline layers counted from 0. Depth is claimed from differences
-only: the index of the Engram model minus the same index of the baseline aligned with itself.
+All take S [layer, baseline_layer], or a stack of such matrices with leading axes (a bootstrap), and return
+one number per layer, in baseline layers counted from 0. Depth is claimed from differences only: the index
+of the Engram model minus the same index of the baseline aligned with itself.
 
 Three estimators of the same thing:
 
@@ -41,21 +41,24 @@ def soft_index(
         top_k: how many baseline layers count; all of them where there are fewer.
 
     Returns:
-        float64 [layer], within [0, baseline_layer − 1]. NaN where no similarity is positive or
-        one is NaN.
+        float64 [layer], within [0, baseline_layer − 1]. NaN where none is positive or one is NaN.
 
     Raises:
         InputError: top_k < 1, or S has fewer than two axes.
     """
-    s = _checked(similarity)
     if top_k < 1:
         raise InputError(f"top_k must be at least 1, got {top_k}.")
-    chosen = np.argsort(-s, axis=-1, kind="stable")[..., :top_k]
+    return soft_indices(similarity, top_k)[..., -1, :]
+
+
+def soft_indices(similarity: Array, most: int) -> Float[np.ndarray, "*boot k layer"]:
+    """The same for every top-k from 1 to `most`, or to the number of baseline layers if that is less."""
+    s = _checked(similarity)
+    chosen = np.argsort(-s, axis=-1, kind="stable")[..., :most]
     weights = np.clip(np.take_along_axis(s, chosen, axis=-1), 0.0, None)
-    total = weights.sum(axis=-1)
-    undefined = ~(total > 0) | np.isnan(s).any(axis=-1)
-    index = (weights * chosen).sum(axis=-1) / np.where(undefined, 1.0, total)
-    return np.where(undefined, np.nan, index)
+    total = weights.cumsum(axis=-1)
+    total[~(total > 0) | np.isnan(s).any(axis=-1, keepdims=True)] = np.nan
+    return np.moveaxis((weights * chosen).cumsum(axis=-1) / total, -1, -2)
 
 
 def edge_layers(n_layers: int, top_k: int = 5) -> Bool[np.ndarray, " layer"]:
@@ -140,10 +143,9 @@ def monotone_path(
     >>> monotone_path(np.array([[0.9, 0.2, 0.1], [0.9, 0.3, 0.2], [0.1, 0.2, 0.8]]))
     array([0., 0., 2.])
 
-    Found exactly by dynamic programming. Layers may share a baseline layer (a layer that does
-    nothing) and baseline layers may be skipped (a layer that does the work of two). A model against
-    itself gives exactly j at layer j; a model with an identity layer put in falls behind by exactly
-    one after it.
+    Found exactly by dynamic programming. Layers may share a baseline layer (a layer that does nothing) and
+    baseline layers may be skipped (a layer that does the work of two). A model against itself gives exactly
+    j at layer j; a model with an identity layer put in falls behind by exactly one after it.
 
     Ties: of all best paths (sums within 1e-7) the one that is lowest at every layer; there always is
     one. So a tie never makes a model look deeper.

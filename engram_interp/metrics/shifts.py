@@ -19,6 +19,12 @@ from engram_interp.metrics.arrays import Floats
 READINGS = {"depth": "shift", "peak": "peak_shift", "path": "path_shift"}
 """Each reading of depth, and what the shift of it is called."""
 
+BY_K = {"depth_by_k": "shift_by_k"}
+"""The soft index and its shift at every k: whether a finding hangs on the k that was chosen."""
+
+MOST_K = 10
+"""The soft index is kept for each k up to this one."""
+
 MEANS = ("headline", "control_shift", "soft_headline")
 """Means over layers: of the path after and before the first read, of the soft index after it."""
 
@@ -90,8 +96,9 @@ def measure(
             would be (`alignment.as_another_seed`).
 
     Returns:
-        ``depth`` ``depth_self`` ``shift``, the same for ``peak`` and ``path`` [*boot, layer], and
-        `MEANS` [*boot]. NaN where a similarity is undefined, or the reference has no such layer.
+        ``depth`` ``depth_self`` ``shift``, the same for ``peak`` and ``path`` [*boot, layer], ``depth_by_k``
+        ``depth_by_k_self`` ``shift_by_k`` [*boot, k, layer], and `MEANS` [*boot]. NaN where a similarity is
+        undefined, or the reference has no such layer.
     """
     undefined = np.isnan(similarity).any(axis=(-2, -1)) | np.isnan(own).any(axis=(-2, -1))
     found: dict[str, Floats] = {}
@@ -101,13 +108,14 @@ def measure(
         for end, values in (("", similarity), ("_self", own))
     }
     for end, values in whole.items():
+        readings["depth_by_k" + end] = alignment.soft_indices(values, MOST_K)
         readings["depth" + end] = alignment.soft_index(values, top_k=place.top_k)
         readings["peak" + end] = alignment.peak(values)
     if itself:
         whole["_self"] = alignment.as_another_seed(whole["_self"], whole[""])
     for end, values in whole.items():
         readings["path" + end] = alignment.monotone_path(values, refine="parabola")
-    for name, shift in READINGS.items():
+    for name, shift in (READINGS | BY_K).items():
         found[name] = readings[name]
         found[f"{name}_self"] = _fitted(readings[f"{name}_self"], place)
         found[shift] = found[name] - found[f"{name}_self"]
@@ -148,7 +156,7 @@ def estimates(
     """
     n_groups = len(terms.xy)
     found = measure(hsic.cka_from_terms(terms), hsic.cka_from_terms(own), place, itself=itself)
-    bounded = (*READINGS.values(), *MEANS)
+    bounded = (*READINGS.values(), *BY_K.values(), *MEANS)
     if n_groups < bootstrap.MIN_GROUPS:
         return found | unbounded(found)
     weights = bootstrap.group_weights(n_groups, n_boot, seed)
@@ -180,7 +188,7 @@ def unbounded(found: dict[str, Floats]) -> dict[str, Floats]:
     """Bounds, and the shift that could be seen, where there are none."""
     bounds = {
         f"{name}{end}": np.full_like(found[name], np.nan)
-        for name in (*READINGS.values(), *MEANS)
+        for name in (*READINGS.values(), *BY_K.values(), *MEANS)
         for end in ("_low", "_high")
     }
     return bounds | {"detectable": np.asarray(np.nan)}

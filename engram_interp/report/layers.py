@@ -85,6 +85,14 @@ def _control(data: xr.Dataset) -> str:
             "can serve as an internal control: a shift found above may be an artefact of the method."
         )
     first = int(data.attrs.get("first_memory_layer", before[-1] + 1))
+    ends = [wording.scalar(data, f"control_shift{end}") for end in ("", "_low", "_high")]
+    if wording.pinned(*ends):
+        return (
+            f"Memory is first read in layer {first}. The residual after {wording.layers(before)} is written "
+            f"before that and was meant as an internal control, but it lies at the end of the path in every "
+            f"resample: it shows {wording.control(*ends)}. The headline has nothing beside it here but the "
+            "self-reference; a second seed of the baseline tells more."
+        )
     return (
         f"Memory is first read in layer {first}. The residual after {wording.layers(before)} is written "
         "before that, so reading cannot have made it deeper. What shift it shows is an artefact of the "

@@ -1,5 +1,6 @@
 """Sections about the memory: what ablating it costs, what is retained without it, what one token read."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,15 +46,11 @@ _SLOTS = (
 )
 
 
-def ablation_section(
-    result: AblationEffect, *, loss: float, baseline_loss: float | None, meanings: Mapping[str, str]
-) -> Section:
+def ablation_section(result: AblationEffect, *, meanings: Mapping[str, str]) -> Section:
     """What switching the memory off changes, beside controls and the baseline.
 
     Args:
         result: the effects.
-        loss: of the intact model on these prompts, nats per token.
-        baseline_loss: of the baseline on the same; None if it has a memory too.
         meanings: what each kind of ablation does.
     """
     data = result.data
@@ -72,8 +69,8 @@ def ablation_section(
         headers += ["rank of the token that comes", "95 % interval"]
         caption += " Ranks: geometric means, 0 is first."
     parts = [result.summary(), _ABLATIONS, result.plot()]
-    if baseline_loss is not None:
-        parts.append(_beside_baseline(data, loss, baseline_loss))
+    if "baseline_delta_loss" in data and not math.isnan(float(data["baseline_delta_loss"])):
+        parts.append(_beside_baseline(data))
     made = table(headers, rows, caption=caption)
     parts += [*filter(None, [result.coinciding()]), made]
     if "stratum_tokens" in data and bool(data["stratum_tokens"].any()):
@@ -81,13 +78,13 @@ def ablation_section(
     return Section(title="Does the memory matter?", parts=parts)
 
 
-def _beside_baseline(data: xr.Dataset, loss: float, baseline_loss: float) -> str:
+def _beside_baseline(data: xr.Dataset) -> str:
     """What switching the memory off costs, against never having had one."""
     costs = data["delta_loss"].values
-    never = baseline_loss - loss
+    loss, never = float(data["intact_loss"]), float(data["baseline_delta_loss"])
     said = (
         f"On these prompts the intact model loses {number(loss)} nats per token and the baseline, which "
-        f"never had a memory, {number(baseline_loss)}: never having had it costs {signed(never)}, and "
+        f"never had a memory, {number(loss + never)}: never having had it costs {signed(never)}, and "
         f"switching it off {signed(float(costs.min()))} to {signed(float(costs.max()))}."
     )
     if float(data["delta_loss_low"].min(skipna=False)) > never:

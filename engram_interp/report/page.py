@@ -90,10 +90,6 @@ def page(found: Findings) -> str:
         ),
         memory.ablation_section(
             _part(found, "ablation", AblationEffect),
-            loss=float(engram.data["next_loss"][-1]),
-            baseline_loss=None
-            if found.meta["models"]["baseline"]["memory_layers"]
-            else float(baseline.data["next_loss"][-1]),
             meanings=found.meta["ablations"],
         ),
         *([] if retained is None else memory.retained_sections(retained)),
@@ -183,7 +179,12 @@ def _model_table(models: Mapping[str, Any], loss: Mapping[str, ConvergenceResult
     rows: list[list[Cell]] = [["layers that read memory (from 0)", *(_layers(models[part]) for part in both)]]
     for label, key in recorded:
         rows.append([label, *(_recorded(models[part].get(key)) for part in both)])
-    rows.append(["loss on these prompts (nats per token), 95 %", *(_loss(loss[part]) for part in both)])
+    rows.append(
+        [
+            "loss on these prompts after their first token (nats per token), 95 %",
+            *(_loss(loss[part]) for part in both),
+        ]
+    )
     rows.append(["weights, SHA-256", *(str(models[part]["digest"] or "unknown")[:16] for part in both)])
     names = (f"{models[part]['name']}" for part in both)
     return table(

@@ -7,7 +7,8 @@ Opening, drawing and summarising a saved result needs neither torch nor a networ
     print(bundle["depth"].summary())
 """
 
-from engram_interp.results.ablation import AblationComparison, AblationEffect
+from engram_interp.results.ablation import AblationEffect
+from engram_interp.results.ablation_comparison import AblationComparison
 from engram_interp.results.arm_losses import ArmLosses
 from engram_interp.results.attention import AttentionReach
 from engram_interp.results.attribution import MemoryAttribution, MemoryPromotion

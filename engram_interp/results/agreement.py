@@ -87,7 +87,7 @@ def agreement(
     found = views(depth, lens_depth, stitching, tuned=tuned)
     said = [f"{view.name} ({view.how}) {_said(view)}" for view in found]
     controls = [
-        f"{view.name} {wording.shift(*view.control)}" for view in found if not math.isnan(view.control[0])
+        f"{view.name} {wording.control(*view.control)}" for view in found if not math.isnan(view.control[0])
     ]
     control = (
         f"Residuals before the first memory read, which it cannot have deepened, show: {'; '.join(controls)}."
@@ -161,11 +161,11 @@ def _conclusion(found: list[View]) -> str:
     if within:
         return (
             f"But by {wording.listed(within)} the shift does not exceed what those residuals show (or there "
-            "are "
-            "none), so it may be an artefact or retraining: no claim of depth."
+            "are none), so it may be an artefact or retraining: no claim of depth."
         )
+    pinned = wording.listed(view.name for view in found if wording.pinned(*view.control))
+    without = f"; by {pinned} nothing beside them could have moved" if pinned else ""
     return (
-        "So by all three these layers do what later baseline layers do, in one training run of each; that it "
-        "is "
-        "the memory and not capacity needs the control arms."
+        "So by all three these layers do what later baseline layers do, in one training run of each"
+        f"{without}; that it is the memory and not capacity needs the control arms."
     )

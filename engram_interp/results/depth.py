@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 import plotly.graph_objects as go
 import xarray as xr
 
+from engram_interp.errors import InputError
+from engram_interp.numbering import runs_of
 from engram_interp.results import wording
 from engram_interp.results.base import Result
 from engram_interp.results.registry import register
@@ -20,6 +22,7 @@ _NO_CONTROL = "no evidence of depth beyond what residuals before the first memor
 _ADDED = (
     *(f"{name}{end}" for name in ("headline_trimmed", "soft_headline", "null_headline") for end in _ENDS),
     *("detectable", "interior", "hsic", "hsic_engram", "hsic_baseline", "hsic_self", "hsic_reference"),
+    *("depth_by_k", "depth_by_k_self", *(f"shift_by_k{end}" for end in _ENDS)),
 )
 """Variables that results of earlier versions lack."""
 
@@ -31,6 +34,7 @@ _ALL = Schema(
         "reference_layer": ints("reference_layer", "layer", "layer of the self-reference, counted from 0"),
         "reported_layer": ints("reported_layer", "layer", "layer whose rows were weighed, counted from 0"),
         "model": texts("model", "engram or baseline"),
+        "k": replace(ints("k", "layers", "how many baseline layers the soft index weighs"), optional=True),
     },
     variables={
         "cka": floats("layer baseline_layer", "1", "linear CKA of an Engram layer with a baseline layer"),
@@ -42,6 +46,12 @@ _ALL = Schema(
         "depth": floats("layer", "layers", "soft alignment index (paper, eq. 9)"),
         "depth_self": floats("layer", "layers", "soft alignment index of the self-reference"),
         **with_interval("shift", floats("layer", "layers", "soft index minus that of the self-reference")),
+        "depth_by_k": floats("k layer", "layers", "soft alignment index at every k"),
+        "depth_by_k_self": floats("k layer", "layers", "soft alignment index of the self-reference, every k"),
+        **with_interval(
+            "shift_by_k",
+            floats("k layer", "layers", "soft index minus that of the self-reference, at every k"),
+        ),
         "peak": floats("layer", "layers", "parabolic peak of similarity"),
         "peak_self": floats("layer", "layers", "parabolic peak of the self-reference"),
         **with_interval("peak_shift", floats("layer", "layers", "peak minus that of the self-reference")),
@@ -113,6 +123,39 @@ class DepthResult(Result):
             "models only, one training run of each."
         )
 
+    @property
+    def ks(self) -> list[int]:
+        """Each k that the result holds the soft index at; a result of an earlier version holds one."""
+        if "k" in self.data:
+            return [int(k) for k in self.data["k"].values]
+        return [int(self.data.attrs["top_k"])]
+
+    def at_k(self, k: int) -> "DepthResult":
+        """The same with the soft index, its shifts and its edge layers at another k.
+
+        Path, peak and headline stay as they were made: nothing but the soft index knows of k.
+
+        Args:
+            k: how many baseline layers the index weighs, one of `ks`.
+
+        Raises:
+            InputError: If the result does not hold that k.
+        """
+        if k == self.data.attrs.get("top_k"):
+            return self
+        if k not in self.ks:
+            raise InputError(
+                f"This result holds the soft index at k = {', '.join(runs_of(self.ks))}, not at {k}; one "
+                "of an earlier version gets the others by depth.resample."
+            )
+        data, chosen = self.data.copy(), self.data.sel(k=k)
+        for name in ("depth", "depth_self", "shift", "shift_low", "shift_high"):
+            by_k = name.replace("depth", "depth_by_k").replace("shift", "shift_by_k")
+            data[name] = chosen[by_k].drop_vars("k").assign_attrs(self.data[name].attrs)
+        layers, reach = data["layer"], k // 2
+        data["edge"] = ((layers < reach) | (layers >= len(layers) - reach)).assign_attrs(data["edge"].attrs)
+        return DepthResult(data=data.assign_attrs(top_k=k, headline_top_k=self.data.attrs["top_k"]))
+
     def _finding(self) -> str:
         """What headline and control allow one to say."""
         data = self.data
@@ -175,11 +218,11 @@ def _verdict(data: xr.Dataset, *, low: float, high: float) -> str:
     trimmed = wording.scalar(data, "headline_trimmed")
     if not math.isnan(trimmed) and not low <= trimmed <= high:
         return "a few rows of large norm carry the shift, so no claim of depth is made"
-    beyond = (
-        ", with no residual before the first read to serve as a control"
-        if not data["pre_memory"].values.any()
-        else ", beyond what residuals before the first memory read show"
-    )
+    beyond = ", beyond what residuals before the first memory read show"
+    if not data["pre_memory"].values.any():
+        beyond = ", with no residual before the first read to serve as a control"
+    elif _pinned(data):
+        beyond = ", with no control beside them that could have moved"
     return (
         f"by similarity alone (which is not function) Engram layers resemble later baseline layers than "
         f"the baseline's own layers do{beyond}"
@@ -196,14 +239,19 @@ def _beyond_control(data: xr.Dataset, *, low: float, high: float) -> bool:
     """Whether the headline interval lies wholly beyond the largest shift that the control allows.
 
     The control counts by its size, whatever its sign: it is the scale of what is not depth. A control
-    without an interval cannot be told apart from the headline.
+    without an interval cannot be told apart from the headline; one that could not have moved is none.
     """
-    if not data["pre_memory"].values.any():
+    if not data["pre_memory"].values.any() or _pinned(data):
         return True
     ends = [wording.scalar(data, f"control_shift{end}") for end in ("_low", "_high")]
     if any(math.isnan(end) for end in ends):
         return False
     return min(abs(low), abs(high)) > max(abs(end) for end in ends)
+
+
+def _pinned(data: xr.Dataset) -> bool:
+    """Whether the control is at the end of the scale in every resample."""
+    return wording.pinned(*(wording.scalar(data, f"control_shift{end}") for end in _ENDS))
 
 
 def _control(data: xr.Dataset) -> str:
@@ -212,4 +260,4 @@ def _control(data: xr.Dataset) -> str:
     if math.isnan(value):
         return f"no internal control ({wording.why_missing(data['control_shift'])})"
     count = wording.counted(int(data["pre_memory"].values.sum()), "residual")
-    return f"internal control, {count} before that read, {wording.shift(value, low, high)}"
+    return f"internal control, {count} before that read, {wording.control(value, low, high)}"

@@ -59,7 +59,8 @@ class LensDepthResult(Result):
         for name, label in (("control_shift", "internal control"), ("reference_headline", "another seed")):
             ends = [wording.scalar(data, f"{name}{end}") for end in ("", "_low", "_high")]
             if not math.isnan(ends[0]):
-                parts.append(f"{label} {wording.shift(*ends)}")
+                said = wording.control if name == "control_shift" else wording.shift
+                parts.append(f"{label} {said(*ends)}")
             elif name == "control_shift":
                 parts.append(f"no internal control ({wording.why_missing(data[name])})")
         outside = data["interior"].values & data["beyond"].values

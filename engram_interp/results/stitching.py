@@ -63,7 +63,7 @@ class StitchingResult(Result):
             found = f"mean shift {wording.shift(*ends)} after the first memory read"
         control = [wording.scalar(data, f"control_shift{end}") for end in ("", "_low", "_high")]
         if not math.isnan(control[0]):
-            found += f"; internal control {wording.shift(*control)}"
+            found += f"; internal control {wording.control(*control)}"
         alone = ""
         if attrs.get("reference") == "the baseline itself":
             alone = (

@@ -35,6 +35,20 @@ def shift(value: float, low: float, high: float) -> str:
     return f"{signed(value, digits=2)} layers ({interval})"
 
 
+def pinned(value: float, low: float, high: float) -> bool:
+    """Whether every resample gave the same, as of a control at the end of a scale, which cannot move."""
+    return value == low == high
+
+
+def control(value: float, low: float, high: float) -> str:
+    """The shift of an internal control, with what it is worth where it could not have moved."""
+    if pinned(value, low, high):
+        return (
+            f"{signed(value, digits=2)} layers in every resample (it could not move, so it controls nothing)"
+        )
+    return shift(value, low, high)
+
+
 def listed(items: Iterable[object]) -> str:
     """``"1, 4 and 7"``."""
     words = [str(item) for item in items]

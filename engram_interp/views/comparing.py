@@ -3,17 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 import xarray as xr
 
-from engram_interp.views import marks
+from engram_interp.views import draws, marks
 from engram_interp.views.markup import Html
 from engram_interp.views.tables import Cell, Change, Missing, estimate, measured, table
 from engram_interp.views.theme import Theme, blank, palette
 from engram_interp.views.token_maps import TOKEN_AXIS
 from engram_interp.views.tokens import plain_label, plotly_text
 
-_CONTROLS = ("random rows", "random direction")
 _MARKED = 60  # tokens; on more, markers hide the lines
 
 
@@ -21,21 +21,34 @@ def runs_table(runs: Mapping[str, xr.Dataset]) -> Html:
     """The effect of several ablations of one text on the prediction after their token, beside both controls.
 
     Args:
-        runs: by name: kl[condition, token] and answer_logprob[condition] in nats, token_index.
+        runs: by name: kl[condition, token] and answer_logprob[condition] in nats, token_index; where the
+            controls were drawn several times control_kl[control, draw, token].
     """
     rows: list[list[Cell]] = []
     for name, data in runs.items():
         at = data["kl"].sel(token=int(data["token_index"]))
         answer = data["answer_logprob"]
         moved = answer - answer.sel(condition="intact")
-        for condition in ("ablated", *_CONTROLS):
+        for condition in ("ablated", *draws.CONTROLS):
             change = float(moved.sel(condition=condition))
             shown: Cell = Missing(reason="no answer was given") if np.isnan(change) else Change(value=change)
             who = name if condition == "ablated" else f"· control: {condition}"
-            rows.append([who, float(at.sel(condition=condition)), shown])
-    headers = ["run", "KL(intact ‖ changed) (nats)", "Δ log p of the intact answer (nats)"]
+            drawn = None if condition == "ablated" else draws.values(data, condition)
+            rows.append([who, float(at.sel(condition=condition)), _drawn(drawn, condition), shown])
+    headers = [
+        "run",
+        "KL(intact ‖ changed) (nats)",
+        "every draw of the control (nats)",
+        "Δ log p of the intact answer (nats)",
+    ]
     caption = "Two ablations of one text, each with its controls; one prompt, so no interval is possible."
     return table(headers, rows, caption=caption)
+
+
+def _drawn(values: npt.NDArray[np.float64] | None, condition: str) -> Cell:
+    if values is not None:
+        return draws.between(values)
+    return "" if condition == "ablated" else Missing(reason="each control was drawn once")
 
 
 def runs_by_token(runs: Mapping[str, xr.Dataset], *, theme: Theme = "light") -> go.Figure:

@@ -22,7 +22,7 @@ def similarity_difference(a: xr.Dataset, b: xr.Dataset, *, theme: Theme = "light
         theme: light or dark.
 
     Raises:
-        InputError: If the two share no layer.
+        InputError: If the two are not equally deep.
     """
     one, other = _shared(a["cka"], b["cka"], "layer", "baseline_layer")
     change = (other - one).transpose("baseline_layer", "layer")
@@ -64,7 +64,7 @@ def lens_difference(a: xr.Dataset, b: xr.Dataset, *, theme: Theme = "light") -> 
         theme: light or dark.
 
     Raises:
-        InputError: If the two share no layer.
+        InputError: If the two are not equally deep.
     """
     one, other = _shared(a["kl"], b["kl"], "layer")
     figure = _bars(
@@ -129,6 +129,12 @@ def _bars(
 def _shared(one: xr.DataArray, other: xr.DataArray, *dims: str) -> tuple[xr.DataArray, xr.DataArray]:
     """Both, where both have a value."""
     for dim in dims:
+        deep = [int(of[dim].max()) + 1 for of in (one, other)] if dim.endswith("layer") else [0, 0]
+        if deep[0] != deep[1]:
+            raise InputError(
+                f"A has {deep[0]} {dim.replace('_', ' ')}s and B {deep[1]}: the same number is not the same "
+                "place in both, so there is no difference to show."
+            )
         both = [value for value in one[dim].values.tolist() if value in other[dim].values.tolist()]
         if not both:
             raise InputError(f"A and B share no {dim.replace('_', ' ')}, so there is no difference to show.")

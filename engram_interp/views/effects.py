@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from engram_interp.views import marks
+from engram_interp.views import draws, marks
 from engram_interp.views.theme import HEAD, Theme, blank, palette
 from engram_interp.views.token_maps import TOKEN_AXIS
 from engram_interp.views.tokens import plain_label, plotly_text
@@ -78,8 +78,8 @@ def divergence_by_token(data: xr.Dataset, *, what: str, theme: Theme = "light") 
     tokens = [str(token) for token in data["token_text"].values] if "token_text" in data else None
     figure = blank(
         title="Where the prediction changes",
-        subtitle=f"{plain_label(what)}; {marks.zoomed_of(start, stop, length)}one prompt: no interval is "
-        "possible",
+        subtitle=f"{plain_label(what)}; {marks.zoomed_of(start, stop, length)}{draws.said(data)}one prompt: "
+        "no interval is possible",
         x=TOKEN_AXIS,
         y="KL(intact ‖ changed) (nats)",
         theme=theme,
@@ -94,6 +94,7 @@ def divergence_by_token(data: xr.Dataset, *, what: str, theme: Theme = "light") 
                 y=data["kl"].sel(condition=condition).values,
                 name=condition,
                 marker={"color": colour, "line": {"width": 1, "color": colours.muted}},
+                error_y=draws.whiskers(data, condition, colour=colours.muted),
                 text=None if tokens is None else [plotly_text(token) for token in tokens],
                 textposition="none",
                 hovertemplate=f"token %{{x}} %{{text}}<br>{condition} %{{y:.3f}} nats<extra></extra>",
@@ -101,6 +102,8 @@ def divergence_by_token(data: xr.Dataset, *, what: str, theme: Theme = "light") 
         )
     shown = data["kl"].sel(condition=list(shades)).isel(token=slice(start, stop))
     highest = float(shown.max()) or 1.0
+    if "control_kl" in data:
+        highest = max(highest, float(data["control_kl"].isel(token=slice(start, stop)).max()))
     marks.mark_written(figure, data, y=1.08 * highest, within=(0, length), theme=theme)
     if tokens is not None:
         marks.label_tokens(figure, tokens[start:stop], first=start)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 
+from engram_interp.views import draws
 from engram_interp.views.markup import Html, element
 from engram_interp.views.theme import number
 from engram_interp.views.tokens import token_html
@@ -44,7 +45,8 @@ def columns(data: xr.Dataset, *, run: str = "") -> Html:
     """Every condition's top tokens on one scale, the intact answer marked wherever it stands.
 
     Args:
-        data: top_id, top_token, logprob [condition, rank] and answer_logprob[condition], in nats.
+        data: top_id, top_token, logprob [condition, rank] and answer_logprob[condition], in nats; where the
+            controls were drawn several times control_answer[control, draw].
         run: what the run is called, where a page shows several.
     """
     full = math.exp(float(data["logprob"].max()))
@@ -61,7 +63,9 @@ def columns(data: xr.Dataset, *, run: str = "") -> Html:
         ]
         own = (answer, math.exp(float(chosen["answer_logprob"])), True)
         about = str(data.attrs.get("what", "")) if name == "ablated" else ""
-        made.append(_column(name, lines[:SHOWN], answer=own, about=about, full=full, run=run))
+        drawn = draws.values(data, name, quantity="answer") if name in draws.CONTROLS else None
+        more = "" if drawn is None else draws.probability(drawn)
+        made.append(_column(name, lines[:SHOWN], answer=own, about=about, full=full, run=run, drawn=more))
     return _grid(made, full=full)
 
 
@@ -73,7 +77,14 @@ def _grid(made: Sequence[Html], *, full: float) -> Html:
 
 
 def _column(
-    name: str, lines: Sequence[Line], *, answer: Line, about: str, full: float, run: str = ""
+    name: str,
+    lines: Sequence[Line],
+    *,
+    answer: Line,
+    about: str,
+    full: float,
+    run: str = "",
+    drawn: str = "",
 ) -> Html:
     title, meaning = CONDITIONS.get(name, (name, ""))
     listed = [_line(line, full=full) for line in lines]
@@ -89,6 +100,7 @@ def _column(
             class_="answer-share",
         ),
         element("ol", *listed),
+        *([element("p", f"the answer in {drawn}", class_="note")] if drawn else []),
         style=f"--tint:var({_TINTS.get(name, '--null')})",
         aria_label=f"{run} · {title}" if run else title,
     )

@@ -29,6 +29,7 @@ def forest(data: xr.Dataset, *, estimate: Estimate = "path", theme: Theme = "lig
         theme: light or dark.
     """
     name, label = marks.choose(SHIFTS, estimate, what="estimate")
+    label += f", k = {data.attrs['top_k']}" if estimate == "soft" and "top_k" in data.attrs else ""
     figure = blank(
         title="How much deeper each layer looks",
         subtitle=f"{label} against the self-reference's own; 95 % intervals; open: edge-biased",

@@ -62,6 +62,7 @@ def heat_map(
     _mark_edges(figure, data, theme=theme)
     if names:
         curve, reference, label = names
+        label += f", k = {data.attrs['top_k']}" if alignment == "soft" and "top_k" in data.attrs else ""
         if self_reference == "shown" and reference in data:
             _draw_reference(figure, data[reference], theme=theme)
         if curve in data:

@@ -119,12 +119,17 @@ def _chip(token: str, value: float, *, position: int) -> Html:
         return element(
             "span", text, element("span", class_="bar"), class_="tok missing", title=f"{title} (undefined)"
         )
+    bar = element("span", element("i"), class_="bar")
+    return element("span", text, bar, title=title, **grounded(value))
+
+
+def grounded(value: float) -> dict[str, str]:
+    """The attributes of an element on the ground of a gate ∈ [0, 1], whose text then stands out on it."""
     share = min(max(value, 0.0), 1.0)
     classes = ["tok", *(["warm"] if share > 0.2 else [])]
     classes += ["deep"] if text_on(mix(LIGHT.paper, LIGHT.gate, share)) == "#ffffff" else []
     classes += ["bright"] if text_on(mix(DARK.paper, DARK.gate, share)) == "#000000" else []
-    bar = element("span", element("i"), class_="bar")
-    return element("span", text, bar, class_=" ".join(classes), style=f"--value:{share:.3f}", title=title)
+    return {"class_": " ".join(classes), "style": f"--value:{share:.3f}"}
 
 
 def lens_window(data: xr.Dataset, *, start: int = 0, stop: int | None = None) -> Html:

@@ -125,5 +125,5 @@ def test_texts_that_try_a_page_are_text_on_every_page_and_in_the_report(
         assemble, scene = sys.modules["explorer.assemble"], sys.modules["explorer.scene"]
         found = scene.scene_of(open_bundle(path))
         shown = assemble.opened(found, found.prompts["awkward"], ["tokens", "memory"], link="/x")
-        report = assemble.page(shown, note="<img src=x>")
+        report = sys.modules["explorer.sections"].page(shown, note="<img src=x>")
         assert "&lt;img" in report and "<img" not in report.split("<script")[0] and "\u202e" not in report

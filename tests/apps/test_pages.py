@@ -27,7 +27,9 @@ def test_overview_draws_the_map_and_lists_the_questions(start: Start, bundle: Pa
 
 
 def test_overview_says_how_the_bundle_was_made(start: Start, bundle: Path) -> None:
-    text = written(start(bundle))
+    app = start(bundle)
+    app.session_state["made"] = True
+    text = written(app.run())
     assert "depth · estimator" in text and "minibatch" in text
     assert "layers are counted from 0" in text
 
@@ -228,7 +230,7 @@ def test_report_takes_away_what_is_open(start: Start, bundle: Path) -> None:
     assemble = sys.modules["explorer.assemble"]
     scene = sys.modules["explorer.scene"].scene_of(open_bundle(bundle))
     shown = assemble.opened(scene, scene.prompts["0"], ["layers", "memory"], link="/x?b=1")
-    page = assemble.page(shown, note="why <b>")
+    page = sys.modules["explorer.sections"].page(shown, note="why <b>")
     assert "why &lt;b&gt;" in page and "Layers: depth" in page and "Memory read at token" in page
     assert "http://" not in page.split("<script")[0] and "/x?b=1" in page
 

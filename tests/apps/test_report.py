@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from engram_interp import pairs
 from engram_interp.results import MemoryAttribution, open_bundle, write_bundle
 from engram_interp.views.similarity import heat_map
 from tests.apps.helpers import Start, parts, settle, show, written
@@ -34,7 +35,7 @@ def taken(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def html(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> str:
-    return str(sys.modules["explorer.assemble"].page(taken(app, monkeypatch), note=""))
+    return str(sys.modules["explorer.sections"].page(taken(app, monkeypatch), note=""))
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_the_report_is_drawn_as_the_pages_are_set(
     app = start(bundle, page="report", prompt="0", tok="8", stream="max", **link)
     assert {name: app.query_params[name] for name in link} == link
     shown, made = taken(app, monkeypatch), open_bundle(bundle)
-    drawn = sys.modules["explorer.assemble"]._parts
+    drawn = sys.modules["explorer.sections"]._parts
     of = {name: list(drawn(result, shown)) for name, result in shown.results.items()}
     depth, lens, attribution = made["depth"], made["lens-engram"], made["attribution:0"]
     assert isinstance(attribution, MemoryAttribution)
@@ -112,6 +113,40 @@ def test_a_link_to_a_report_brings_the_runs_of_its_pages(start: Start) -> None:
     for label in ("rows → 0 · at token 4", "output off · at token 4", "gate → 0 · at token 4"):
         assert f"<b>ablation · {label}</b>" in text
     assert {name: app.query_params[name] for name in runs} == runs
+
+
+def test_the_report_has_who_shares_the_chosen_row_where_it_stands_and_both_runs(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = {"b": "planted", "prompt": "fact-amri", "tok": "4", "layer": "1", "slot": "3.0"}
+    runs = {"spec": "rows_zero:t4", "vs": "output_off:t4"}
+    app = settle(start(page="report", parts="memory,ablate", **link, **runs))
+    assert app.query_params["slot"] == "3.0"
+    page = html(app, monkeypatch)
+    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+    for wanted in (
+        "Memory: occupants of",
+        "Memory: colliders of",
+        "Memory: Where “",
+        "Ablation: run A beside",
+    ):
+        assert [title for title in titles if title.startswith(wanted)], (wanted, titles)
+    assert "A: rows → 0 · at token 4" in page and "B: output off · at token 4" in page
+    one = settle(start(page="report", parts="memory,ablate", **link, spec="rows_zero:t4", vs=""))
+    assert "run A beside" not in html(one, monkeypatch)
+
+
+def test_the_report_of_a_bundle_without_a_reference_text_looks_through_its_prompts(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = open_bundle(pairs.bundle_path("planted"))
+    kept = {name: planted[name] for name in ("gates", "slots:fact-amri")}
+    path = write_bundle(tmp_path / "less.engram", kept, meta=dict(planted.meta))
+    link = {"prompt": "fact-amri", "tok": "4", "layer": "1", "parts": "memory"}
+    app = settle(start(path, page="report", **link))
+    assert "<b>occupants" not in written(app), "nothing is computed unless it is asked for"
+    app = settle(start(path, page="report", live="on", **link))
+    assert "<b>occupants of" in written(app) and "<b>colliders of" in written(app)
 
 
 def test_what_the_tokens_page_switched_off_is_in_the_report(

@@ -14,7 +14,7 @@ from tests.apps.helpers import Start, settle, show, typed, written
 
 PASSES_OF_A_READING = 3
 """Gates, slots and lens of a text: a pass each."""
-PASSES_OF_AN_ABLATION = 4
+PASSES_OF_AN_ABLATION = 4 + 2 * 7  # two more for each further draw of the controls
 """With the memory, without, and two controls."""
 
 
@@ -56,7 +56,7 @@ def test_stop_ends_an_ablation_inside_a_pass_and_the_next_run_begins(
     assert halfway.inside.wait(60)
     tokens.run()
     [progress] = tokens.get("progress")
-    assert "running with the memory · step 3 of 7" in progress.proto.text
+    assert "running with the memory · step 3 of 8" in progress.proto.text
     next(button for button in tokens.button if button.label == "Stop").click().run()
     assert "The run was stopped." in written(tokens) and not tokens.get("progress")
     halfway.go.set()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from engram_interp.results import AblationComparison, DepthResult, GateStatistics
+from engram_interp.views import comparing, headlines, predictions
 from tests.results import samples
 
 NO_CLAIM = "no evidence of depth beyond what residuals before the first memory read show too"
@@ -167,6 +168,31 @@ def test_an_effect_is_told_in_multiples_of_its_larger_control() -> None:
     assert "×" not in AblationComparison(data=data).summary()
 
 
+def test_an_effect_is_read_against_every_draw_of_its_controls() -> None:
+    data = samples.ablation_comparison().data.copy(deep=True)
+    at = int(data["token_index"])
+    data["kl"].loc[{"condition": "ablated", "token": at}] = 1.5
+    kl = np.zeros((2, 4, data.sizes["token"]))
+    kl[0, :, at], kl[1, :, at] = [0.25, 2.5, 1.0, 0.25], [0.1, 0.2, 0.3, 0.2]
+    data["control_kl"] = (("control", "draw", "token"), kl)
+    data["control_answer"] = (("control", "draw"), np.log([[0.5, 0.25, 0.1, 0.2], [0.3, 0.3, 0.3, 0.4]]))
+    data = data.assign_coords(control=["random rows", "random direction"], draw=range(4))
+    found = AblationComparison(data=data)
+    assert (
+        "4 draws of each: 0.250 to 2.500, and 0.100 to 0.300; the ablation exceeds 3 and 4 of them"
+        in found.summary()
+    )
+    assert ", 1.5 × the larger control on average: top token" in found.summary()
+    columns, table = predictions.columns(data), comparing.runs_table({"A": data})
+    assert "the answer in 4 draws: 0.100 to 0.500" in columns and "the answer in 4 draws: 0.300" in columns
+    assert "4 draws: 0.250 to 2.500" in table and "4 draws: 0.100 to 0.300" in table
+    bars = {trace.name: trace.error_y for trace in found.plot().data if trace.type == "bar"}
+    shown = float(data["kl"].sel(condition="random rows", token=at))
+    np.testing.assert_allclose(bars["random rows"].array[at], 2.5 - shown)
+    np.testing.assert_allclose(bars["random rows"].arrayminus[at], max(shown - 0.25, 0))
+    assert bars["ablated"].array is None
+
+
 def test_an_ablation_without_its_control_is_refused() -> None:
     data = samples.ablation_comparison().data.sel(condition=["intact", "ablated"])
     with pytest.raises(ValueError, match="random rows, random direction is not there"):
@@ -191,3 +217,16 @@ def test_summaries_show_awkward_tokens_safely() -> None:
         assert "\u202e" not in text
         assert "\n" not in text
         text.encode()
+
+
+def test_a_control_that_could_not_move_is_no_control() -> None:
+    data = samples.depth().data.copy(deep=True)
+    for end in ("", "_low", "_high"):
+        data[f"control_shift{end}"] = data[f"control_shift{end}"] * 0
+    text = DepthResult(data=data).summary()
+    assert "+0.00 layers in every resample (it could not move, so it controls nothing)" in text.replace(
+        "read, 0.00", "read, +0.00"
+    )
+    assert "with no control beside them that could have moved" in text
+    assert "beyond what residuals before" not in text
+    assert "in every resample: it could not move" in headlines.headline(data)

@@ -34,9 +34,11 @@ def test_lens_and_ablations_are_subtracted_with_their_controls() -> None:
     figure = differences.effect_difference(one, other)
     np.testing.assert_allclose([figure.data[0].y[0], figure.data[1].y[0]], [1, -2])
     assert list(figure.data[0].x) == [str(one["kind"].values[0])]
+    with pytest.raises(InputError, match="A and B share no kind"):
+        differences.effect_difference(one, one.assign_coords(kind=["another"] * one.sizes["kind"]))
 
 
 def test_what_shares_nothing_has_no_difference() -> None:
-    a = samples.convergence().data
-    with pytest.raises(InputError, match="A and B share no layer"):
-        differences.lens_difference(a, a.assign_coords(layer=a["layer"] + 100))
+    a = samples.convergence(8).data
+    with pytest.raises(InputError, match="A has 8 layers and B 6: the same number is not the same place"):
+        differences.lens_difference(a, a.isel(layer=slice(0, 6)))

@@ -1,6 +1,6 @@
 """Do similarity, prediction and function agree? The views of depth on one axis, each folded below it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from engram_interp.results import Bundle, DepthResult, LensDepthResult, Result, StitchingResult
 from engram_interp.results import agreement as results
@@ -15,12 +15,16 @@ VIEWS: Mapping[str, tuple[str, str]] = {
 }
 """By part: what the report calls it, and its title."""
 
+DEPTHS = ("stitching", "lens-depth", "lens-depth-tuned")
+"""Those that say how deep a layer is, which `sentence` is made of."""
+
 Found = Mapping[str, Result | states.State]
 
 
-def views_of(bundle: Bundle) -> Found:
-    """The views that the bundle holds, or why one cannot be read."""
-    return {part: shelf.part(bundle, part, what=what) for part, (what, _) in VIEWS.items() if part in bundle}
+def views_of(bundle: Bundle, parts: Collection[str] = VIEWS) -> Found:
+    """The views that the bundle holds of `parts`, or why one cannot be read."""
+    there = [part for part in VIEWS if part in bundle and part in parts]
+    return {part: shelf.part(bundle, part, what=VIEWS[part][0]) for part in there}
 
 
 def sentence(depth: DepthResult, found: Found) -> str:

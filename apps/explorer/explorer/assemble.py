@@ -1,33 +1,24 @@
-"""What is open, as sections of one page that needs neither this tool nor a network."""
+"""What is open: the results that a report takes, gathered from the bundle and from this visit's runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-import plotly.graph_objects as go
+import xarray as xr
 
 from engram_interp.results import (
     AblationComparison,
-    ConvergenceResult,
-    DepthResult,
     EditReport,
     GateReading,
-    LensTable,
-    MemoryAttribution,
-    MemoryPromotion,
     Result,
-    RetainedPerformance,
     SlotLookup,
 )
-from engram_interp.views import similarity, tables
-from engram_interp.views.curves import Quantity
-from engram_interp.views.markup import Html
-from engram_interp.views.page import Part, Section, html_page
-from engram_interp.views.strips import Rows, gate_strip, lens_window
-from explorer import ablate_form, bar, selection, settings, shelf
-from explorer.attribution import View
+from engram_interp.views import comparing
+from engram_interp.views.page import Section
+from explorer import ablate_form, bar, contexts, neighbours, selection, settings, shelf
 from explorer.live import attributed, live
 from explorer.scene import Prompt, Scene
+from explorer.spec import parse
 
 CHAPTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "layers": (
@@ -38,13 +29,13 @@ CHAPTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "tokens": ("Tokens", ("gates:chosen", "gate-statistics", "lens-table:chosen")),
     "memory": (
         "Memory",
-        ("slots:chosen", "promotion:chosen", "attribution:chosen", "slot-load", "gate-selectivity",
+        ("slots:chosen", "row", "promotion:chosen", "attribution:chosen", "slot-load", "gate-selectivity",
          "gate-usefulness", "gate-information", "edits"),
     ),
     "ablate": ("Ablation", ("runs", "ablation", "retained")),
 }  # fmt: skip
-"""By chapter: its title and its parts; “chosen” is the prompt in the bar."""
-WINDOW = 24
+"""By chapter: its title and its parts; “chosen” is the prompt in the bar, “row” the row on Memory."""
+_RUN = "ablation · "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +46,7 @@ class Open:
         bundle: its name.
         made: what its manifest says, without the list of parts.
         chapters: by title of the chapter, results by the name of their part.
+        more: by title of the chapter, sections that are made of several results.
         prompt: the name of the chosen prompt.
         called: what headings call it.
         token: the chosen token.
@@ -67,6 +59,7 @@ class Open:
     bundle: str
     made: Mapping[str, Any]
     chapters: Mapping[str, Mapping[str, Result]]
+    more: Mapping[str, Sequence[Callable[[], Section]]]
     prompt: str
     called: str
     token: int
@@ -94,6 +87,7 @@ def opened(scene: Scene, prompt: Prompt | None, chapters: Sequence[str], *, link
         bundle=scene.bundle.name,
         made={str(name): value for name, value in scene.bundle.manifest.items() if name != "parts"},
         chapters=found,
+        more={} if prompt is None else _more(scene, prompt, found),
         prompt="" if prompt is None else prompt.name,
         called="" if prompt is None else (prompt.label if prompt.typed else prompt.name),
         token=max(chosen.token, 0),
@@ -108,6 +102,9 @@ def _of(scene: Scene, prompt: Prompt | None, part: str) -> dict[str, Result]:
     """The results that a name of a part stands for."""
     if part == "runs":
         return {} if prompt is None else _runs(prompt)
+    if part == "row":
+        row = None if prompt is None else row_of(scene, prompt)
+        return {} if row is None else _shared(scene, row)
     kind, _, chosen = part.partition(":")
     if chosen:
         found = None if prompt is None else _of_prompt(scene, prompt, kind)
@@ -163,98 +160,70 @@ def _attributed(prompt: Prompt) -> dict[str, Result]:
 def _runs(prompt: Prompt) -> dict[str, Result]:
     """The ablations of this prompt that were run in this visit and are done."""
     done = {
-        f"ablation · {run.label}": live().compared(prompt.text, run)
-        for run in ablate_form.history(prompt, [])
+        f"{_RUN}{run.label}": live().compared(prompt.text, run) for run in ablate_form.history(prompt, [])
     }
     return {name: found for name, found in done.items() if isinstance(found, AblationComparison)}
 
 
-def page(shown: Open, *, note: str) -> str:
-    """The page as text; `note` are a reader's own words, shown first."""
-    sections: list[Section] = []
-    if note.strip():
-        sections.append(Section(title="Note", parts=[line for line in note.splitlines() if line.strip()]))
-    for title, found in shown.chapters.items():
-        for name, result in found.items():
-            heading = f"{title}: {_called(name, result, shown)}"
-            sections.append(Section(title=heading, parts=list(_parts(result, shown))))
-    return html_page(
-        title=f"Engram explorer: {shown.bundle}",
-        lead=f"From the bundle “{shown.bundle}”, as it was open in the explorer.",
-        sections=sections,
-        manifest={"bundle": shown.bundle, "link": shown.link, **shown.made},
-    )
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The row of the memory that is chosen: whose read it is, and which column of the slots."""
+
+    slots: SlotLookup
+    token: int
+    layer: int
+    order: int
+    column: int
 
 
-def _called(name: str, result: Result, shown: Open) -> str:
-    """The name of a part; one that speaks of a single text names it."""
-    kind, _, prompt = name.partition(":")
-    if isinstance(result, AblationComparison):
-        return f"{name} in “{shown.called}”"
-    return f"{kind} of “{shown.called}”" if prompt and prompt == shown.prompt else name
+def row_of(scene: Scene, prompt: Prompt) -> Row | None:
+    """The row that is chosen on Memory, the first where none is; None where the slots are not known."""
+    slots = _of_prompt(scene, prompt, "slots")
+    if not isinstance(slots, SlotLookup):
+        return None
+    token = max(min(selection.current().token, slots.data.sizes["token"] - 1), 0)
+    layer = nearest(slots, selection.current().layer)
+    names = list(neighbours.columns(slots, token=token, layer=layer))
+    name = settings.SLOT.value if settings.SLOT.value in names else names[0]
+    order = int(name.partition(".")[0])
+    return Row(slots=slots, token=token, layer=layer, order=order, column=names.index(name))
 
 
-def _parts(result: Result, shown: Open) -> Iterator[Part]:
-    """The sentence of a result, its figures or strip, and its numbers."""
-    yield result.summary()
-    if isinstance(result, GateReading):
-        yield _strip(result, shown.stream)
-        return
-    if isinstance(result, LensTable):
-        last = result.data.sizes["token"]
-        start = max(0, min(shown.token - WINDOW // 2, last - WINDOW))
-        yield lens_window(result.data, start=start, stop=min(last, start + WINDOW))
-        return
-    if isinstance(result, SlotLookup):
-        token = min(shown.token, result.data.sizes["token"] - 1)
-        yield tables.slot_table(result.data, token=token, layer=_nearest(result, shown.layer))
-        return
-    if isinstance(result, AblationComparison):
-        yield tables.prediction_table(result.data)
-    if isinstance(result, MemoryPromotion | MemoryAttribution):
-        yield f"Of token {int(result.data['token_index'])}."
-    yield from _figures(result, shown)
+def _shared(scene: Scene, row: Row) -> dict[str, Result]:
+    """Who shares a row, as far as it is known."""
+    found = neighbours.known(scene, row.slots, token=row.token, layer=row.layer, column=row.column)
+    if found is None:
+        return {}
+    both = {"occupants": found.neighbours.occupants, "colliders": found.neighbours.colliders}
+    return {f"{name} of “{found.ngram}”": one for name, one in both.items() if one is not None}
 
 
-def _strip(gates: GateReading, stream: str) -> Html:
-    """The gates of a reading's only prompt, in the streams that are chosen."""
-    one = stream.isdigit() and int(stream) < gates.data.sizes["stream"]
-    data = gates.data.isel(stream=[int(stream)]) if one else gates.data
-    rows = cast(Rows, stream if stream in {"max", "mean"} else "all")
-    return gate_strip(data, prompt=int(data["prompt"].values[0]), rows=rows)
+def _more(
+    scene: Scene, prompt: Prompt, found: Mapping[str, Mapping[str, Result]]
+) -> dict[str, list[Callable[[], Section]]]:
+    """Where the chosen n-gram stands in the prompts; two runs beside each other."""
+    made: dict[str, list[Callable[[], Section]]] = {}
+    row = row_of(scene, prompt) if "Memory" in found else None
+    if row is not None:
+        stands = contexts.known(scene, row.slots, token=row.token, layer=row.layer, order=row.order)
+        if stands is not None:
+            made["Memory"] = [lambda: Section(title=f"Memory: {stands[0]}", parts=[stands[1]])]
+    specs = [parse(settings.SPEC.value), parse(settings.BESIDE.value)]
+    runs = {
+        f"{title}: {spec.label}": one.data
+        for title, spec in zip("AB", specs, strict=True)
+        if spec and (one := found.get("Ablation", {}).get(f"{_RUN}{spec.label}"))
+    }
+    if len(runs) == 2:
+        made["Ablation"] = [lambda: _beside(runs)]
+    return made
 
 
-def _figures(result: Result, shown: Open) -> Iterator[go.Figure]:
-    """The figures of a result, as the pages are set."""
-    chosen = shown.set
-    if isinstance(result, DepthResult):
-        yield similarity.heat_map(
-            result.data,
-            alignment=cast(similarity.Alignment, chosen["align"]),
-            self_reference="shown" if chosen["self"] == "on" else "hidden",
-        )
-        yield result.plot(view="shift", alignment=cast(similarity.Alignment, chosen["shift"]))
-    elif isinstance(result, ConvergenceResult):
-        other = shown.results.get("lens-baseline")
-        beside = result is shown.results.get("lens-engram") and isinstance(other, ConvergenceResult)
-        yield result.plot(
-            baseline=cast(ConvergenceResult, other) if beside else None,
-            quantity=cast(Quantity, chosen["q"]),
-            scale="log" if chosen["log"] == "on" and chosen["q"] != "agreement" else "linear",
-        )
-    elif isinstance(result, MemoryAttribution):
-        yield result.plot(view=cast(View, chosen["view"]))
-    elif isinstance(result, MemoryPromotion):
-        yield result.plot(layer=_nearest(result, shown.layer))
-    elif isinstance(result, RetainedPerformance):
-        sets = [str(name) for name in result.data["probe_set"].values]
-        yield result.plot(probe_set=chosen["probes"] if chosen["probes"] in sets else sets[0])
-    else:
-        yield result.plot()
-    if isinstance(result, AblationComparison) and not result.unread:
-        yield result.plot(view="lens")
+def _beside(runs: Mapping[str, xr.Dataset]) -> Section:
+    parts = [comparing.runs_table(runs), comparing.runs_by_token(runs)]
+    return Section(title="Ablation: run A beside run B", parts=parts)
 
 
-def _nearest(result: Result, layer: int) -> int:
+def nearest(result: Result, layer: int) -> int:
     """The layer of a result that is nearest to the chosen one."""
     return min((int(one) for one in result.data["layer"].values), key=lambda one: abs(one - layer))

@@ -34,12 +34,17 @@ def show(scene: Scene, depth: DepthResult, *, measure: str) -> None:
         bundle=scene.bundle,
         part="depth",
         call="",
-        views=[f"headlines.cell(result.data, {place})"],
+        views=[f"headlines.cell(result.{at_k(depth)}data, {place})"],
         parts=lambda: [shown],
     )
     reads = layer in scene.memory_layers
     link = f"Gates in layer {layer}" if reads else f"Layer {layer} reads no memory; see the gates"
     st.page_link(st.session_state["pages"]["tokens"], label=link)
+
+
+def at_k(depth: DepthResult) -> str:
+    """The call that gives the soft index at the k it is shown at; empty where it was made with that k."""
+    return f"at_k({depth.data.attrs['top_k']})." if "headline_top_k" in depth.data.attrs else ""
 
 
 def _from_field(key: str, field: str) -> None:

@@ -4,6 +4,7 @@ from typing import cast
 
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from engram_interp.results import ConvergenceResult, DepthResult
 from engram_interp.views import headlines, marks, similarity, tables
@@ -19,6 +20,7 @@ QUANTITY = {
     "next_loss": "next-token loss",
     "agreement": "agreement",
 }
+ABOUT_K = "How many of the most similar baseline layers the soft index weighs; the paper takes 5."
 
 
 def page() -> None:
@@ -54,6 +56,8 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
         alignment = settings.segmented(
             controls, "Alignment", settings.ALIGNMENT, say=cell.ALIGNMENTS.__getitem__
         )
+        if alignment == "soft":
+            depth = _at_k(depth, controls)
         shown = settings.toggled(controls, "Self-reference", settings.SELF_REFERENCE)
         chosen = selection.current()
         drawn = picker.draw(
@@ -63,7 +67,7 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
                 self_reference="shown" if shown else "hidden",
                 theme=style.theme(),
             ),
-            settings=(scene.bundle.name, str(alignment), str(shown), style.theme()),
+            settings=(scene.bundle.name, str(alignment), str(shown), cell.at_k(depth), style.theme()),
             cell=(chosen.layer, chosen.baseline_layer),
             pick=lambda at: selection.choose(layer=at[0], baseline_layer=at[1]),
             missing=marks.reason(depth.data["cka"]),
@@ -74,7 +78,7 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
             depth,
             bundle=scene.bundle,
             part="depth",
-            call=f'plot(alignment="{alignment}"{hidden})',
+            call=f'{cell.at_k(depth)}plot(alignment="{alignment}"{hidden})',
             figure=lambda: depth.plot(
                 alignment=cast(similarity.Alignment, alignment),
                 self_reference="shown" if shown else "hidden",
@@ -85,12 +89,26 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
         cell.show(scene, depth, measure=str(alignment) if alignment in headlines.SHIFT else "path")
 
 
+def _at_k(depth: DepthResult, place: DeltaGenerator, *, drawn: bool = False) -> DepthResult:
+    """The soft index at the k that is chosen; where the list is `drawn` already it is not drawn again."""
+    made = str(depth.data.attrs["top_k"])
+    ks = {str(k): f"{k} · as recorded" if str(k) == made else str(k) for k in depth.ks}
+    if settings.TOP_K.value not in ks:
+        if settings.TOP_K.value:
+            states.say(f"The link asks for k = {settings.TOP_K.value}; the bundle holds {', '.join(ks)}.")
+        settings.TOP_K.put(made)
+    if not drawn and len(ks) > 1:
+        settings.picked(place.container(width=160), "k", settings.TOP_K, ks, about=ABOUT_K)
+    return depth.at_k(int(settings.TOP_K.value))
+
+
 def _shift(scene: Scene, depth: DepthResult) -> None:
     """The shift of every layer with its interval, the control layers apart."""
     style.html(element("h2", "How far is each layer shifted?", class_="engram-title"))
-    estimate = settings.segmented(
-        st.container(), "Estimate", settings.ESTIMATE, say=cell.ALIGNMENTS.__getitem__
-    )
+    controls = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    estimate = settings.segmented(controls, "Estimate", settings.ESTIMATE, say=cell.ALIGNMENTS.__getitem__)
+    if estimate == "soft":
+        depth = _at_k(depth, controls, drawn=settings.ALIGNMENT.value == "soft")
     drawn = depth.plot(view="shift", alignment=cast(similarity.Alignment, estimate), theme=style.theme())
     alt = "Shift of every layer against the self-reference, with intervals and control layers"
     style.figure(drawn, key="shift", alt=alt)
@@ -100,8 +118,8 @@ def _shift(scene: Scene, depth: DepthResult) -> None:
         depth,
         bundle=scene.bundle,
         part="depth",
-        call=f'plot(view="shift", alignment="{estimate}")',
-        views=["tables.depth_table(result.data)"],
+        call=f'{cell.at_k(depth)}plot(view="shift", alignment="{estimate}")',
+        views=[f"tables.depth_table(result.{cell.at_k(depth)}data)"],
         parts=lambda: [
             tables.depth_table(depth.data),
             depth.plot(view="shift", alignment=cast(similarity.Alignment, estimate)),

@@ -76,6 +76,29 @@ class Neighbours:
     colliders: SlotColliders | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A row that an n-gram read, and the text in which others are looked for."""
+
+    digest: str
+    ids: tuple[int, ...]
+    order: int
+    layer: int
+    address: int
+
+
+def _row_of(texts: Sequence[str], slot: SlotLookup, *, token: int, layer: int, column: int) -> _Row:
+    at = slot.data.sel(token=token, layer=layer, column=column)
+    order, read = int(at["order"]), slot.data["token_id"].values[: token + 1]
+    return _Row(
+        digest=hashlib.sha1("\0".join(texts).encode("utf-8", "replace"), usedforsecurity=False).hexdigest(),
+        ids=tuple(int(one) for one in read[max(token - order + 1, 0) :]),
+        order=order,
+        layer=layer,
+        address=int(at["address"]),
+    )
+
+
 class Live:
     """One model, loaded by its first job, and the jobs asked of it."""
 
@@ -151,7 +174,7 @@ class Live:
                 progress=lambda share, stage: job.next(stage) if share < 1 else None,
             )
 
-        return self.worker.submit((self.name, "compare", text, spec), run, steps=7)
+        return self.worker.submit((self.name, "compare", text, spec), run, steps=8)
 
     def compared(self, text: str, spec: Spec) -> AblationComparison | None:
         """The comparison of an ablation if it was made already; nothing is begun."""
@@ -176,32 +199,30 @@ class Live:
         self, texts: Sequence[str], slot: SlotLookup, *, token: int, layer: int, column: int
     ) -> Job[Neighbours]:
         """Who else lives in the row that `column` of a token read, by an index of `texts`."""
-        digest = hashlib.sha1("\0".join(texts).encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
-        at = slot.data.sel(token=token, layer=layer, column=column)
-        address, order = int(at["address"]), int(at["order"])
-        ids = tuple(int(i) for i in slot.data["token_id"].values[max(token - order + 1, 0) : token + 1])
+        row = _row_of(texts, slot, token=token, layer=layer, column=column)
 
         def run(job: Job[Neighbours]) -> Neighbours:
             model = self._loaded(job)
             from engram_interp import slots
 
             job.next("indexing the prompts of the bundle")
-            if digest not in self._indexes:
+            if row.digest not in self._indexes:
                 folder = tempfile.mkdtemp(prefix="engram-explorer-")
                 atexit.register(shutil.rmtree, folder, ignore_errors=True)
                 out = Path(folder) / "index"
-                self._indexes[digest] = slots.index(model, texts, out=out, progress=lambda *_: job.check())
-            index = self._indexes[digest]
+                self._indexes[row.digest] = slots.index(
+                    model, texts, out=out, progress=lambda *_: job.check()
+                )
+            index = self._indexes[row.digest]
             job.next("looking who shares the row")
-            whole = len(ids) == order
+            whole = len(row.ids) == row.order
             return Neighbours(
                 load=slots.load(model, index),
-                occupants=slots.occupants(model, index, layer=layer, address=address),
-                colliders=slots.colliders(model, index, ids, layer=layer) if whole else None,
+                occupants=slots.occupants(model, index, layer=layer, address=row.address),
+                colliders=slots.colliders(model, index, row.ids, layer=layer) if whole else None,
             )
 
-        key = (self.name, "neighbours", digest, ids, layer, address)
-        return self.worker.submit(key, run, steps=4)
+        return self.worker.submit((self.name, "neighbours", row), run, steps=4)
 
     def _loaded(self, job: Job[Any]) -> "SubjectModel":
         """The model, which from here on hears that `job` is to stop; called in the worker alone."""
@@ -227,6 +248,15 @@ def attributed(text: str, *, token: int) -> Attributed | None:
     """The live model's attribution of one token if it was made already; nothing is begun."""
     found = live().worker.finished((live().name, "attribute", text, token))
     return found if isinstance(found, Attributed) else None
+
+
+def neighboured(
+    texts: Sequence[str], slot: SlotLookup, *, token: int, layer: int, column: int
+) -> Neighbours | None:
+    """Who else lives in a row that was read, if the live model found it already; nothing is begun."""
+    row = _row_of(texts, slot, token=token, layer=layer, column=column)
+    found = live().worker.finished((live().name, "neighbours", row))
+    return found if isinstance(found, Neighbours) else None
 
 
 def _listen(model: "SubjectModel", check: Callable[[], None]) -> None:

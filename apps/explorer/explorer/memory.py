@@ -27,12 +27,6 @@ from explorer import (
 from explorer.live import live
 from explorer.scene import Prompt, Scene
 
-SORTED: dict[str, tables.SlotOrder] = {
-    "order, head": "order",
-    "share": "share",
-    "norm": "row_norm",
-    "hits": "hits",
-}
 EDITS: Mapping[Show, str] = {"success": "what the edits achieve", "collateral": "what they do elsewhere"}
 
 
@@ -122,7 +116,7 @@ def _shown(orders: list[int]) -> tuple[tables.SlotOrder, list[int]]:
     if len(orders) > 1:
         settings.segmented(controls, "Rows of", settings.LENGTH, say=said.__getitem__, options=lengths)
     settings.segmented(controls, "Sorted by", settings.SORT)
-    return SORTED[settings.SORT.value], [
+    return settings.SORTED[settings.SORT.value], [
         order for order in orders if settings.LENGTH.value in {"all", str(order)}
     ]
 
@@ -131,13 +125,7 @@ def _neighbours(
     scene: Scene, prompt: Prompt, slots: SlotLookup, *, token: int, layer: int
 ) -> neighbours.Found | None:
     """One of the rows that were read, and who else lives there."""
-    data = slots.data.sel(token=token, layer=layer)
-    columns = {
-        f"{order}.{head}": f"order {order}, head {head}: row {int(address):,}"
-        for order, head, address in zip(
-            data["order"].values, data["head"].values, data["address"].values, strict=True
-        )
-    }
+    columns = neighbours.columns(slots, token=token, layer=layer)
     style.html(element("h2", "Who else reads these rows", class_="engram-title"))
     chosen = settings.picked(st.container(width=420), "Row", settings.SLOT, columns, said="row")
     column = list(columns).index(chosen)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from engram_interp.results import Bundle, SlotCensus, SlotLoad, SlotLookup
 from explorer import earlier, export, settings, shelf, states, style
-from explorer.live import Neighbours, live
+from explorer.live import Neighbours, live, neighboured
 from explorer.scene import Scene
 from explorer.waiting import result_of
 
@@ -32,26 +32,50 @@ class Found:
     census: bool
 
 
+def columns(slots: SlotLookup, *, token: int, layer: int) -> dict[str, str]:
+    """The rows that a token read at a layer, in the order of their columns: by name in links, as said."""
+    at = slots.data.sel(token=token, layer=layer)
+    read = zip(at["order"].values, at["head"].values, at["address"].values, strict=True)
+    return {f"{order}.{head}": f"order {order}, head {head}: row {int(row):,}" for order, head, row in read}
+
+
 def find(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int) -> Found | None:
     """Who shares a row, from the bundle or from a live run; None, and a state, where it is not known yet."""
+    census = shelf.part(scene.bundle, CENSUS, what="n-grams of the reference text")
+    if CENSUS in scene.bundle and isinstance(census, states.State):
+        states.show(census)
+    found = known(scene, slots, token=token, layer=layer, column=column)
+    texts = _texts(scene)
+    if found is None and _can_be_indexed(texts, of=other_model(slots)):
+        job = live().neighbours(texts, slots, token=token, layer=layer, column=column)
+        if result_of(job, what="Looking who shares the row", panel="neighbours") is not None:
+            found = known(scene, slots, token=token, layer=layer, column=column)
+    return found
+
+
+def known(scene: Scene, slots: SlotLookup, *, token: int, layer: int, column: int) -> Found | None:
+    """The same as far as it is known: by the bundle's reference text, or by a live run that is done."""
     at = slots.data.sel(token=token, layer=layer, column=column)
     order = int(at["order"])
     ngram = str(at["ngram"].sel(order_index=order).item())
-    ids = tuple(slots.data["token_id"].values[max(token - order + 1, 0) : token + 1].tolist())
-    census = _census(scene, slots)
+    census, texts = _census(scene, slots), _texts(scene)
+    neighbours: Neighbours | None = None
     if census is not None:
-        found = _counted(census, slots, token=token, layer=layer, column=column, ngram=ngram)
+        neighbours = _counted(census, slots, token=token, layer=layer, column=column, ngram=ngram)
         text = f"the reference text of this bundle, {int(census.data.attrs['n_samples']):,} tokens"
-    else:
-        texts = [one.text for one in scene.prompts.values() if one.text and not one.typed]
-        if not _can_be_indexed(texts, of=other_model(slots)):
-            return None
-        job = live().neighbours(texts, slots, token=token, layer=layer, column=column)
-        indexed = result_of(job, what="Looking who shares the row", panel="neighbours")
-        if indexed is None:
-            return None
-        found, text = indexed, f"the {len(texts)} prompts of the bundle, a small text"
-    return Found(ngram=ngram, ids=ids, order=order, neighbours=found, text=text, census=census is not None)
+    elif texts and settings.LIVE.value == "on" and not live().missing and not other_model(slots):
+        neighbours = neighboured(texts, slots, token=token, layer=layer, column=column)
+        text = f"the {len(texts)} prompts of the bundle, a small text"
+    if neighbours is None:
+        return None
+    ids = tuple(slots.data["token_id"].values[max(token - order + 1, 0) : token + 1].tolist())
+    return Found(
+        ngram=ngram, ids=ids, order=order, neighbours=neighbours, text=text, census=census is not None
+    )
+
+
+def _texts(scene: Scene) -> list[str]:
+    return [one.text for one in scene.prompts.values() if one.text and not one.typed]
 
 
 def _census(scene: Scene, slots: SlotLookup) -> SlotCensus | None:
@@ -59,9 +83,6 @@ def _census(scene: Scene, slots: SlotLookup) -> SlotCensus | None:
     if CENSUS not in scene.bundle:
         return None
     found = shelf.part(scene.bundle, CENSUS, what="n-grams of the reference text")
-    if isinstance(found, states.State):
-        states.show(found)
-        return None
     same = isinstance(found, SlotCensus) and found.data.attrs.get("model") == slots.data.attrs.get("model")
     return found if same and isinstance(found, SlotCensus) else None
 

@@ -64,7 +64,7 @@ def page() -> None:
     with left:
         if isinstance(depth, DepthResult):
             headline.show(depth, bundle=scene.bundle)
-            said = agreement.sentence(depth, agreement.views_of(scene.bundle))
+            said = agreement.sentence(depth, agreement.views_of(scene.bundle, agreement.DEPTHS))
             if said:
                 style.html(
                     element("p", element("b", "Do the other views agree? "), said, class_="engram-line")
@@ -145,19 +145,29 @@ def _loaded(scene: Scene) -> None:
                 command=remake.command(bundle),
             )
         )
-    with settings.fold("Every result in one sentence", key="sentences"):
-        for name, what in PARTS.items():
-            found = shelf.part(bundle, name, what=what)
-            said = found.summary() if isinstance(found, Result) else f"{found.what} {found.why}"
-            style.html(element("p", element("b", f"{what}: "), said, class_="engram-asked"))
+    said = settings.fold("Every result in one sentence", key="sentences")
+    if said.open:
+        with said:
+            _sentences(bundle)
     _others(bundle)
+    made = settings.fold("How this was made", key="made")
     depth = shelf.part(bundle, "depth", what="depth map")
-    with settings.fold("How this was made", key="made"):
-        style.html(provenance(bundle, depth if isinstance(depth, DepthResult) else None))
+    if made.open:
+        with made:
+            style.html(provenance(bundle, depth if isinstance(depth, DepthResult) else None))
     if isinstance(depth, DepthResult):
-        with settings.fold("Numbers behind the map", key="map numbers"):
-            style.html(tables.depth_table(depth.data))
-            export.tools(depth, bundle=bundle, part="depth", call="plot()", drawn="overview map")
+        numbers = settings.fold("Numbers behind the map", key="map numbers")
+        if numbers.open:
+            with numbers:
+                style.html(tables.depth_table(depth.data))
+                export.tools(depth, bundle=bundle, part="depth", call="plot()", drawn="overview map")
+
+
+def _sentences(bundle: Bundle) -> None:
+    for name, what in PARTS.items():
+        found = shelf.part(bundle, name, what=what)
+        said = found.summary() if isinstance(found, Result) else f"{found.what} {found.why}"
+        style.html(element("p", element("b", f"{what}: "), said, class_="engram-asked"))
 
 
 def _sizes(scene: Scene) -> str:

@@ -10,7 +10,9 @@ from explorer import (
     assemble,
     bar,
     export,
+    neighbours,
     readings,
+    sections,
     selection,
     settings,
     shared,
@@ -56,7 +58,7 @@ def page() -> None:
     with st.container(horizontal=True, key="take away"):
         st.download_button(
             "HTML report",
-            data=lambda: assemble.page(shown, note=note).encode(),
+            data=lambda: sections.page(shown, note=note).encode(),
             file_name=f"{name}-explorer.html",
             mime="text/html",
             key="report html",
@@ -94,6 +96,8 @@ def _await(scene: Scene, prompt: Prompt, chapters: Sequence[str]) -> None:
     if "memory" in chapters and settings.LIVE.value == "on" and not held:
         asked = live().attribute(prompt.text, token=selection.current().token)
         result_of(asked, what="What the memory gives", panel="report attribution")
+    if "memory" in chapters and settings.LIVE.value == "on":
+        _await_row(scene, prompt)
     if "ablate" not in chapters:
         return
     named = [parse(settings.SPEC.value), parse(settings.BESIDE.value)]
@@ -104,6 +108,13 @@ def _await(scene: Scene, prompt: Prompt, chapters: Sequence[str]) -> None:
         found = result_of(job, what=f"Running {spec.label}", panel=f"report {spec.text}")
         if found is not None:
             ablate_form.history(prompt, [spec])
+
+
+def _await_row(scene: Scene, prompt: Prompt) -> None:
+    """Look who shares the row that is chosen on Memory, where that is not known yet."""
+    chosen = assemble.row_of(scene, prompt)
+    if chosen is not None:
+        neighbours.find(scene, chosen.slots, token=chosen.token, layer=chosen.layer, column=chosen.column)
 
 
 def _note() -> str:

@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
 
+from engram_interp.views import tables
 from engram_interp.views.curves import QUANTITIES
 from explorer import selection, states
 from explorer.spec import KINDS
@@ -48,6 +49,7 @@ _SWITCH = ("on", "off")
 ALIGNMENT = Setting(param="align", options=(*_SHIFTS, "none"), start="path", key="alignment")
 SELF_REFERENCE = Setting(param="self", options=_SWITCH, start="on", key="self-reference")
 ESTIMATE = Setting(param="shift", options=_SHIFTS, start="path", key="estimate")
+TOP_K = Setting(param="k", key="k of the soft index")
 QUANTITY = Setting(param="q", options=tuple(QUANTITIES), start="kl", key="quantity")
 LOG = Setting(param="log", options=_SWITCH, start="off", key="log scale")
 MEMORY = Setting(param="off", options=("on", *list(KINDS)[:3]), start="on", key="switch")
@@ -56,9 +58,13 @@ ORDERS = Setting(param="n", key="orders")
 DRAW = Setting(param="draw", key="draw of the controls")
 RUN = Setting(param="run", options=("", "live"), key="prompt run live")
 SLOT = Setting(param="slot", key="slot")
-SORT = Setting(
-    param="sort", options=("order, head", "share", "norm", "hits"), start="order, head", key="rows sorted by"
-)
+SORTED: Mapping[str, tables.SlotOrder] = {
+    "order, head": "order",
+    "share": "share",
+    "norm": "row_norm",
+    "hits": "hits",
+}
+SORT = Setting(param="sort", options=tuple(SORTED), start="order, head", key="rows sorted by")
 LENGTH = Setting(param="length", start="all", key="rows of n-grams")
 VIEW = Setting(param="view", options=("columns", "sources", "parts"), start="columns", key="attribution view")
 LIVE = Setting(param="live", options=_SWITCH, start="off", key="live panels")
@@ -73,14 +79,14 @@ OPEN = Setting(param="open", key="open folds")
 TOUR = Setting(param="tour", options=("", *"12345"), key="tour")
 
 OF_PAGE: Mapping[str, Sequence[Setting]] = {
-    "layers": (ALIGNMENT, SELF_REFERENCE, ESTIMATE, QUANTITY, LOG),
+    "layers": (ALIGNMENT, SELF_REFERENCE, ESTIMATE, TOP_K, QUANTITY, LOG),
     "tokens": (MEMORY, WHERE, ORDERS, DRAW, RUN),
     "memory": (SLOT, SORT, LENGTH, VIEW, LIVE, RUN),
     "ablate": (SPEC, BESIDE, RUN, PROBES),
     "compare": (OTHER, SHOWN),
     "report": (
         PARTS, NOTE, RUN, SPEC, BESIDE, MEMORY, WHERE, ORDERS, DRAW, ALIGNMENT, SELF_REFERENCE, ESTIMATE,
-        QUANTITY, LOG, VIEW, PROBES, LIVE,
+        TOP_K, QUANTITY, LOG, SLOT, SORT, LENGTH, VIEW, PROBES, LIVE,
     ),
 }  # fmt: skip
 

@@ -104,8 +104,10 @@ def possible(prompt: Prompt, present: readings.Present) -> bool:
         states.show(
             states.State(
                 what="Nothing can be switched off here.",
-                why=live().missing or "The bundle does not hold the text of this prompt.",
-                todo="Pick a prompt whose text is known, or type one on the Tokens page.",
+                why=live().missing
+                or "The bundle does not hold the text of this prompt: it stands in its part "
+                "“gates”, which is missing or lacks it.",
+                todo="Pick a prompt whose text is known, or type one above.",
             )
         )
         return False

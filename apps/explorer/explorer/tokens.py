@@ -9,6 +9,7 @@ from explorer import (
     bar,
     earlier,
     export,
+    gates_here,
     opening,
     readings,
     selection,
@@ -33,6 +34,7 @@ def page() -> None:
     left, right = st.columns([0.44, 0.56], gap="medium")
     with left:
         _slots(scene, prompt, present, token=token)
+        gates_here.show(scene, prompt, present, token=token)
     with right:
         switch_off.show(scene, prompt, present, token=token)
     _lens(scene, prompt, present, token=token)

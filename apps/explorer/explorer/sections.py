@@ -1,0 +1,139 @@
+"""What is open, written as one page that needs neither this tool nor a network."""
+
+from collections.abc import Iterator
+from typing import cast
+
+import plotly.graph_objects as go
+import xarray as xr
+
+from engram_interp.results import (
+    AblationComparison,
+    ConvergenceResult,
+    DepthResult,
+    GateReading,
+    LensTable,
+    MemoryAttribution,
+    MemoryPromotion,
+    Result,
+    RetainedPerformance,
+    SlotLookup,
+    SlotOccupants,
+)
+from engram_interp.views import gate_here, similarity, tables
+from engram_interp.views.curves import Quantity
+from engram_interp.views.markup import Html
+from engram_interp.views.page import Part, Section, html_page
+from engram_interp.views.strips import Rows, gate_strip, lens_window
+from explorer import settings
+from explorer.assemble import Open, nearest
+from explorer.attribution import View
+
+WINDOW = 24
+
+
+def page(shown: Open, *, note: str) -> str:
+    """The page as text; `note` are a reader's own words, shown first."""
+    sections: list[Section] = []
+    if note.strip():
+        sections.append(Section(title="Note", parts=[line for line in note.splitlines() if line.strip()]))
+    for title, found in shown.chapters.items():
+        for name, result in found.items():
+            heading = f"{title}: {_called(name, result, shown)}"
+            sections.append(Section(title=heading, parts=list(_parts(result, shown))))
+        sections += [make() for make in shown.more.get(title, ())]
+    return html_page(
+        title=f"Engram explorer: {shown.bundle}",
+        lead=f"From the bundle “{shown.bundle}”, as it was open in the explorer.",
+        sections=sections,
+        manifest={"bundle": shown.bundle, "link": shown.link, **shown.made},
+    )
+
+
+def _called(name: str, result: Result, shown: Open) -> str:
+    """The name of a part; one that speaks of a single text names it."""
+    kind, _, prompt = name.partition(":")
+    if isinstance(result, AblationComparison):
+        return f"{name} in “{shown.called}”"
+    return f"{kind} of “{shown.called}”" if prompt and prompt == shown.prompt else name
+
+
+def _parts(result: Result, shown: Open) -> Iterator[Part]:
+    """The sentence of a result, its figures or strip, and its numbers."""
+    yield result.summary()
+    if isinstance(result, GateReading):
+        yield _strip(result, shown.stream)
+        gate = result.data["gate"].isel(prompt=0)
+        yield gate_here.gates_here(
+            gate, token=min(shown.token, gate.sizes["token"] - 1), statistics=_untrained(result, shown)
+        )
+        return
+    if isinstance(result, LensTable):
+        last = result.data.sizes["token"]
+        start = max(0, min(shown.token - WINDOW // 2, last - WINDOW))
+        yield lens_window(result.data, start=start, stop=min(last, start + WINDOW))
+        return
+    if isinstance(result, SlotLookup):
+        token = min(shown.token, result.data.sizes["token"] - 1)
+        orders = [int(length)] if (length := shown.set["length"]).isdecimal() else []
+        by = settings.SORTED.get(shown.set["sort"], "order")
+        yield tables.slot_table(
+            result.data, token=token, layer=nearest(result, shown.layer), by=by, orders=orders
+        )
+        return
+    if isinstance(result, AblationComparison):
+        yield tables.prediction_table(result.data)
+    if isinstance(result, SlotOccupants):
+        mark = next((name for name in shown.results if shown.results[name] is result), "")
+        yield result.plot(mark=mark.partition("“")[2].removesuffix("”"))
+        return
+    if isinstance(result, MemoryPromotion | MemoryAttribution):
+        yield f"Of token {int(result.data['token_index'])}."
+    yield from _figures(result, shown)
+
+
+def _untrained(gates: GateReading, shown: Open) -> xr.Dataset | None:
+    """The distribution of untrained gates of the same model, where the report holds it."""
+    found = shown.results.get("gate-statistics")
+    same = found is not None and found.data.attrs.get("model") == gates.data.attrs.get("model")
+    return found.data if found is not None and same else None
+
+
+def _strip(gates: GateReading, stream: str) -> Html:
+    """The gates of a reading's only prompt, in the streams that are chosen."""
+    one = stream.isdigit() and int(stream) < gates.data.sizes["stream"]
+    data = gates.data.isel(stream=[int(stream)]) if one else gates.data
+    rows = cast(Rows, stream if stream in {"max", "mean"} else "all")
+    return gate_strip(data, prompt=int(data["prompt"].values[0]), rows=rows)
+
+
+def _figures(result: Result, shown: Open) -> Iterator[go.Figure]:
+    """The figures of a result, as the pages are set."""
+    chosen = shown.set
+    if isinstance(result, DepthResult):
+        soft = result.at_k(int(chosen["k"])) if chosen["k"] in map(str, result.ks) else result
+        yield similarity.heat_map(
+            (soft if chosen["align"] == "soft" else result).data,
+            alignment=cast(similarity.Alignment, chosen["align"]),
+            self_reference="shown" if chosen["self"] == "on" else "hidden",
+        )
+        shifted = soft if chosen["shift"] == "soft" else result
+        yield shifted.plot(view="shift", alignment=cast(similarity.Alignment, chosen["shift"]))
+    elif isinstance(result, ConvergenceResult):
+        other = shown.results.get("lens-baseline")
+        beside = result is shown.results.get("lens-engram") and isinstance(other, ConvergenceResult)
+        yield result.plot(
+            baseline=cast(ConvergenceResult, other) if beside else None,
+            quantity=cast(Quantity, chosen["q"]),
+            scale="log" if chosen["log"] == "on" and chosen["q"] != "agreement" else "linear",
+        )
+    elif isinstance(result, MemoryAttribution):
+        yield result.plot(view=cast(View, chosen["view"]))
+    elif isinstance(result, MemoryPromotion):
+        yield result.plot(layer=nearest(result, shown.layer))
+    elif isinstance(result, RetainedPerformance):
+        sets = [str(name) for name in result.data["probe_set"].values]
+        yield result.plot(probe_set=chosen["probes"] if chosen["probes"] in sets else sets[0])
+    else:
+        yield result.plot()
+    if isinstance(result, AblationComparison) and not result.unread:
+        yield result.plot(view="lens")

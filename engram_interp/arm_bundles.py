@@ -1,0 +1,111 @@
+"""What the claims measured of each trained arm, as bundles that the explorer opens.
+
+The arms' weights are not shipped; what was measured of them is, in one archive a claim. Here it is sorted by
+model: one bundle an arm and seed, its parts under the names that the explorer's pages look for.
+"""
+
+import lzma
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from engram_interp.errors import DamagedFileError, InputError
+from engram_interp.results import Result, write_bundle
+
+PARTS = {
+    "depth": "depth",
+    "lens_depth": "lens-depth",
+    "stitching": "stitching",
+    "gate_selectivity": "gate-selectivity",
+    "gate_usefulness": "gate-usefulness",
+    "retained_performance": "retained",
+    "ablation_effect": "ablation",
+}
+"""By kind of result: the name under which a page looks for it; the first claim that has one gives it."""
+_CLAIM = re.compile(r"claim_(\d+)_\w+\.tar\.xz")
+_FAMILY = re.compile(r"nano-[\w-]+-seed\d+")
+
+
+def write(folder: str | Path, *, overwrite: bool = False) -> list[Path]:
+    """Write one bundle for each arm and seed that the packaged claims measured, and return their folders.
+
+    Args:
+        folder: Made if it is not there; bundles are called after the model, ``nano-engram-seed0.engram``.
+        overwrite: Whether bundles of these names give way.
+
+    Raises:
+        InputError: If one of them is there and `overwrite` is off; nothing is written then.
+        DamagedFileError: If the package is not whole.
+    """
+    folder = Path(folder)
+    every = by_model()
+    taken = [name for name in every if (folder / f"{name}.engram").exists()]
+    if taken and not overwrite:
+        raise InputError(
+            f"{folder} holds {', '.join(f'{name}.engram' for name in taken)} already; give another folder, "
+            "or overwrite=True."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        write_bundle(folder / f"{name}.engram", parts, meta=_meta(name, parts), overwrite=overwrite)
+        for name, parts in every.items()
+    ]
+
+
+def by_model() -> dict[str, dict[str, Result]]:
+    """Every packaged result of a trained arm: by its model, then by the name of its part.
+
+    Raises:
+        DamagedFileError: If the package is not whole.
+    """
+    return {model: dict(parts) for model, parts in _by_model().items()}
+
+
+@cache
+def _by_model() -> dict[str, dict[str, Result]]:
+    found: dict[str, dict[str, Result]] = {}
+    for number, name, result in _packaged():
+        attrs = result.data.attrs
+        model = str(attrs.get("engram") or attrs.get("model") or "")
+        if not _FAMILY.match(model):
+            continue
+        parts = found.setdefault(model.replace(" at step ", "-step-").replace(",", ""), {})
+        part = PARTS.get(result.kind, "")
+        if not part or part in parts:
+            part = f"claim {number}: {name}"
+        parts[part] = result
+    return dict(sorted(found.items()))
+
+
+def _meta(name: str, parts: Mapping[str, Result]) -> dict[str, object]:
+    baseline = next((str(r.data.attrs["baseline"]) for r in parts.values() if "baseline" in r.data.attrs), "")
+    return {
+        "name": name,
+        "models": {"engram": {"name": name}, "baseline": {"name": baseline}},
+        "notes": [
+            "What the claims measured of this trained arm; its weights are not shipped, the recipe of its "
+            "name trains it again (engram-interp family)."
+        ],
+    }
+
+
+def _packaged() -> Iterator[tuple[int, str, Result]]:
+    """Number of the claim, name of the file and result, claim by claim."""
+    kept = Path(str(files("engram_interp") / "assets" / "claims"))
+    for archive in sorted(kept.glob("claim_*.tar.xz")):
+        number = _CLAIM.fullmatch(archive.name)
+        if number is None:
+            continue
+        try:
+            with TemporaryDirectory() as folder, tarfile.open(archive) as packed:
+                packed.extractall(folder, filter="data")
+                for path in sorted(Path(folder).glob("*.nc")):
+                    yield int(number[1]), path.stem, Result.load(path)
+        except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
+            raise DamagedFileError(
+                f"{archive} cannot be read as an archive of results; install the package again."
+            ) from error
