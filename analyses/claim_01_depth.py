@@ -75,11 +75,12 @@ for run, base in pairs:
         print(at_loss[-1])
         compared.append((at, base))
         look(at, earlier, baseline, reference)
-        if again is not None and step in again.kept():  # what weights of this step alone make of another seed
-            unended[at] = f"{again.arm} seed {again.seed} at step {step:,}"
-            if f"CKA, {unended[at]}" not in results:
-                other = load_model(again.kept()[step], name=f"{again.name} at step {step:,}")
-                look(unended[at], other, baseline, reference, first=model.memory_layers[0])
+        if again is not None and step in again.kept():
+            # What weights of this step alone make of the other seed. It is read against its own end, which it
+            # resembles, so this null may be too narrow: no third seed stands between them.
+            unended[at] = f"{again.arm} seed {again.seed} at step {step} against seed {base.seed}"
+            other = load_model(again.kept()[step], name=f"{again.name} at step {step:,}")
+            look(unended[at], other, baseline, reference, first=model.memory_layers[0])
     key = f"stitching, {base.name} beside another seed"
     if reference is not None and key not in results:  # the lens and CKA hold it themselves
         first = model.memory_layers[0]
@@ -176,7 +177,12 @@ if at_loss:
     without = [at for at, _ in compared if at.endswith("equal loss") and at not in unended]
     at_loss.append(
         "those weights are from before the learning rate came down, the baseline's from after it"
-        + ("; the baseline's other seed at the same step is among their nulls" if unended else "")
+        + (
+            "; the baseline's other seed at the same step is among their nulls, read against its own end, "
+            "which may be too narrow"
+            if unended
+            else ""
+        )
         + (f"; no null of that kind was measured for {', '.join(without)}" if without else "")
     )
 verdict = claims.verdict(

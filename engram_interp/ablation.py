@@ -29,6 +29,7 @@ from engram_interp.capture.ablations import (
     target_of,
     write_sites,
 )
+from engram_interp.capture.draws import another
 from engram_interp.capture.encode import Encoded, encode
 from engram_interp.capture.intervene import intervene
 from engram_interp.checkpoints.subject import SubjectModel
@@ -130,8 +131,10 @@ def compare(
         tokens: Positions whose reads are switched off, counted as `token` is; None for `token` alone.
         everywhere: Switch the reads of every token off, not only of this one.
         top: Predictions kept per condition.
-        seed: Of the first draw of the controls; the next ones have the seeds after it.
-        draws: How often each control is drawn, 1 or more; a draw costs two passes.
+        seed: Of the first draw of the controls; the others have seeds of their own that follow from it
+            (`capture.draws.another`). Of `rows_random` itself, too, whose random rows are then other ones.
+        draws: How often each control is drawn, 1 or more; each costs two passes, and with some of several
+            `streams` one more a memory layer.
         reference: As in `ablate`.
         swap: As in `ablate`.
         progress: Called with the share done of the passes and what comes next; `print` will do.
@@ -162,18 +165,21 @@ def compare(
         model, encoded, changes(model, kind, target, seed=seed, means=means), [*writes, *lens]
     )
     progress(0.3, "running with random rows")
-    other_rows = random_rows(model, encoded, target, seed=seed)
+    first = (
+        1 if kind == "rows_random" else 0
+    )  # drawn with the ablation's seed it would be the ablation itself
+    other_rows = random_rows(model, encoded, target, seed=another(seed, first))
     other, drawn = log_probabilities(model, encoded, other_rows, lens)
     sizes = moved({site: intact[site] for site in writes}, {site: ablated[site] for site in writes})
     control = same_size_changes(model, target, sizes, seed=seed)
     progress(0.4, "running with a change of the same size")
     nudged, pushed = log_probabilities(model, encoded, control, lens)
-    progress(0.5, "drawing the controls again")
+    progress(0.5, "drawing the controls again" if draws > 1 else "reading the controls")
     answer = int(before[0, position].argmax())
     told = [[_told(before, control, position, answer) for control in (other, nudged)]]
     for draw in range(1, draws):
-        fresh = random_rows(model, encoded, target, seed=seed + draw)
-        turned = same_size_changes(model, target, sizes, seed=seed + draw)
+        fresh = random_rows(model, encoded, target, seed=another(seed, first + draw))
+        turned = same_size_changes(model, target, sizes, seed=another(seed, draw))
         passes = (log_probabilities(model, encoded, site)[0] for site in (fresh, turned))
         told.append([_told(before, control, position, answer) for control in passes])
     progress(0.8, "reading what each layer would predict")

@@ -26,8 +26,10 @@ PARTS = {
     "ablation_effect": "ablation",
 }
 """By kind of result: the name under which a page looks for it; the first claim that has one gives it."""
+ELSEWHERE = ("invented-",)
+"""Files whose results are of another question than the page's: invented facts are no probes of the world."""
 _CLAIM = re.compile(r"claim_(\d+)_\w+\.tar\.xz")
-_FAMILY = re.compile(r"nano-[\w-]+-seed\d+")
+_FAMILY = re.compile(r"(?P<recipe>nano-[\w-]+)-seed(?P<seed>\d+)(?: at step (?P<step>[\d,]+))?")
 
 
 def write(folder: str | Path, *, overwrite: bool = False) -> list[Path]:
@@ -42,17 +44,17 @@ def write(folder: str | Path, *, overwrite: bool = False) -> list[Path]:
         DamagedFileError: If the package is not whole.
     """
     folder = Path(folder)
-    every = by_model()
-    taken = [name for name in every if (folder / f"{name}.engram").exists()]
+    every = _by_model()
+    named = {model: f"{model.replace(' at step ', '-step-').replace(',', '')}.engram" for model in every}
+    taken = [name for name in named.values() if (folder / name).exists()]
     if taken and not overwrite:
         raise InputError(
-            f"{folder} holds {', '.join(f'{name}.engram' for name in taken)} already; give another folder, "
-            "or overwrite=True."
+            f"{folder} holds {', '.join(taken)} already; give another folder, or in Python overwrite=True."
         )
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        write_bundle(folder / f"{name}.engram", parts, meta=_meta(name, parts), overwrite=overwrite)
-        for name, parts in every.items()
+        write_bundle(folder / name, every[model], meta=_meta(model, every[model]), overwrite=overwrite)
+        for model, name in named.items()
     ]
 
 
@@ -62,7 +64,10 @@ def by_model() -> dict[str, dict[str, Result]]:
     Raises:
         DamagedFileError: If the package is not whole.
     """
-    return {model: dict(parts) for model, parts in _by_model().items()}
+    return {
+        model: {name: type(result)(data=result.data.copy()) for name, result in parts.items()}
+        for model, parts in _by_model().items()
+    }
 
 
 @cache
@@ -71,26 +76,39 @@ def _by_model() -> dict[str, dict[str, Result]]:
     for number, name, result in _packaged():
         attrs = result.data.attrs
         model = str(attrs.get("engram") or attrs.get("model") or "")
-        if not _FAMILY.match(model):
+        if not _FAMILY.fullmatch(model):
             continue
-        parts = found.setdefault(model.replace(" at step ", "-step-").replace(",", ""), {})
-        part = PARTS.get(result.kind, "")
+        parts = found.setdefault(model, {})
+        part = "" if name.startswith(ELSEWHERE) else PARTS.get(result.kind, "")
         if not part or part in parts:
             part = f"claim {number}: {name}"
         parts[part] = result
+    if not found:
+        raise DamagedFileError("The package holds no results of arms; install it again.")
     return dict(sorted(found.items()))
 
 
-def _meta(name: str, parts: Mapping[str, Result]) -> dict[str, object]:
-    baseline = next((str(r.data.attrs["baseline"]) for r in parts.values() if "baseline" in r.data.attrs), "")
-    return {
-        "name": name,
-        "models": {"engram": {"name": name}, "baseline": {"name": baseline}},
+def _meta(model: str, parts: Mapping[str, Result]) -> dict[str, object]:
+    """What the bundle says of itself; the models only of a run at its end, which one can train again."""
+    told = _FAMILY.fullmatch(model)
+    assert told is not None
+    kept = f", as it was at step {told['step']}" if told["step"] else ""
+    meta: dict[str, object] = {
+        "name": model,
         "notes": [
-            "What the claims measured of this trained arm; its weights are not shipped, the recipe of its "
-            "name trains it again (engram-interp family)."
+            f"What the claims measured of the recipe {told['recipe']}, seed {told['seed']}{kept}. Its "
+            f"weights are not shipped; engram-interp family {told['recipe']} --seed {told['seed']} trains "
+            "them again."
         ],
     }
+    if "depth" in parts and not kept:
+        attrs = parts["depth"].data.attrs
+        layers = [int(layer) for layer in str(attrs.get("memory_layers", "")).split(",") if layer.strip()]
+        meta["models"] = {
+            "engram": {"name": model, "memory_layers": layers},
+            "baseline": {"name": str(attrs.get("baseline", "")), "memory_layers": []},
+        }
+    return meta
 
 
 def _packaged() -> Iterator[tuple[int, str, Result]]:

@@ -17,6 +17,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from engram_interp import arms
 from engram_interp.arm_losses import join
 from engram_interp.arms import Run
@@ -26,6 +29,10 @@ from engram_interp.results import ArmLosses, Result, Verdict
 from engram_interp.results.storage import replacing
 
 ASSETS = Path("engram_interp/assets")
+KEPT_BITS = {"depth": ("hsic", 30), "stitching": ("document_loss", 20)}
+"""By kind of result: how the terms by group or by document begin that intervals are drawn from, and their
+significant bits, to a part in a billion and in a million. They do not compress; what was measured from them
+stays as it was."""
 VERDICTS, PAIR = "verdicts.tar.xz", "wiki-nano.tar.xz"
 
 
@@ -69,12 +76,37 @@ def keep_claims(verdicts: Sequence[Path], out: Path) -> None:
     """Add every verdict to those in the package, and its results as an archive of its script's name.
 
     The results of a claim repeat each other (those of one baseline hold the same reference), which an archive
-    that is compressed as a whole holds once.
+    that is compressed as a whole holds once. Of `KEPT_BITS` the digits that say nothing are left out.
     """
     for verdict in verdicts:
-        results = [path for path in sorted(verdict.parent.glob("*.nc")) if path != verdict]
-        pack(results, out / f"{verdict.parent.name}.tar.xz")
+        with tempfile.TemporaryDirectory() as folder:
+            results = [
+                shortened(path, Path(folder))
+                for path in sorted(verdict.parent.glob("*.nc"))
+                if path != verdict
+            ]
+            pack(results, out / f"{verdict.parent.name}.tar.xz")
     add(verdicts, out / VERDICTS)
+
+
+def shortened(path: Path, folder: Path) -> Path:
+    """A copy of a saved result in `folder`, its variables in `KEPT_BITS` rounded to so many bits."""
+    result = Result.load(path)
+    data = result.data.copy()
+    start, bits = KEPT_BITS.get(result.kind, ("", 0))
+    for name in [name for name in data.data_vars if bits and str(name).startswith(start)]:
+        data[name] = data[name].copy(data=significant(data[name].values, bits))
+    return type(result)(data=data).save(folder / path.name)
+
+
+def significant(values: npt.NDArray[np.float64], bits: int) -> npt.NDArray[np.float64]:
+    """Numbers rounded to so many significant bits, of the 53 that float64 has; what is not finite stays.
+
+    >>> significant(np.array([1.0, 1 / 3, np.nan]), 8).tolist()
+    [1.0, 0.333984375, nan]
+    """
+    mantissa, exponent = np.frexp(values)
+    return np.asarray(np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits))
 
 
 def add(verdicts: Sequence[Path], archive: Path) -> None:

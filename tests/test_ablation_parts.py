@@ -7,6 +7,7 @@ import torch
 from engram_interp import ablation
 from engram_interp.capture import encode, record
 from engram_interp.capture.ablations import random_rows, target_of
+from engram_interp.capture.draws import another
 from engram_interp.capture.intervene import intervene
 from engram_interp.errors import InputError
 from tests import support
@@ -68,8 +69,10 @@ def test_every_draw_of_a_control_is_the_one_its_seed_draws() -> None:
     model, at = support.subject(), 5
     several = ablation.compare(model, TEXTS[0], token=at, seed=3, draws=3).data
     assert several["control_kl"].dims == ("control", "draw", "token")
-    for draw in range(3):
-        alone = ablation.compare(model, TEXTS[0], token=at, seed=3 + draw, draws=1).data
+    seeds = [another(3, draw) for draw in range(3)]
+    assert seeds[0] == 3 and not {another(4, draw) for draw in range(8)} & {another(3, d) for d in range(8)}
+    for draw, seed in enumerate(seeds):
+        alone = ablation.compare(model, TEXTS[0], token=at, seed=seed, draws=1).data
         for control in ("random rows", "random direction"):
             drawn = several["control_kl"].sel(control=control, draw=draw)
             np.testing.assert_allclose(drawn, alone["kl"].sel(condition=control), atol=1e-6)
@@ -77,5 +80,8 @@ def test_every_draw_of_a_control_is_the_one_its_seed_draws() -> None:
             np.testing.assert_allclose(answer, alone["answer_logprob"].sel(condition=control), atol=1e-6)
     assert several["control_kl"].sel(token=at).std("draw").min() > 1e-6, "draws differ"
     assert not several["control_kl"].sel(token=slice(0, at - 1)).any()
+    own = ablation.compare(model, TEXTS[0], token=at, kind="rows_random", draws=2).data
+    for draw in range(2):  # other rows than the ablation's own
+        assert abs(own["control_kl"][0, draw] - own["kl"].sel(condition="ablated")).max() > 1e-6
     with pytest.raises(InputError, match="draws wants to be 1 or more, got 0"):
         ablation.compare(model, TEXTS[0], token=at, draws=0)

@@ -39,13 +39,21 @@ def test_every_result_of_an_arm_is_in_the_bundle_of_its_model(written: tuple[Pat
     assert sum(map(len, every.values())) == packaged() - of_no_arm
     seed = every["nano-engram-seed1"]
     assert {"depth", "lens-depth", "stitching", "gate-selectivity", "gate-usefulness"} < set(seed)
+    assert "facts" in str(seed["retained"].data["probe_set"].values)
+    assert "all × 0" in str(seed["claim 2: invented-engram-seed1"].data["probe_set"].values)
     folder, said = written
-    assert sorted(path.stem for path in folder.iterdir()) == list(every)
-    assert all(str(folder / f"{name}.engram") in said for name in every)
+    names = [name.replace(" at step ", "-step-").replace(",", "") for name in every]
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(names)
+    assert all(str(folder / f"{name}.engram") in said for name in names)
     assert f"engram-interp explore {folder} opens them." in said
     bundle = open_bundle(folder / "nano-engram-seed1.engram")
     assert isinstance(bundle["depth"], DepthResult) and bundle["depth"].summary() == seed["depth"].summary()
-    assert "weights are not shipped" in str(bundle.meta["notes"])
+    assert "recipe nano-engram, seed 1. Its weights are not shipped" in str(bundle.meta["notes"])
+    assert bundle.meta["models"]["engram"] == {"name": "nano-engram-seed1", "memory_layers": [1, 4]}
+    kept = open_bundle(folder / "nano-engram-seed1-step-1110.engram")
+    assert "as it was at step 1,110" in str(kept.meta["notes"]) and "models" not in kept.meta
+    deeper = open_bundle(folder / "nano-deeper-1-seed0.engram")["depth"].summary()
+    assert "from layer 1 on (it has no memory) a shift of" in deeper
 
 
 def test_nothing_gives_way_unless_it_is_told_to(
@@ -55,7 +63,7 @@ def test_nothing_gives_way_unless_it_is_told_to(
     one_line(run("claims", "--bundles", folder), "already", "give another folder")
     one_line(run("claims", "--bundles", folder, "--markdown"), "give it alone")
     few = {"nano-moe-seed0": arm_bundles.by_model()["nano-moe-seed0"]}
-    monkeypatch.setattr(arm_bundles, "by_model", lambda: few)
+    monkeypatch.setattr(arm_bundles, "_by_model", lambda: few)
     with pytest.raises(InputError, match=r"holds nano-moe-seed0.engram already"):
         arm_bundles.write(folder)
     assert arm_bundles.write(folder, overwrite=True) == [folder / "nano-moe-seed0.engram"]

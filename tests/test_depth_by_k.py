@@ -20,6 +20,8 @@ def test_the_soft_index_is_there_at_every_k_as_if_made_with_it() -> None:
             np.testing.assert_allclose(there[name], own[name], atol=1e-12, err_msg=f"{name} at {k}")
         assert there.attrs["top_k"] == k
         np.testing.assert_array_equal(there["headline"], first.data["headline"])
+    beyond = depth.compare(model, base, some, n_boot=30, top_k=9)  # than there are layers
+    assert beyond.ks == [*first.ks, 9] and beyond.at_k(9) is beyond
     names = [name for name in first.data.data_vars if "by_k" in str(name)]
     old = DepthResult(data=first.data.drop_vars([*names, "k"]))
     assert old.ks == [2]

@@ -16,6 +16,7 @@ from engram_interp import (
     ablation,
     arms,
     attention,
+    checkpoints,
     claims,
     crowding,
     depth,
@@ -59,18 +60,25 @@ class Stored:
             name=name, digest="unknown", arm=run.arm, seed=run.seed, memory_layers=tuple(layers), counts=True
         )
 
-    def around(self, run: arms.Run, _: arms.Run) -> list[tuple[int, float, SimpleNamespace]]:
-        """The kept models that were measured, the earlier one first."""
+    def kept(self, run: arms.Run) -> dict[int, SimpleNamespace]:
+        """The kept models that were measured, by step."""
         steps = re.findall(rf"{run.name} at step ([\d,]+)", self.models)
-        found = [(int(step.replace(",", "")), step) for step in dict.fromkeys(steps)]
-        signs = {2: (0.1, -0.1), 1: (0.1,), 0: ()}[len(found)]
-        return [(n, sign, self.model(run, step=s)) for (n, s), sign in zip(sorted(found), signs, strict=True)]
+        return {_number(step): self.model(run, step=step) for step in sorted(set(steps), key=_number)}
+
+    def around(self, run: arms.Run, _: arms.Run) -> list[tuple[int, float, SimpleNamespace]]:
+        """Those between which the loss passed the baseline's, the earlier one first."""
+        kept = self.kept(run)
+        signs = {2: (0.1, -0.1), 1: (0.1,), 0: ()}[len(kept)]
+        return [(step, sign, model) for (step, model), sign in zip(kept.items(), signs, strict=True)]
 
     def view(self, name: str) -> Callable[..., Result]:
         """One of claim 1's views of a model, by what the script calls it."""
 
         def compare(model: Any, baseline: Any, texts: Any, **_: Any) -> Result:
             key = f"{name}-{model.arm}-seed-{model.seed}"
+            if " at step " in model.name and model.arm in {"dense", "moe"}:
+                step = _number(model.name.rpartition(" ")[2])
+                return self(f"{key}-at-step-{step}-against-seed-{baseline.seed}")
             if " at step " in model.name:
                 run = model.name.partition(" at step ")[0]
                 steps = sorted(set(re.findall(rf"{run} at step ([\d,]+)", self.models)), key=_number)
@@ -140,7 +148,8 @@ def rejudge(number: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> claim
         monkeypatch.delenv(f"ENGRAM_INTERP_{name}", raising=False)
     monkeypatch.setenv("ENGRAM_INTERP_LOSSES", str(ASSETS / "arms" / "losses.nc"))
     monkeypatch.setattr(arms.Run, "load", lambda run: stored.model(run))  # noqa: PLW0108  # binds the run
-    monkeypatch.setattr(arms.Run, "kept", lambda run: dict(enumerate(stored.around(run, run))))
+    monkeypatch.setattr(arms.Run, "kept", lambda run: stored.kept(run))  # noqa: PLW0108
+    monkeypatch.setattr(checkpoints, "load_model", lambda model, **_: model)
     monkeypatch.setattr(arms.Run, "around", lambda run, other: stored.around(run, other))  # noqa: PLW0108
     for module, name, instead in _measured(stored):
         monkeypatch.setattr(module, name, instead)

@@ -21,6 +21,15 @@ def _mixed(parts: tuple[int, ...]) -> np.random.SeedSequence:
     return np.random.SeedSequence([int(part) for part in parts])
 
 
+def another(seed: int, draw: int) -> int:
+    """The seed of the n-th further draw of a control that was drawn with `seed`: the draws of no two overlap.
+
+    Raises:
+        InputError: If one of them is negative or no whole number.
+    """
+    return int(_mixed((seed, draw)).generate_state(1)[0]) if draw else seed
+
+
 def seeded(*parts: int) -> torch.Generator:
     """A generator of these numbers: torch's own keeps 32 bits of a seed, so they are mixed first.
 

@@ -85,25 +85,22 @@ def _control(data: xr.Dataset) -> str:
             "can serve as an internal control: a shift found above may be an artefact of the method."
         )
     first = int(data.attrs.get("first_memory_layer", before[-1] + 1))
-    ends = [wording.scalar(data, f"control_shift{end}") for end in ("", "_low", "_high")]
-    if wording.pinned(*ends):
-        return (
-            f"Memory is first read in layer {first}. The residual after {wording.layers(before)} is written "
-            f"before that and was meant as an internal control, but it lies at the end of the path in every "
-            f"resample: it shows {wording.control(*ends)}. The headline has nothing beside it here but the "
-            "self-reference; a second seed of the baseline tells more."
-        )
     return (
         f"Memory is first read in layer {first}. The residual after {wording.layers(before)} is written "
         "before that, so reading cannot have made it deeper. What shift it shows is an artefact of the "
         "method, or the rest of the network trained differently around a memory: "
-        f"{_interval(data, 'control_shift')}. It is the scale on which the headline has to be read, and the "
-        "summary claims depth only where the headline's whole interval lies beyond it."
+        f"{wording.control(*_ends(data, 'control_shift'))}. It is the scale on which the headline has to be "
+        "read, and the summary claims depth only where the headline's whole interval lies beyond it."
     )
 
 
 def _interval(data: xr.Dataset, name: str) -> str:
-    return wording.shift(*(wording.scalar(data, f"{name}{end}") for end in ("", "_low", "_high")))
+    return wording.shift(*_ends(data, name))
+
+
+def _ends(data: xr.Dataset, name: str) -> tuple[float, float, float]:
+    value, low, high = (wording.scalar(data, f"{name}{end}") for end in ("", "_low", "_high"))
+    return value, low, high
 
 
 def lens_sections(engram: ConvergenceResult, baseline: ConvergenceResult) -> list[Section]:

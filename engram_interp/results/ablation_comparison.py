@@ -92,23 +92,22 @@ class AblationComparison(Result):
             )
         what = data.attrs.get("what", "The ablation")
         return (
-            f"{what}. It moves the prediction after token {at} by {kl['ablated']} nats of KL (random rows "
-            f"{kl['random rows']}, a random change of the same size {kl['random direction']}"
-            f"{self._drawn()}){self._times()}: top token "
+            f"{what}. It moves the prediction after token {at} by {kl['ablated']} nats of KL, "
+            f"{self._beside(kl)}{self._times()}: top token "
             f"“{top['intact']}” before, “{top['ablated']}” after, “{top['random rows']}” with random rows"
             f"{answer}; one prompt, so no interval is possible."
         )
 
-    def _drawn(self) -> str:
-        """What the other draws of the controls did; empty where each was drawn once."""
-        found = [draws.values(self.data, control) for control in CONDITIONS[2:]]
-        if any(drawn is None for drawn in found):
-            return ""
-        rows, direction = (draws.ends(drawn) for drawn in found if drawn is not None)
-        more = " and ".join(draws.beyond(self.data, control) for control in CONDITIONS[2:])
+    def _beside(self, kl: dict[str, str]) -> str:
+        """What the controls do, and how many of their draws the ablation exceeds."""
+        rows, direction = (draws.values(self.data, control) for control in CONDITIONS[2:])
+        if rows is None or direction is None:
+            same_size = f"a random change of the same size by {kl['random direction']}"
+            return f"random rows by {kl['random rows']}, {same_size}"
+        beyond = [draws.beyond(self.data, control) for control in CONDITIONS[2:]]
         return (
-            f"; {self.data.sizes['draw']} draws of each: {rows}, and {direction}; the ablation exceeds "
-            f"{more} of them"
+            f"further than {beyond[0]} of {len(rows)} draws of random rows ({draws.ends(rows)}) and "
+            f"{beyond[1]} of {len(direction)} random changes of the same size ({draws.ends(direction)})"
         )
 
     def _times(self) -> str:
@@ -117,7 +116,7 @@ class AblationComparison(Result):
         larger = max(draws.mean(self.data, control) for control in CONDITIONS[2:])
         if not larger >= _SAME:
             return ""
-        mean = " on average" if "control_kl" in self.data and self.data.sizes["draw"] > 1 else ""
+        mean = "’s mean" if draws.values(self.data, CONDITIONS[2]) is not None else ""
         return f", {number(ablated / larger, digits=1)} × the larger control{mean}"
 
     @property

@@ -163,9 +163,7 @@ def _conclusion(found: list[View]) -> str:
             f"But by {wording.listed(within)} the shift does not exceed what those residuals show (or there "
             "are none), so it may be an artefact or retraining: no claim of depth."
         )
-    pinned = wording.listed(view.name for view in found if wording.pinned(*view.control))
-    without = f"; by {pinned} nothing beside them could have moved" if pinned else ""
     return (
         "So by all three these layers do what later baseline layers do, in one training run of each"
-        f"{without}; that it is the memory and not capacity needs the control arms."
+        "; that it is the memory and not capacity needs the control arms."
     )

@@ -126,9 +126,13 @@ class DepthResult(Result):
     @property
     def ks(self) -> list[int]:
         """Each k that the result holds the soft index at; a result of an earlier version holds one."""
-        if "k" in self.data:
-            return [int(k) for k in self.data["k"].values]
-        return [int(self.data.attrs["top_k"])]
+        kept = self.data["k"].values.tolist() if "k" in self.data else []
+        return sorted({*map(int, kept), self._made_at})
+
+    @property
+    def _made_at(self) -> int:
+        """The k that the result was made with; the paper's where it does not say."""
+        return int(self.data.attrs.get("top_k", 5))
 
     def at_k(self, k: int) -> "DepthResult":
         """The same with the soft index, its shifts and its edge layers at another k.
@@ -141,7 +145,7 @@ class DepthResult(Result):
         Raises:
             InputError: If the result does not hold that k.
         """
-        if k == self.data.attrs.get("top_k"):
+        if k == self._made_at:
             return self
         if k not in self.ks:
             raise InputError(
@@ -154,7 +158,7 @@ class DepthResult(Result):
             data[name] = chosen[by_k].drop_vars("k").assign_attrs(self.data[name].attrs)
         layers, reach = data["layer"], k // 2
         data["edge"] = ((layers < reach) | (layers >= len(layers) - reach)).assign_attrs(data["edge"].attrs)
-        return DepthResult(data=data.assign_attrs(top_k=k, headline_top_k=self.data.attrs["top_k"]))
+        return DepthResult(data=data.assign_attrs(top_k=k, headline_top_k=self._made_at))
 
     def _finding(self) -> str:
         """What headline and control allow one to say."""
@@ -163,7 +167,7 @@ class DepthResult(Result):
         if math.isnan(value):
             return f"no shift could be measured ({wording.why_missing(data['headline'])})"
         trimmed = wording.scalar(data, "headline_trimmed")
-        said = f"after the first memory read a shift of {wording.shift(value, low, high)}"
+        said = f"{wording.after_read(data.attrs)} a shift of {wording.shift(value, low, high)}"
         if not math.isnan(low + trimmed):
             share = data.attrs.get("trimmed_share")
             few = "the rows" if share is None else f"the {100 * float(share):.0f} % of rows"
@@ -221,8 +225,6 @@ def _verdict(data: xr.Dataset, *, low: float, high: float) -> str:
     beyond = ", beyond what residuals before the first memory read show"
     if not data["pre_memory"].values.any():
         beyond = ", with no residual before the first read to serve as a control"
-    elif _pinned(data):
-        beyond = ", with no control beside them that could have moved"
     return (
         f"by similarity alone (which is not function) Engram layers resemble later baseline layers than "
         f"the baseline's own layers do{beyond}"
@@ -239,19 +241,14 @@ def _beyond_control(data: xr.Dataset, *, low: float, high: float) -> bool:
     """Whether the headline interval lies wholly beyond the largest shift that the control allows.
 
     The control counts by its size, whatever its sign: it is the scale of what is not depth. A control
-    without an interval cannot be told apart from the headline; one that could not have moved is none.
+    without an interval cannot be told apart from the headline.
     """
-    if not data["pre_memory"].values.any() or _pinned(data):
+    if not data["pre_memory"].values.any():
         return True
     ends = [wording.scalar(data, f"control_shift{end}") for end in ("_low", "_high")]
     if any(math.isnan(end) for end in ends):
         return False
     return min(abs(low), abs(high)) > max(abs(end) for end in ends)
-
-
-def _pinned(data: xr.Dataset) -> bool:
-    """Whether the control is at the end of the scale in every resample."""
-    return wording.pinned(*(wording.scalar(data, f"control_shift{end}") for end in _ENDS))
 
 
 def _control(data: xr.Dataset) -> str:

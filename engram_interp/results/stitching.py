@@ -60,7 +60,7 @@ class StitchingResult(Result):
         if math.isnan(ends[0]):
             found = f"no headline ({wording.why_missing(data['headline'])})"
         else:
-            found = f"mean shift {wording.shift(*ends)} after the first memory read"
+            found = f"mean shift {wording.shift(*ends)} {wording.after_read(attrs)}"
         control = [wording.scalar(data, f"control_shift{end}") for end in ("", "_low", "_high")]
         if not math.isnan(control[0]):
             found += f"; internal control {wording.control(*control)}"

@@ -1,7 +1,7 @@
 """Phrases that summaries share, so that intervals, counts and layers always read alike."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import xarray as xr
 
@@ -35,18 +35,18 @@ def shift(value: float, low: float, high: float) -> str:
     return f"{signed(value, digits=2)} layers ({interval})"
 
 
-def pinned(value: float, low: float, high: float) -> bool:
-    """Whether every resample gave the same, as of a control at the end of a scale, which cannot move."""
-    return value == low == high
-
-
 def control(value: float, low: float, high: float) -> str:
-    """The shift of an internal control, with what it is worth where it could not have moved."""
-    if pinned(value, low, high):
-        return (
-            f"{signed(value, digits=2)} layers in every resample (it could not move, so it controls nothing)"
-        )
+    """The shift of an internal control; one that is exactly 0 in every resample is said to be a weak one."""
+    if value == low == high == 0:
+        return "exactly 0 layers in every resample: a weak control"
     return shift(value, low, high)
+
+
+def after_read(attrs: Mapping[str, object]) -> str:
+    """Where a mean over layers begins: in a model without a memory at a layer that was given."""
+    if attrs.get("memory_layers") == "" and "first_memory_layer" in attrs:
+        return f"from layer {attrs['first_memory_layer']} on (it has no memory)"
+    return "after the first memory read"
 
 
 def listed(items: Iterable[object]) -> str:

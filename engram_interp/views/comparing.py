@@ -41,7 +41,10 @@ def runs_table(runs: Mapping[str, xr.Dataset]) -> Html:
         "every draw of the control (nats)",
         "Δ log p of the intact answer (nats)",
     ]
-    caption = "Two ablations of one text, each with its controls; one prompt, so no interval is possible."
+    caption = (
+        "Two ablations of one text, each with its controls, whose first draw is shown beside the range of "
+        "all; one prompt, so no interval is possible."
+    )
     return table(headers, rows, caption=caption)
 
 

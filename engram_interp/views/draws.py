@@ -10,7 +10,6 @@ import xarray as xr
 from engram_interp.views.theme import number
 
 CONTROLS = ("random rows", "random direction")
-CONTROLS = ("random rows", "random direction")
 Quantity = Literal["kl", "answer"]
 
 
@@ -32,8 +31,9 @@ def values(data: xr.Dataset, control: str, *, quantity: Quantity = "kl") -> npt.
 
 
 def ends(drawn: npt.NDArray[np.float64]) -> str:
-    """The least and the greatest of several draws."""
-    return f"{number(float(drawn.min()))} to {number(float(drawn.max()))}"
+    """The least and the greatest of several draws, or that all are alike."""
+    low, high = number(float(drawn.min())), number(float(drawn.max()))
+    return f"all {low}" if low == high else f"{low} to {high}"
 
 
 def between(drawn: npt.NDArray[np.float64]) -> str:

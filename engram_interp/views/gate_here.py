@@ -39,20 +39,21 @@ def gates_here(gate: xr.DataArray, *, token: int, statistics: xr.Dataset | None 
     ]
     null = "; then where 90 % of an untrained model’s gates lie" if statistics is not None else ""
     said = (
-        f"Gate at token {token}, 0 to 1, 0.5 neutral; below it the share of this text’s tokens whose gate is "
-        f"lower{null}. Layers are counted from 0; the paper counts from 1."
+        f"Gate at token {token}, 0 to 1, 0.5 neutral; below it how many other tokens of this text have a "
+        f"lower gate{null}. Layers are counted from 0; the paper counts from 1."
     )
     table = element("table", element("thead", head), element("tbody", *lines), class_="gates-here")
     return join([element("p", said, class_="note"), scrolling(table, label=f"gates at token {token}")])
 
 
 def _cell(gates: xr.DataArray, token: int, statistics: xr.Dataset | None) -> Html:
-    value, known = float(gates.sel(token=token)), gates.values[~np.isnan(gates.values)]
+    value, others = float(gates.sel(token=token)), gates.drop_sel(token=token).values
+    others = others[~np.isnan(others)]
     if np.isnan(value):
         return element("td", DASH, class_="missing", title="the gate is undefined here")
     inside = [
         element("b", number(value)),
-        element("span", f"above {number(100 * float((known < value).mean()), digits=0)} % of the text"),
+        element("span", f"above {(others < value).sum():,} of {len(others):,} other tokens"),
     ]
     if statistics is not None:
         inside.append(element("span", _untrained(gates, statistics)))

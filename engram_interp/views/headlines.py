@@ -42,8 +42,8 @@ def _card(data: xr.Dataset, name: str, what: str, *, kind: str) -> Html:
     if math.isnan(value):
         return _number(DASH, what, f"undefined: {marks.reason(data[name])}", kind=kind)
     interval = f"95 % {number(low, digits=2)} to {number(high, digits=2)}"
-    if value == low == high:
-        interval = "in every resample: it could not move"
+    if name == "control_shift" and value == low == high == 0:
+        interval = "in every resample: a weak control"
     if math.isnan(low + high):
         interval = f"no interval: {marks.reason(data[f'{name}_low'])}"
     return _number(signed(value, digits=2), what, interval, kind=kind)

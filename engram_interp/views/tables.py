@@ -19,6 +19,11 @@ from engram_interp.views.tokens import shortened, token_html, visible
 NO_REASON = "undefined, no reason recorded"
 SLOT_NUMBERS = ("address", "row_norm", "share", "hits")
 SlotOrder = Literal["order", "share", "row_norm", "hits"]
+DEPTHS = {
+    "path": ("path", "path_self", "path_shift", "path"),
+    "peak": ("peak", "peak_self", "peak_shift", "peak"),
+    "soft": ("depth", "depth_self", "shift", "soft index"),
+}
 CONDITIONS = {
     "intact": "before",
     "ablated": "after",
@@ -147,20 +152,17 @@ def facts(pairs: Mapping[str, object], *, caption: str = "") -> Html:
     return scrolling(made, label=caption or "table")
 
 
-def depth_table(data: xr.Dataset) -> Html:
-    """The numbers behind the depth figures, one row a layer, in baseline layers."""
-    names = ("path", "path_self", "path_shift", "path_shift_low", "path_shift_high", "peak", "depth")
-    headers = [
-        "layer (from 0)",
-        "path",
-        "path, self",
-        "shift",
-        "95 % low",
-        "95 % high",
-        "peak",
-        "soft index",
-        "note",
-    ]
+def depth_table(data: xr.Dataset, *, estimate: str = "path") -> Html:
+    """The numbers behind the depth figures, one row a layer, in baseline layers.
+
+    Args:
+        data: of a `DepthResult`.
+        estimate: whose place, self-reference and shift are shown: ``path``, ``peak`` or ``soft``.
+    """
+    place, own, shift, title = DEPTHS[estimate]
+    title += f", k = {data.attrs['top_k']}" if estimate == "soft" and "top_k" in data.attrs else ""
+    names = (place, own, shift, f"{shift}_low", f"{shift}_high")
+    headers = ["layer (from 0)", title, f"{title}, self", "shift", "95 % low", "95 % high", "note"]
     rows = []
     for index in range(data.sizes["layer"]):
         row = data.isel(layer=index)

@@ -19,11 +19,13 @@ def test_layers_shows_the_soft_index_at_the_k_of_the_link_and_leaves_the_rest(st
     assert drawn(app) == depth.at_k(3).plot(view="shift", alignment="soft")
     headline = f"{float(depth.data['headline']):+.2f}"
     assert headline in written(app) and app.query_params["k"] == "3"
-    app.selectbox(key="k of the soft index").set_value("5").run()
+    app.selectbox(key="k of the soft index").set_value("").run()
     assert drawn(app) == depth.plot(view="shift", alignment="soft") and headline in written(app)
     app = start(page="layers", b="wiki-nano", align="soft", k="99")
-    assert "The link asks for k = 99; the bundle holds 1, 2, 3" in written(app)
-    assert app.run().query_params["k"] == "5"
+    assert "There is no k “99” here; 5 · as recorded is shown." in written(app)
+    assert "k" not in app.run().query_params and "k = 5" in str(charts(app))
+    app = start(page="layers", b="wiki-nano", align="soft", k="5")
+    assert "There is no k" not in written(app) and "k = 5" in str(charts(app))
     app = start(page="layers", b="wiki-nano", k="3")
     assert not [box for box in app.selectbox if box.key == "k of the soft index"], "the path knows no k"
 

@@ -179,13 +179,14 @@ def test_an_effect_is_read_against_every_draw_of_its_controls() -> None:
     data = data.assign_coords(control=["random rows", "random direction"], draw=range(4))
     found = AblationComparison(data=data)
     assert (
-        "4 draws of each: 0.250 to 2.500, and 0.100 to 0.300; the ablation exceeds 3 and 4 of them"
-        in found.summary()
-    )
-    assert ", 1.5 × the larger control on average: top token" in found.summary()
+        "by 1.500 nats of KL, further than 3 of 4 draws of random rows (0.250 to 2.500) and 4 of 4 random "
+        "changes of the same size (0.100 to 0.300), 1.5 × the larger control’s mean: top token"
+    ) in found.summary()
     columns, table = predictions.columns(data), comparing.runs_table({"A": data})
     assert "the answer in 4 draws: 0.100 to 0.500" in columns and "the answer in 4 draws: 0.300" in columns
     assert "4 draws: 0.250 to 2.500" in table and "4 draws: 0.100 to 0.300" in table
+    alike = AblationComparison(data=data.assign(control_kl=data["control_kl"] * 0 + 0.5))
+    assert "3 of 4" not in alike.summary() and "draws of random rows (all 0.500)" in alike.summary()
     bars = {trace.name: trace.error_y for trace in found.plot().data if trace.type == "bar"}
     shown = float(data["kl"].sel(condition="random rows", token=at))
     np.testing.assert_allclose(bars["random rows"].array[at], 2.5 - shown)
@@ -219,14 +220,18 @@ def test_summaries_show_awkward_tokens_safely() -> None:
         text.encode()
 
 
-def test_a_control_that_could_not_move_is_no_control() -> None:
+def test_a_control_of_exactly_nothing_is_a_weak_one_and_one_beside_it_still_holds() -> None:
     data = samples.depth().data.copy(deep=True)
-    for end in ("", "_low", "_high"):
-        data[f"control_shift{end}"] = data[f"control_shift{end}"] * 0
-    text = DepthResult(data=data).summary()
-    assert "+0.00 layers in every resample (it could not move, so it controls nothing)" in text.replace(
-        "read, 0.00", "read, +0.00"
-    )
-    assert "with no control beside them that could have moved" in text
-    assert "beyond what residuals before" not in text
-    assert "in every resample: it could not move" in headlines.headline(data)
+
+    def told(value: float) -> str:
+        for end in ("", "_low", "_high"):
+            data[f"control_shift{end}"] = data[f"control_shift{end}"] * 0 + value
+        return DepthResult(data=data).summary()
+
+    text = told(0.0)
+    assert "before that read, exactly 0 layers in every resample: a weak control" in text
+    assert "beyond what residuals before the first memory read show" in text
+    assert "in every resample: a weak control" in headlines.headline(data)
+    assert NO_CLAIM in told(1.0) and "weak" not in headlines.headline(data)
+    nothing = data.assign({f"headline{end}": data["headline"] * 0 for end in ("", "_low", "_high")})
+    assert "weak" not in headlines.headline(nothing)

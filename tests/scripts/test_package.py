@@ -6,16 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from engram_interp import arms, claims
+from engram_interp import arms, claims, depth
 from engram_interp.arm_losses import losses
 from engram_interp.data import fiction
 from engram_interp.data.documents import documents
 from engram_interp.errors import DamagedFileError, InputError
 from engram_interp.family import train_family
 from engram_interp.model.training.recipe import Recipe, Schedule
-from engram_interp.results import ArmLosses
+from engram_interp.results import ArmLosses, Result
 from scripts import package_arms, package_pair
 from tests import claim_samples, support
 
@@ -97,6 +98,22 @@ def test_a_verdict_joins_those_that_are_there_and_takes_the_place_of_its_claim(
             kept.extractall(tmp_path / archive, filter="data")
     assert claims.found([tmp_path / "verdicts"])[4].data.attrs["remark"] == "again"
     assert claims.found([tmp_path / "wiki-nano"])[4].data.attrs["remark"] != "again"
+
+
+def test_terms_that_intervals_are_drawn_from_lose_digits_that_say_nothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    xs = [rng.normal(size=(700, 5)) for _ in range(3)]
+    made = depth.from_activations(xs, xs[::-1], np.arange(700) // 7, n_boot=20, checks="none")
+    made.save(tmp_path / "CKA.nc")
+    (tmp_path / "short").mkdir()
+    kept = Result.load(package_arms.shortened(tmp_path / "CKA.nc", tmp_path / "short"))
+    for name in made.data.data_vars:
+        if str(name).startswith("hsic"):
+            assert not np.array_equal(kept.data[name], made.data[name])
+            np.testing.assert_allclose(kept.data[name], made.data[name], rtol=1e-9)
+        else:
+            assert kept.data[name].identical(made.data[name])
+    assert kept.data.attrs == made.data.attrs
 
 
 def test_nothing_is_written_before_all_has_been_read(family: Path, tmp_path: Path) -> None:

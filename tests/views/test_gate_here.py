@@ -26,7 +26,8 @@ def cells(html: str) -> list[str]:
 def test_every_gate_stands_beside_the_others_of_its_text() -> None:
     shown = gates_here(GATE, token=1)
     assert cells(shown) == [
-        "0.900 above 67 % of the text", "0.300 above 33 % of the text", "0.600 above 33 % of the text", "—",
+        "0.900 above 2 of 2 other tokens", "0.300 above 1 of 2 other tokens",
+        "0.600 above 1 of 2 other tokens", "—",
     ]  # fmt: skip
     assert re.findall(r'<th scope="(?:col|row)">(.*?)</th>', shown) == [
         "layer",
@@ -45,7 +46,7 @@ def test_an_untrained_gate_stands_below_where_it_is_known() -> None:
             for end, value in (("05", 0.2), ("95", 0.8))}  # fmt: skip
     statistics = xr.Dataset(ends, coords={"null": ["untrained"], "layer": [2], "stream": [0, 1]})
     shown = cells(gates_here(GATE, token=0, statistics=statistics))
-    assert shown[0] == "0.100 above 0 % of the text untrained 0.200 to 0.800"
+    assert shown[0] == "0.100 above 0 of 2 other tokens untrained 0.200 to 0.800"
     assert shown[2].endswith("untrained —"), "another layer's null is none of this one's"
     with pytest.raises(InputError, match="There is no token 9; tokens are 0 to 3"):
         gates_here(GATE, token=9)

@@ -15,6 +15,7 @@ from engram_interp.results import (
 )
 from engram_interp.views import comparing
 from engram_interp.views.page import Section
+from engram_interp.views.tokens import shortened, visible
 from explorer import ablate_form, bar, contexts, neighbours, selection, settings, shelf
 from explorer.live import attributed, live
 from explorer.scene import Prompt, Scene
@@ -47,6 +48,7 @@ class Open:
         made: what its manifest says, without the list of parts.
         chapters: by title of the chapter, results by the name of their part.
         more: by title of the chapter, sections that are made of several results.
+        ngram: the one that read the chosen row, in canonical tokens; empty where that is not known.
         prompt: the name of the chosen prompt.
         called: what headings call it.
         token: the chosen token.
@@ -60,6 +62,7 @@ class Open:
     made: Mapping[str, Any]
     chapters: Mapping[str, Mapping[str, Result]]
     more: Mapping[str, Sequence[Callable[[], Section]]]
+    ngram: str
     prompt: str
     called: str
     token: int
@@ -88,6 +91,7 @@ def opened(scene: Scene, prompt: Prompt | None, chapters: Sequence[str], *, link
         made={str(name): value for name, value in scene.bundle.manifest.items() if name != "parts"},
         chapters=found,
         more={} if prompt is None else _more(scene, prompt, found),
+        ngram="" if prompt is None or (row := row_of(scene, prompt)) is None else row.ngram,
         prompt="" if prompt is None else prompt.name,
         called="" if prompt is None else (prompt.label if prompt.typed else prompt.name),
         token=max(chosen.token, 0),
@@ -175,6 +179,11 @@ class Row:
     order: int
     column: int
 
+    @property
+    def ngram(self) -> str:
+        """The n-gram that read it, in canonical tokens."""
+        return str(self.slots.data["ngram"].sel(token=self.token, order_index=self.order).item())
+
 
 def row_of(scene: Scene, prompt: Prompt) -> Row | None:
     """The row that is chosen on Memory, the first where none is; None where the slots are not known."""
@@ -195,7 +204,9 @@ def _shared(scene: Scene, row: Row) -> dict[str, Result]:
     if found is None:
         return {}
     both = {"occupants": found.neighbours.occupants, "colliders": found.neighbours.colliders}
-    return {f"{name} of “{found.ngram}”": one for name, one in both.items() if one is not None}
+    return {
+        f"{name} of “{shortened(visible(found.ngram))}”": one for name, one in both.items() if one is not None
+    }
 
 
 def _more(

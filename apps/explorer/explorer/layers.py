@@ -91,15 +91,14 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
 
 def _at_k(depth: DepthResult, place: DeltaGenerator, *, drawn: bool = False) -> DepthResult:
     """The soft index at the k that is chosen; where the list is `drawn` already it is not drawn again."""
-    made = str(depth.data.attrs["top_k"])
-    ks = {str(k): f"{k} · as recorded" if str(k) == made else str(k) for k in depth.ks}
-    if settings.TOP_K.value not in ks:
-        if settings.TOP_K.value:
-            states.say(f"The link asks for k = {settings.TOP_K.value}; the bundle holds {', '.join(ks)}.")
-        settings.TOP_K.put(made)
+    made = depth.data.attrs.get("top_k", 5)
+    ks = {"": f"{made} · as recorded"} | {str(k): str(k) for k in depth.ks if k != made}
+    if settings.TOP_K.value == str(made):
+        settings.TOP_K.put("")
+    chosen = settings.TOP_K.value
     if not drawn and len(ks) > 1:
-        settings.picked(place.container(width=160), "k", settings.TOP_K, ks, about=ABOUT_K)
-    return depth.at_k(int(settings.TOP_K.value))
+        chosen = settings.picked(place.container(width=170), "k", settings.TOP_K, ks, about=ABOUT_K, said="k")
+    return depth.at_k(int(chosen)) if chosen and chosen in ks else depth
 
 
 def _shift(scene: Scene, depth: DepthResult) -> None:
@@ -113,15 +112,15 @@ def _shift(scene: Scene, depth: DepthResult) -> None:
     alt = "Shift of every layer against the self-reference, with intervals and control layers"
     style.figure(drawn, key="shift", alt=alt)
     with settings.fold("Numbers by layer", key="layer numbers"):
-        style.html(tables.depth_table(depth.data))
+        style.html(tables.depth_table(depth.data, estimate=estimate))
     export.tools(
         depth,
         bundle=scene.bundle,
         part="depth",
         call=f'{cell.at_k(depth)}plot(view="shift", alignment="{estimate}")',
-        views=[f"tables.depth_table(result.{cell.at_k(depth)}data)"],
+        views=[f"tables.depth_table(result.{cell.at_k(depth)}data, estimate={estimate!r})"],
         parts=lambda: [
-            tables.depth_table(depth.data),
+            tables.depth_table(depth.data, estimate=estimate),
             depth.plot(view="shift", alignment=cast(similarity.Alignment, estimate)),
         ],
         drawn="shift",

@@ -81,7 +81,7 @@ def scene_of(bundle: Bundle, *, also: str = "") -> Scene:
         prompts={**{prompt.name: prompt for prompt in typed_prompts(also=also)}, **prompts},
         layers=layers,
         baseline_layers=_size(bundle, ["depth", "lens-baseline"], ("baseline_layer", "layer")),
-        memory_layers=() if gates is None else tuple(int(v) for v in gates.data["layer"].values),
+        memory_layers=_stated(bundle) if gates is None else tuple(map(int, gates.data["layer"].values)),
         streams=0 if gates is None else gates.data.sizes["stream"],
     )
 
@@ -134,6 +134,15 @@ def _prompts(bundle: Bundle) -> dict[str, Prompt]:
         whole = f"slots:{name}" in bundle and f"lens-table:{name}" in bundle
         found[name] = replace(prompt, start=starts.get(name), whole=whole)
     return dict(sorted(found.items(), key=lambda item: not item[1].whole))
+
+
+def _stated(bundle: Bundle) -> tuple[int, ...]:
+    """The memory layers that the bundle's maker noted of the model."""
+    models = bundle.meta.get("models")
+    one = models.get("engram") if isinstance(models, dict) else None
+    layers = one.get("memory_layers") if isinstance(one, dict) else None
+    whole = [layer for layer in layers if type(layer) is int] if isinstance(layers, list) else []
+    return tuple(layer for layer in whole if 0 <= layer < _MOST)
 
 
 def model_of(bundle: Bundle) -> str:

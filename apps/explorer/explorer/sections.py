@@ -74,17 +74,21 @@ def _parts(result: Result, shown: Open) -> Iterator[Part]:
         return
     if isinstance(result, SlotLookup):
         token = min(shown.token, result.data.sizes["token"] - 1)
-        orders = [int(length)] if (length := shown.set["length"]).isdecimal() else []
+        there = set(result.data["order"].values.tolist())
+        orders = [order for order in there if str(order) == shown.set["length"]]
         by = settings.SORTED.get(shown.set["sort"], "order")
         yield tables.slot_table(
-            result.data, token=token, layer=nearest(result, shown.layer), by=by, orders=orders
+            result.data.drop_vars("count", errors="ignore"),
+            token=token,
+            layer=nearest(result, shown.layer),
+            by=by,
+            orders=orders,
         )
         return
     if isinstance(result, AblationComparison):
         yield tables.prediction_table(result.data)
     if isinstance(result, SlotOccupants):
-        mark = next((name for name in shown.results if shown.results[name] is result), "")
-        yield result.plot(mark=mark.partition("“")[2].removesuffix("”"))
+        yield result.plot(mark=shown.ngram)
         return
     if isinstance(result, MemoryPromotion | MemoryAttribution):
         yield f"Of token {int(result.data['token_index'])}."

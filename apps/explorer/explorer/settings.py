@@ -185,7 +185,7 @@ def picked(
         if setting.value and said:
             states.say(f"There is no {said} “{setting.value}” here; {options.get(value, 'none')} is shown.")
         setting.put(value)  # links say from now on what is shown
-    st.session_state[setting.key] = value or None
+    st.session_state[setting.key] = value if value in options else None
     place.selectbox(
         label,
         list(options),
