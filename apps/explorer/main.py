@@ -48,8 +48,10 @@ def main() -> None:
 
 def _draw(page: StreamlitPage) -> None:
     """The bar and the page; what nobody foresaw is said on the page, and told to the log."""
+    finish = None
     try:
-        if bar.show(page.url_path):
+        finish = bar.show(page.url_path)
+        if finish is not None:
             tour.show()
             page.run()
     except FragmentHandledException:
@@ -57,6 +59,8 @@ def _draw(page: StreamlitPage) -> None:
     except Exception as error:
         logging.getLogger(__name__).exception("The page “%s” failed.", page.url_path or "overview")
         states.show(states.surprise(error))
+    if finish is not None:
+        finish()
 
 
 main()

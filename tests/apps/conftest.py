@@ -28,6 +28,7 @@ from tests import support
 from tests.apps import awkward
 from tests.apps.browsing import ARGUMENTS, SLOW
 from tests.apps.helpers import EXPLORER, REPOSITORY, Start, parts, show
+from tests.results import samples
 
 Server = tuple[str, int, float]
 VARIABLE = "ENGRAM_INTERP_KEPT"
@@ -106,6 +107,7 @@ def places(launcher: ModuleType, bundle: Path, tmp_path_factory: pytest.TempPath
     shutil.copytree(bundle, folder / "whole.engram")
     cut = shutil.copytree(bundle, folder / "cut.engram")
     (cut / "parts" / "depth.nc").write_bytes(b"cut short")
+    write_bundle(folder / "plain.engram", {"depth": samples.depth()})
     with serving(launcher, folder) as found:
         yield found
 

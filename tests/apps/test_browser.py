@@ -100,12 +100,27 @@ def test_back_returns_to_the_token_before_and_later_clicks_count(visit: Callable
     assert link(page)["tok"] == "9"
 
 
+def test_one_step_back_is_the_page_before(visit: Callable[[str], Page]) -> None:
+    page = visit("/?b=wiki-nano")
+    for name, heading in (("Layers", "Layer by layer"), ("Tokens", "What was read here")):
+        idle(page)
+        page.get_by_role("link", name=name, exact=True).first.click()
+        expect(page.get_by_text(heading).first).to_be_visible()
+        idle(page)
+        expect(page).to_have_url(re.compile("v=1"))
+    for heading in ("Layer by layer", "What you can ask"):
+        page.go_back()
+        expect(page.get_by_text(heading).first).to_be_visible()
+        idle(page)
+
+
 def test_a_link_restores_what_was_chosen(visit: Callable[[str], Page]) -> None:
     page = visit("/layers?b=wiki-nano&cell=3.5&prompt=napoleon&tok=7")
     page.wait_for_selector(MAP)
     expect(page.get_by_text("CKA of Engram layer 3 with baseline layer 5")).to_be_visible()
     page.get_by_role("link", name="Tokens", exact=True).click()
     expect(page.get_by_text("Memory read at token 7")).to_be_visible()
+    idle(page)
     assert link(page) == {
         "b": "wiki-nano", "prompt": "napoleon", "layer": "3", "stream": "all", "tok": "7",
         "off": "on", "where": "here", "v": "1",

@@ -57,3 +57,10 @@ def test_texts_that_try_a_page_are_shown_as_text_and_a_name_does_not_leave_the_f
     accessible(page)
     page.get_by_role("link", name="Tokens", exact=True).click()
     expect(page.locator(".strip .chip")).to_have_count(9)
+
+
+def test_a_bundle_without_prompts_is_accessible_too(visit: Callable[[str], Page], places: Server) -> None:
+    page = visit(f"{places[0]}/?b=plain")
+    expect(page.get_by_text("Loaded: plain")).to_be_visible()
+    idle(page)
+    accessible(page)

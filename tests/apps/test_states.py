@@ -2,11 +2,12 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from engram_interp.results import write_bundle
+from engram_interp.results import open_bundle, write_bundle
 from tests.apps.helpers import Start, figures, parts, written
 
 
@@ -59,6 +60,35 @@ def test_a_damaged_part_leaves_the_others(start: Start, copy: Path) -> None:
     assert "The depth map in this bundle cannot be read." in text
     assert "depth.nc has 9 bytes" in text
     assert figures(app) == 1  # the lens curves
+
+
+def test_overview_and_report_name_the_parts_that_are_cut_short_or_not_there(start: Start, copy: Path) -> None:
+    (copy / "parts" / "depth.nc").write_bytes(b"cut short")
+    (copy / "parts" / "lens-engram.nc").unlink()
+    text = written(start(copy))
+    assert "Damaged: depth, lens-engram." in text or "Damaged: lens-engram, depth." in text
+    assert "depth.nc has 9 bytes" in text and "lens-engram.nc is missing" in text
+    app = start(copy, page="report", parts="layers,others")
+    text = written(app)
+    assert "Left out: depth, lens-engram." in text and "<b>lens-baseline</b>" in text
+    sections, assemble = (sys.modules[f"explorer.{name}"] for name in ("sections", "assemble"))
+    scene = sys.modules["explorer.scene"].scene_of(open_bundle(copy))
+    page = sections.page(assemble.opened(scene, None, ["layers"], link="/x"), note="")
+    assert "Left out" in page and "depth.nc has 9 bytes" in page
+
+
+def test_gates_that_are_cut_short_are_why_no_text_can_be_run(start: Start, copy: Path) -> None:
+    (copy / "parts" / "gates.nc").write_bytes(b"cut short")
+    text = written(start(copy, page="tokens"))
+    assert "Nothing can be switched off here." in text and "gates.nc has 9 bytes" in text
+
+
+def test_an_address_holds_what_the_page_set_right(start: Start, bundle: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "other.engram")
+    app = start(bundle, other, page="compare", part="nothing")
+    assert app.query_params["with"] == "other" and app.query_params["part"] == "depth"
+    app = start(bundle, page="memory", tok="8", slot="9.9")
+    assert "There is no row “9.9” here" in written(app) and app.query_params["slot"] == "2.0"
 
 
 def test_a_damaged_view_says_so_and_the_others_are_compared(start: Start, copy: Path) -> None:
@@ -169,6 +199,7 @@ def test_a_prompt_the_bundle_keeps_no_slots_for(start: Start, bundle: Path) -> N
     [
         ({"tok": "99"}, "Token 99 is not among the 9 of this prompt; token 8 is shown."),
         ({"tok": "-4"}, "Token -4 is not among the 9 of this prompt; token 0 is shown."),
+        ({"tok": "-1"}, "The link names the token “-1”; they count from 0."),
         ({"tok": "--5"}, "The link names the token “--5”, which is no number."),
         ({"cell": "--1.2"}, "The link names the layer “--1”, which is no number."),
         ({"tok": "x"}, "The link names the token “x”, which is no number."),

@@ -34,6 +34,7 @@ CHAPTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
          "gate-usefulness", "gate-information", "edits"),
     ),
     "ablate": ("Ablation", ("runs", "ablation", "retained")),
+    "others": ("Also in this bundle", ("others",)),
 }  # fmt: skip
 """By chapter: its title and its parts; “chosen” is the prompt in the bar, “row” the row on Memory."""
 _RUN = "ablation · "
@@ -48,6 +49,7 @@ class Open:
         made: what its manifest says, without the list of parts.
         chapters: by title of the chapter, results by the name of their part.
         more: by title of the chapter, sections that are made of several results.
+        left_out: by part that the bundle names, why it is not here.
         ngram: the one that read the chosen row, in canonical tokens; empty where that is not known.
         prompt: the name of the chosen prompt.
         called: what headings call it.
@@ -62,6 +64,7 @@ class Open:
     made: Mapping[str, Any]
     chapters: Mapping[str, Mapping[str, Result]]
     more: Mapping[str, Sequence[Callable[[], Section]]]
+    left_out: Mapping[str, str]
     ngram: str
     prompt: str
     called: str
@@ -91,6 +94,7 @@ def opened(scene: Scene, prompt: Prompt | None, chapters: Sequence[str], *, link
         made={str(name): value for name, value in scene.bundle.manifest.items() if name != "parts"},
         chapters=found,
         more={} if prompt is None else _more(scene, prompt, found),
+        left_out=left_out(scene, prompt, chapters),
         ngram="" if prompt is None or (row := row_of(scene, prompt)) is None else row.ngram,
         prompt="" if prompt is None else prompt.name,
         called="" if prompt is None else (prompt.label if prompt.typed else prompt.name),
@@ -113,9 +117,34 @@ def _of(scene: Scene, prompt: Prompt | None, part: str) -> dict[str, Result]:
     if chosen:
         found = None if prompt is None else _of_prompt(scene, prompt, kind)
         return {} if prompt is None or found is None else {f"{kind}:{prompt.name}": found}
-    edits = [name for name in scene.bundle if scene.bundle.kind(name) == EditReport.kind]
-    read = {name: _read(scene, name) for name in (edits if part == "edits" else [part])}
-    return {name: one for name, one in read.items() if one is not None}
+    several = {"edits": _edits, "others": _others}
+    names = several[part](scene) if part in several else [part]
+    return {name: one for name in names if (one := _read(scene, name)) is not None}
+
+
+def _edits(scene: Scene) -> list[str]:
+    return [name for name in scene.bundle if scene.bundle.kind(name) == EditReport.kind]
+
+
+def _others(scene: Scene) -> list[str]:
+    """What no chapter names: neither a page's own part nor one of a single prompt."""
+    named = {part.partition(":")[0] for _, parts in CHAPTERS.values() for part in parts}
+    known = {*named, "slot-census", *_edits(scene)}
+    return [name for name in scene.bundle if name.partition(":")[0] not in known and name not in known]
+
+
+def left_out(scene: Scene, prompt: Prompt | None, chapters: Sequence[str]) -> dict[str, str]:
+    """By part of the chapters, why it is not in the report though the bundle names it."""
+    torn: dict[str, str] = {}
+    for part in [part for chapter in chapters for part in CHAPTERS[chapter][1]]:
+        kind, _, chosen = part.partition(":")
+        names = {"edits": _edits(scene), "others": _others(scene)}.get(part, [part])
+        if chosen and prompt is not None:
+            names = [kind if kind == "gates" else f"{kind}:{prompt.name}"]
+        for name in [name for name in names if name in scene.bundle]:
+            found = shelf.part(scene.bundle, name, what=name)
+            torn |= {} if isinstance(found, Result) else {name: f"{found.what} {found.why}"}
+    return torn
 
 
 def _read(scene: Scene, name: str) -> Result | None:

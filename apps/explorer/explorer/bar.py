@@ -28,14 +28,19 @@ def scene() -> Scene:
     return found
 
 
-def show(page: str) -> bool:
-    """Draw the bar; False where no bundle is open, and the reason stands below the bar."""
+def show(page: str) -> Callable[[], None] | None:
+    """Draw the bar; None where no bundle is open, and the reason stands below the bar.
+
+    Returns:
+        What is to be called once the page is drawn, which may have set right what a link asked for: it writes
+        the address and draws the button that copies it.
+    """
     notes = selection.adopt_address(partial(settings.adopt, page=page))
     found = shelf.shelf()
     frame = st.container(key="bar")
     if not found.bundles:
         states.show(_nothing(found.notes))
-        return False
+        return None
     name = selection.current().bundle
     if name not in found.bundles:
         nearest = (get_close_matches(name, list(found.bundles), n=1) or [next(iter(found.bundles))])[0]
@@ -50,7 +55,7 @@ def show(page: str) -> bool:
     if isinstance(bundle, states.State):
         selection.write_address(page, settings.address(page))
         states.show(bundle)
-        return False
+        return None
     state_model(model_of(bundle))
     whole = scene_of(bundle, also=selection.current().prompt)
     known = _counted(whole, page)
@@ -58,13 +63,16 @@ def show(page: str) -> bool:
     st.session_state[_PROMPTS] = known
     st.session_state[_SCENE] = offered(whole, known.get(selection.current().prompt))
     _choices(cells)
-    with cells[5]:
-        _link(page)
-    selection.write_address(page, settings.address(page))
     said = [*found.notes, *notes, *bundle.notes]
     if said:
         states.say(*said)
-    return True
+
+    def finish() -> None:
+        with cells[5]:
+            _link(page)
+        selection.write_address(page, settings.address(page))
+
+    return finish
 
 
 def prompts() -> Mapping[str, Prompt]:

@@ -73,9 +73,9 @@ def page() -> None:
 def _differences(one: Scene, other: Scene) -> None:
     """What differs between the two before any number is compared."""
     said = [
-        f"A: {model_of(one.bundle) or 'unnamed'}, {one.layers or 'unknown'} layers, memory at "
+        f"A: {model_of(one.bundle) or one.bundle.name}, {one.layers or 'unknown'} layers, memory at "
         f"{', '.join(map(str, one.memory_layers)) or 'none'}",
-        f"B: {model_of(other.bundle) or 'unnamed'}, {other.layers or 'unknown'} layers, "
+        f"B: {model_of(other.bundle) or other.bundle.name}, {other.layers or 'unknown'} layers, "
         f"memory at {', '.join(map(str, other.memory_layers)) or 'none'}",
     ]
     digests = {

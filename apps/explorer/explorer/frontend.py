@@ -42,6 +42,16 @@ window.__streamlit = {
 };
 """
 """Where the server is: of a page below the root the browser would look for it there, and complain."""
+_ONE_STEP = """
+const further = history.pushState.bind(history);
+history.pushState = (state, title, url) => {
+  const next = new URL(url ?? location.href, location.href);
+  const unwritten = !new URLSearchParams(location.search).has("v");
+  if (unwritten && next.pathname === location.pathname) history.replaceState(state, title, url);
+  else further(state, title, url);
+};
+"""
+"""A page is opened by its path and then completes its address: one step of Back and Forward, not two."""
 _FOR_GOOD = b"public, immutable, max-age=31536000"
 """A script's name carries the digest of what it holds, so a browser never need ask for it again."""
 _IMPORTS = re.compile(rb'(?:from|import)\s*"\./([\w.-]+\.js)"')
@@ -99,7 +109,8 @@ def named_ahead(page: str, scripts: Iterable[str]) -> str:
 def placed(page: str, pages: Iterable[str]) -> str:
     """Streamlit's `page`, told where its server is when it is opened as one of `pages`."""
     below = "|".join(name for name in pages if name)
-    return page.replace("<head>", f"<head><script>{_WHERE.replace('PAGES', below)}</script>", 1)
+    own = f"<script>{_WHERE.replace('PAGES', below)}{_ONE_STEP}</script>"
+    return page.replace("<head>", f"<head>{own}", 1)
 
 
 def _of(part: str) -> Iterator[str]:

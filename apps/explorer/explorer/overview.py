@@ -10,6 +10,7 @@ from engram_interp.views import tables
 from engram_interp.views.markup import element
 from engram_interp.views.theme import DASH
 from explorer import agreement, bar, export, headline, remake, selection, settings, shelf, states, style, tour
+from explorer.live import live
 from explorer.provenance import provenance
 from explorer.scene import Scene
 
@@ -112,13 +113,13 @@ def _holds(scene: Scene) -> None:
         f"prompts {sum(not prompt.typed for prompt in scene.prompts.values())}",
         *(f"{PER_PROMPT[kind]} {count}" for kind, count in _counts(bundle).items()),
         f"made {made} by version {bundle.manifest.get('version', DASH)}",
+        f"typed text runs on {'nothing here' if live().missing else live().name}",
     ]
     notes = bundle.meta.get("notes")
     states.say(" · ".join(facts), *(str(note) for note in (notes if isinstance(notes, list) else [])))
 
 
 def _counts(bundle: Bundle) -> dict[str, int]:
-    """Parts of each kind that there is one of for a prompt."""
     return {kind: sum(part.startswith(f"{kind}:") for part in bundle) for kind in PER_PROMPT}
 
 
@@ -134,6 +135,8 @@ def _day(created: str) -> str:
 def _loaded(scene: Scene) -> None:
     """How the bundle was made, what it says in words, and how to make what is missing."""
     bundle = scene.bundle
+    for state in shelf.torn(bundle):
+        states.show(state)
     missing = [what for part, what in PARTS.items() if part not in bundle]
     missing += [PER_PROMPT[kind] for kind, count in _counts(bundle).items() if not count]
     if missing:

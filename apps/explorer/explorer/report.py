@@ -45,6 +45,15 @@ def page() -> None:
         _await(scene, prompt, chapters)
     shown = assemble.opened(scene, prompt, chapters, link=bar.link("report"))
     found = shown.results
+    if shown.left_out:
+        states.show(
+            states.State(
+                what=f"Left out: {', '.join(shown.left_out)}.",
+                why=" ".join(shown.left_out.values()),
+                todo="The other parts go in.",
+                tone="error",
+            )
+        )
     if not found:
         states.show(
             states.State(

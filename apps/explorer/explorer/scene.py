@@ -8,7 +8,7 @@ import streamlit as st
 
 from engram_interp.errors import InputError
 from engram_interp.results import Bundle, GateReading, wording
-from engram_interp.views.tokens import shortened
+from engram_interp.views.tokens import shortened, unhidden
 from explorer import shared
 
 TYPED = "typed-"
@@ -54,7 +54,7 @@ class Prompt:
     def label(self) -> str:
         """How the prompt is called in a list."""
         if self.typed:
-            return f"typed: {shortened(self.text, most=200)}"
+            return f"typed: {unhidden(shortened(self.text, most=200))}"
         return f"{self.name} · with slots and lens" if self.whole else self.name
 
 

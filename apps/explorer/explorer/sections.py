@@ -41,6 +41,9 @@ def page(shown: Open, *, note: str) -> str:
             heading = f"{title}: {_called(name, result, shown)}"
             sections.append(Section(title=heading, parts=list(_parts(result, shown))))
         sections += [make() for make in shown.more.get(title, ())]
+    if shown.left_out:
+        parts = [f"{name}: {why}" for name, why in shown.left_out.items()]
+        sections.append(Section(title="Left out", parts=parts))
     return html_page(
         title=f"Engram explorer: {shown.bundle}",
         lead=f"From the bundle “{shown.bundle}”, as it was open in the explorer.",
@@ -123,6 +126,8 @@ def _figures(result: Result, shown: Open) -> Iterator[go.Figure]:
         shifted = soft if chosen["shift"] == "soft" else result
         yield shifted.plot(view="shift", alignment=cast(similarity.Alignment, chosen["shift"]))
     elif isinstance(result, ConvergenceResult):
+        if result is shown.results.get("lens-baseline") and "lens-engram" in shown.results:
+            return  # it is drawn there, beside the other
         other = shown.results.get("lens-baseline")
         beside = result is shown.results.get("lens-engram") and isinstance(other, ConvergenceResult)
         yield result.plot(

@@ -94,7 +94,9 @@ def _read(params: Mapping[str, str]) -> tuple[dict[str, str | int], list[str]]:
         "token": params.get("tok", ""),
     }
     for what, text in numbers.items():
-        if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 10:
+        if text == "-1":  # which stands for what nobody chose
+            notes.append(f"The link names the {what.replace('_', ' ')} “-1”; they count from 0.")
+        elif text.isascii() and text.removeprefix("-").isdigit() and len(text) < 10:
             changes[what] = int(text)
         elif text:
             notes.append(f"The link names the {what.replace('_', ' ')} “{text}”, which is no number.")

@@ -163,6 +163,26 @@ def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
         )
 
 
+def torn(bundle: Bundle) -> list[State]:
+    """Which files of the bundle are missing or cut short; no file is read for it."""
+    found = bundle.problems(read=False)
+    said = State(
+        what=f"Damaged: {', '.join(found)}.",
+        why=" ".join(found.values()),
+        todo="The other parts keep working. To make the bundle anew:",
+        command=remake.command(bundle),
+        tone="error",
+    )
+    return [said] if found else []
+
+
+def no_text(bundle: Bundle) -> str:
+    """Why the text of a prompt is not known."""
+    found = part(bundle, "gates", what="gates")
+    why = f" {found.why}" if isinstance(found, State) else ""
+    return f"The texts of prompts stand in the part “gates”, which does not give this one.{why}"
+
+
 def absent(bundle: Bundle, parts: Sequence[str]) -> State:
     """Which parts, as the report calls them, are missing and, where the report noted it, why."""
     noted = bundle.meta.get("notes")

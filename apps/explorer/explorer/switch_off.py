@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from engram_interp.results import AblationComparison
 from engram_interp.views import predictions, tables
 from engram_interp.views.markup import element
-from explorer import ablate_form, earlier, export, readings, settings, states, style
+from explorer import ablate_form, bar, earlier, export, readings, settings, shelf, states, style
 from explorer.live import live
 from explorer.scene import Prompt, Scene
 from explorer.spec import BY_ROWS, KINDS, Spec, parse
@@ -104,9 +104,7 @@ def possible(prompt: Prompt, present: readings.Present) -> bool:
         states.show(
             states.State(
                 what="Nothing can be switched off here.",
-                why=live().missing
-                or "The bundle does not hold the text of this prompt: it stands in its part "
-                "“gates”, which is missing or lacks it.",
+                why=live().missing or shelf.no_text(bar.scene().bundle),
                 todo="Pick a prompt whose text is known, or type one above.",
             )
         )
