@@ -150,6 +150,7 @@ def test_a_typed_phrase_is_looked_up_and_switched_off(visit: Callable[[str], Pag
     field.fill(phrase)
     field.press("Enter")
     expect(page.get_by_text("run now by wiki-nano/engram")).to_be_visible()
+    idle(page)
     last = int(link(page)["tok"])
     page.locator(".strip .chip").nth(last).click()
     table = page.locator("table", has=page.get_by_text(f"Memory read at token {last}"))
