@@ -165,9 +165,8 @@ def compare(
         model, encoded, changes(model, kind, target, seed=seed, means=means), [*writes, *lens]
     )
     progress(0.3, "running with random rows")
-    first = (
-        1 if kind == "rows_random" else 0
-    )  # drawn with the ablation's seed it would be the ablation itself
+    # Drawn with the seed of random rows that are ablated, the control would be the ablation itself.
+    first = 1 if kind == "rows_random" else 0
     other_rows = random_rows(model, encoded, target, seed=another(seed, first))
     other, drawn = log_probabilities(model, encoded, other_rows, lens)
     sizes = moved({site: intact[site] for site in writes}, {site: ablated[site] for site in writes})
