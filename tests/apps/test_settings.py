@@ -64,7 +64,8 @@ def test_settings_of_a_page_come_from_the_link_and_what_does_not_exist_is_said(
     group = {group.key: group.value for group in app.button_group}
     assert (group["alignment"], group["estimate"], group["quantity"]) == ("soft", "path", "entropy")
     assert app.toggle(key="log scale").value is True
-    assert "The link sets estimate to “nonsense”, which is none of path, peak, soft" in written(app)
+    said = "The link says shift=nonsense, but shift is one of path, peak, soft; shift=path is shown."
+    assert said in written(app)
     assert app.query_params["align"] == "soft" and app.query_params["shift"] == "path"
 
 
@@ -86,7 +87,62 @@ def test_a_link_s_choice_that_a_page_does_not_offer_is_said(
     app = start(bundle, other, tok="8", **link)
     assert said in written(app)
     app.run()
+    assert said in written(app)  # a page that waits for a run is drawn again and again
+    app.number_input(key="bar token").set_value(2).run()
     assert said not in written(app)
+
+
+LIVE = {"page": "tokens", "run": "live"}
+
+
+@pytest.mark.parametrize(
+    ("link", "said", "left"),
+    [
+        ({"v": "9"}, "The link is of format 9, and this version knows format 1", {"v": "1"}),
+        ({"page": "layers", "cell": "3"}, "says cell=3, but a cell has two layers", {"cell": "3.3"}),
+        ({"page": "layers", "k": "abc"}, "says k=abc, but k is one of", {"k": None}),
+        ({"page": "layers", "k": "99"}, "says k=99, but k is one of", {"k": None}),
+        ({**LIVE, "n": "9"}, "says n=9, but n-grams have 2 and 3 tokens here; all", {"n": None}),
+        ({**LIVE, "n": "3,9"}, "says n=3,9, but n-grams have 2 and 3 tokens", {"n": "3"}),
+        ({**LIVE, "n": "x"}, "says n=x, but n is a list of lengths such as 2,3", {"n": None}),
+        ({"page": "tokens", "draw": "x"}, "says draw=x, but draw is a number from 0 on", {"draw": None}),
+        ({"page": "report", "parts": "foo,memory"}, "parts is made of layers, tokens", {"parts": "memory"}),
+        ({"page": "tokens", "token": "5"}, "also says token, which means nothing here", {"token": None}),
+    ],
+)
+def test_a_link_s_value_that_cannot_be_is_said_once_and_leaves_the_address(
+    start: Start,
+    bundle: Path,
+    tiny_model: Path,
+    *,
+    link: dict[str, str],
+    said: str,
+    left: dict[str, str | None],
+) -> None:
+    app = settle(start(bundle, "--model", tiny_model, **link))
+    assert written(app).count(said) == 1
+    assert {name: dict(app.query_params).get(name) for name in left} == left
+    app.number_input(key="bar token").set_value(2).run()
+    assert said not in written(settle(app))
+
+
+def test_a_page_that_does_not_exist_is_named(start: Start, bundle: Path) -> None:
+    app = start(bundle)
+    app.query_params.clear()
+    app.query_params["page"] = "nonsense"
+    app.run()
+    assert "There is no page “nonsense”; this one is shown." in written(app)
+    assert "page" not in app.query_params
+
+
+def test_the_ablation_of_a_link_becomes_the_nearest_that_text_and_model_have(
+    start: Start, bundle: Path, tiny_model: Path
+) -> None:
+    asked = "rows_zero:t99999:L9:n7"
+    app = settle(start(bundle, "--model", tiny_model, page="ablate", run="live", spec=asked))
+    assert f"The link’s ablation {asked} names token 99999, layer 9 and order 7" in written(app)
+    tokens = int(app.number_input(key="bar token").max)
+    assert app.query_params["spec"] == f"rows_zero:t{tokens}:L2:n3"
 
 
 def test_a_link_opens_the_folds_that_were_open(start: Start, bundle: Path) -> None:

@@ -1,8 +1,10 @@
 """Ablate: what changes when part of the memory is switched off, always beside random controls."""
 
+from collections.abc import Mapping, Sequence
+
 import streamlit as st
 
-from engram_interp.results import AblationComparison
+from engram_interp.results import AblationComparison, wording
 from engram_interp.views import comparing, predictions, tables
 from engram_interp.views.markup import element
 from explorer import (
@@ -21,7 +23,7 @@ from explorer import (
 )
 from explorer.live import live
 from explorer.scene import Prompt
-from explorer.spec import Spec, parse
+from explorer.spec import Spec, fitted, parse
 from explorer.waiting import result_of
 
 
@@ -39,14 +41,13 @@ def _one_prompt(prompt: Prompt, present: readings.Present) -> None:
     if not switch_off.possible(prompt, present):
         return
     token = selection.current().token
-    wanted = _spec(settings.SPEC)
     same = readings.of_live_model(present)
-    ablate_form.show(
-        wanted,
-        token=token,
-        tokens=len(present.tokens),
-        offered=readings.parts(present) if same else {},
-    )
+    tokens, offered = len(present.tokens), readings.parts(present) if same else {}
+    if same:
+        for setting in (settings.SPEC, settings.BESIDE):
+            _set_right(setting, tokens=tokens, offered=offered)
+    wanted = _spec(settings.SPEC)
+    ablate_form.show(wanted, token=token, tokens=tokens, offered=offered)
     if not same or isinstance(present.slots, states.State):
         states.say(
             "Which parts there are to choose from is known once the prompt is run; until then all that are "
@@ -92,6 +93,18 @@ def _both(prompt: Prompt, done: dict[str, AblationComparison], runs: dict[str, S
         code=switch_off.code_of_both(prompt.text, runs["A"], runs["B"]),
         drawn="both runs",
     )
+
+
+def _set_right(setting: settings.Setting, *, tokens: int, offered: Mapping[str, Sequence[int]]) -> None:
+    """Take what a link switches off as far as this text and model have it; a line says what they lack."""
+    asked = parse(setting.value)
+    found, missing = (None, []) if asked is None else fitted(asked, tokens=tokens, offered=offered)
+    if asked is not None and found is not None and missing:
+        setting.put(found.text)
+        selection.note(
+            f"The link’s ablation {asked.text} names {wording.listed(dict.fromkeys(missing))}, which this "
+            f"text or model does not have; {found.text} is shown."
+        )
 
 
 def _spec(setting: settings.Setting) -> Spec | None:

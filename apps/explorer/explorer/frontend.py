@@ -9,7 +9,9 @@ a file in pieces, each in another thread. Here a named file is sent whole, from 
 import re
 import socket
 from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import urlencode
 
 import streamlit
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -54,6 +56,8 @@ history.pushState = (state, title, url) => {
 """A page is opened by its path and then completes its address: one step of Back and Forward, not two."""
 _FOR_GOOD = b"public, immutable, max-age=31536000"
 """A script's name carries the digest of what it holds, so a browser never need ask for it again."""
+_OWN = ("static", "_stcore", "media", "component", "app", "vendor", "auth", "oauth2callback")
+"""What Streamlit's server itself answers for, by the first part of an address."""
 _IMPORTS = re.compile(rb'(?:from|import)\s*"\./([\w.-]+\.js)"')
 
 
@@ -62,6 +66,7 @@ class Frontend:
 
     def __init__(self, app: ASGIApp, *, pages: Sequence[str]) -> None:
         self._app = app
+        self._pages = tuple(pages)
         self._paths = {f"/{page}" for page in pages}
         scripts = _files()
         self._scripts = {f"/static/js/{name}": body for name, body in scripts.items()}
@@ -76,8 +81,40 @@ class Frontend:
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in self._scripts:
             body = self._scripts[scope["path"]]
             await _answer(send, body, kind=b"text/javascript; charset=utf-8", keep=_FOR_GOOD)
+        elif _opens_a_page(scope):
+            await _lead(send, elsewhere(scope["path"], scope["query_string"].decode("latin-1"), self._pages))
         else:
             await self._app(scope, receive, send)
+
+
+def _opens_a_page(scope: Scope) -> bool:
+    """Whether a reader opens an address that is neither a file nor one of Streamlit's own."""
+    if scope["type"] != "http" or scope["method"] != "GET":
+        return False
+    first, *rest = scope["path"].strip("/").split("/")
+    accepts = b"text/html" in dict(scope["headers"]).get(b"accept", b"")
+    return accepts and first not in _OWN and "." not in (rest[-1] if rest else first)
+
+
+def elsewhere(path: str, query: str, pages: Sequence[str]) -> str:
+    """The address to lead to from one of no page: the page it was meant for, told what was asked for.
+
+    >>> elsewhere("/layers/", "b=mine", ["", "layers"])
+    '/layers?b=mine'
+    >>> elsewhere("/layer", "b=mine", ["", "layers"]), elsewhere("/nonsense", "", ["", "layers"])
+    ('/layers?b=mine&page=layer', '/?page=nonsense')
+    """
+    asked = path.strip("/")
+    nearest = asked if asked in pages else (get_close_matches(asked, list(pages), n=1) or [""])[0]
+    told = "" if nearest == asked else urlencode({"page": asked})
+    given = "&".join(filter(None, [query, told]))
+    return f"/{nearest}?{given}" if given else f"/{nearest}"
+
+
+async def _lead(send: Send, address: str) -> None:
+    headers = [(b"location", address.encode("latin-1")), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 307, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _answer(send: Send, body: bytes, *, kind: bytes, keep: bytes) -> None:

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from engram_interp.results import ConvergenceResult, DepthResult
+from engram_interp.results import ConvergenceResult, DepthResult, wording
 from engram_interp.views import headlines, marks, similarity, tables
 from engram_interp.views.curves import Quantity
 from engram_interp.views.markup import element
@@ -56,6 +56,7 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
         alignment = settings.segmented(
             controls, "Alignment", settings.ALIGNMENT, say=cell.ALIGNMENTS.__getitem__
         )
+        _set_k_right(depth)
         if alignment == "soft":
             depth = _at_k(depth, controls)
         shown = settings.toggled(controls, "Self-reference", settings.SELF_REFERENCE)
@@ -89,15 +90,24 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
         cell.show(scene, depth, measure=str(alignment) if alignment in headlines.SHIFT else "path")
 
 
+def _set_k_right(depth: DepthResult) -> None:
+    """Take a link's k only where the map has it, also while nothing is shown that depends on it."""
+    asked, made = settings.TOP_K.value, depth.data.attrs.get("top_k", 5)
+    if asked and asked not in map(str, depth.ks):
+        selection.note(
+            f"The link says k={asked}, but k is one of {wording.listed(depth.ks)} here; {made} is shown."
+        )
+    if asked not in {str(k) for k in depth.ks if k != made}:
+        settings.TOP_K.put("")
+
+
 def _at_k(depth: DepthResult, place: DeltaGenerator, *, drawn: bool = False) -> DepthResult:
     """The soft index at the k that is chosen; where the list is `drawn` already it is not drawn again."""
     made = depth.data.attrs.get("top_k", 5)
     ks = {"": f"{made} · as recorded"} | {str(k): str(k) for k in depth.ks if k != made}
-    if settings.TOP_K.value == str(made):
-        settings.TOP_K.put("")
     chosen = settings.TOP_K.value
     if not drawn and len(ks) > 1:
-        chosen = settings.picked(place.container(width=170), "k", settings.TOP_K, ks, about=ABOUT_K, said="k")
+        chosen = settings.picked(place.container(width=170), "k", settings.TOP_K, ks, about=ABOUT_K)
     return depth.at_k(int(chosen)) if chosen and chosen in ks else depth
 
 

@@ -110,7 +110,7 @@ def _shown(orders: list[int]) -> tuple[tables.SlotOrder, list[int]]:
     controls = st.container(horizontal=True, gap="medium", key="row controls")
     lengths = ["all", *map(str, orders)]
     if settings.LENGTH.value not in lengths:
-        states.say(f"There are no n-grams of “{settings.LENGTH.value}” tokens here; all are shown.")
+        selection.note(f"There are no n-grams of “{settings.LENGTH.value}” tokens here; all are shown.")
         settings.LENGTH.put("all")
     said = {"all": "all", **{str(order): f"{order}-grams" for order in orders}}
     if len(orders) > 1:

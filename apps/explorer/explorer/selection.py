@@ -12,10 +12,16 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from explorer import shared
+from explorer import shared, states
 from explorer.scene import TYPED, Prompt, Scene, first_token, offered
 
 STREAMS = ("all", "max", "mean")
+FORMAT = "1"
+"""Of links."""
+PAGE = "page"
+"""The parameter by which the server says which page was asked for, where there is none of that name."""
+PARAMETERS = ("b", "prompt", "cell", "layer", "stream", "tok", "v", PAGE)
+"""What a link says of the selection; the rest are settings of pages."""
 _KEY = "selection"
 _OF_PROMPT = ("spec", "vs", "slot", "run")
 """Settings that speak of one prompt."""
@@ -77,6 +83,14 @@ def adopt_address(more: Callable[[Mapping[str, str]], list[str]]) -> list[str]:
     return [*notes, *more(params)]
 
 
+def note(line: str) -> None:
+    """Say below the bar what of a link was set right; it stands there until something is chosen."""
+    kept = st.session_state.setdefault(_NOTES, [])
+    if line not in kept:
+        kept.append(line)
+        states.say(line)
+
+
 def _by_history() -> bool:
     """Whether this run was asked for by the browser's Back or Forward."""
     return bool(getattr(get_script_run_ctx(), "is_history_navigation", True))
@@ -87,7 +101,16 @@ def _read(params: Mapping[str, str]) -> tuple[dict[str, str | int], list[str]]:
     notes: list[str] = []
     names = {"b": "bundle", "prompt": "prompt", "stream": "stream"}
     changes |= {chosen: params[name] for name, chosen in names.items() if name in params}
+    if PAGE in params:
+        notes.append(f"There is no page “{params[PAGE]}”; this one is shown.")
+    if params.get("v", FORMAT) != FORMAT:
+        notes.append(
+            f"The link is of format {params['v']}, and this version knows format {FORMAT}; what it knows of "
+            "the link is shown."
+        )
     layer, _, baseline_layer = params.get("cell", "").partition(".")
+    if layer and not baseline_layer:
+        notes.append(f"The link says cell={layer}, but a cell has two layers, such as 3.4.")
     numbers = {
         "layer": layer or params.get("layer", ""),
         "baseline_layer": baseline_layer,
@@ -113,7 +136,7 @@ def address(page: str, more: Mapping[str, str]) -> dict[str, str]:
         params["layer"] = str(chosen.layer)
     params |= {"stream": chosen.stream, "tok": str(chosen.token)}
     chosen_here = {n: value for n, value in params.items() if value and "-1" not in value.split(".")}
-    return {**chosen_here, **more, "v": "1"}
+    return {**chosen_here, **more, "v": FORMAT}
 
 
 def write_address(page: str, more: Mapping[str, str]) -> None:

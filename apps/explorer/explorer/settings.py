@@ -4,6 +4,7 @@ Every setting is declared here once: its name in links, what it may be, and wher
 says something else is set right, and one line says so.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
 
 from engram_interp.views import tables
 from engram_interp.views.curves import QUANTITIES
-from explorer import selection, states
+from explorer import selection
 from explorer.spec import KINDS
 
 
@@ -24,12 +25,18 @@ class Setting:
     Attributes:
         param: its name in links.
         options: what it may be; empty where the page says what fits.
+        several: whether it may be several of the options, with commas between them.
+        pattern: what it is written like, where that is neither options nor the page's to say.
+        wanted: the same in words.
         start: what it is until somebody sets it.
         key: its widget's key.
     """
 
     param: str
     options: tuple[str, ...] = ()
+    several: bool = False
+    pattern: str = ""
+    wanted: str = ""
     start: str = ""
     key: str
 
@@ -37,7 +44,27 @@ class Setting:
     def value(self) -> str:
         """What it is now."""
         found = selection.current().settings.get(self.param, self.start)
-        return found if not self.options or found in self.options else self.start
+        return found if self.takes(found) else self.start
+
+    def takes(self, value: str) -> bool:
+        """Whether it may be `value`, as far as that can be told without the page."""
+        if not value:
+            return "" in self.options or not self.options
+        if self.options:
+            return all(one in self.options for one in (value.split(",") if self.several else [value]))
+        return not self.pattern or re.fullmatch(self.pattern, value) is not None
+
+    def nearest(self, value: str) -> str:
+        """What is taken of a `value` that it may not be: of several those that exist, else what it is now."""
+        exist = [one for one in value.split(",") if one in self.options] if self.several else []
+        return ",".join(exist) or self.value
+
+    def refused(self, value: str, *, taken: str) -> str:
+        """The line that says so, in the words of the link."""
+        named = ", ".join(filter(None, self.options))
+        wanted = self.wanted or f"{'made of' if self.several else 'one of'} {named}"
+        shown = f"{self.param}={taken} is shown" if taken else "it is left out"
+        return f"The link says {self.param}={value}, but {self.param} is {wanted}; {shown}."
 
     def put(self, value: str) -> None:
         """Set it."""
@@ -54,8 +81,13 @@ QUANTITY = Setting(param="q", options=tuple(QUANTITIES), start="kl", key="quanti
 LOG = Setting(param="log", options=_SWITCH, start="off", key="log scale")
 MEMORY = Setting(param="off", options=("on", *list(KINDS)[:3]), start="on", key="switch")
 WHERE = Setting(param="where", options=("here", "everywhere"), start="here", key="where")
-ORDERS = Setting(param="n", key="orders")
-DRAW = Setting(param="draw", key="draw of the controls")
+ORDERS = Setting(
+    param="n",
+    pattern=r"none|[0-9]{1,4}(,[0-9]{1,4})*",
+    wanted="a list of lengths such as 2,3, or none",
+    key="orders",
+)
+DRAW = Setting(param="draw", pattern=r"[0-9]{1,9}", wanted="a number from 0 on", key="draw of the controls")
 RUN = Setting(param="run", options=("", "live"), key="prompt run live")
 SLOT = Setting(param="slot", key="slot")
 SORTED: Mapping[str, tables.SlotOrder] = {
@@ -72,7 +104,13 @@ SPEC = Setting(param="spec", key="ablation")
 BESIDE = Setting(param="vs", key="ablation beside")
 OTHER = Setting(param="with", key="other bundle")
 SHOWN = Setting(param="part", key="compared part")
-PARTS = Setting(param="parts", start="layers,tokens,memory,ablate,others", key="report parts")
+PARTS = Setting(
+    param="parts",
+    options=("layers", "tokens", "memory", "ablate", "others", "none"),
+    several=True,
+    start="layers,tokens,memory,ablate,others",
+    key="report parts",
+)
 NOTE = Setting(param="note", key="report note")
 PROBES = Setting(param="probes", key="probe set")
 OPEN = Setting(param="open", key="open folds")
@@ -105,15 +143,14 @@ def adopt(params: Mapping[str, str], *, page: str) -> list[str]:
     """
     known = {s.param: s for s in (*(s for page in OF_PAGE.values() for s in page), *_EVERYWHERE)}
     found = {name: value for name, value in params.items() if name in known}
-    wrong = {
-        name for name, value in found.items() if known[name].options and value not in known[name].options
-    }
+    wrong = {name: value for name, value in found.items() if not known[name].takes(value)}
+    taken = {name: known[name].nearest(value) for name, value in wrong.items()}
     empty = {s.param: "" for s in (*OF_PAGE.get(page, ()), *_EVERYWHERE) if not s.start and "v" in params}
-    selection.set_to(**empty | {name: value for name, value in found.items() if name not in wrong})
+    selection.set_to(**empty | found | taken)
+    more = [name for name in params if name not in known and name not in selection.PARAMETERS]
     return [
-        f"The link sets {known[name].key} to “{found[name]}”, which is none of "
-        f"{', '.join(filter(None, known[name].options))}; “{known[name].value}” is shown."
-        for name in sorted(wrong)
+        *(known[name].refused(value, taken=taken[name]) for name, value in sorted(wrong.items())),
+        *(f"The link also says {name}, which means nothing here; it is left out." for name in more),
     ]
 
 
@@ -183,7 +220,9 @@ def picked(
     value = setting.value if setting.value in options else next(iter(options), "")
     if value != setting.value:
         if setting.value and said:
-            states.say(f"There is no {said} “{setting.value}” here; {options.get(value, 'none')} is shown.")
+            selection.note(
+                f"There is no {said} “{setting.value}” here; {options.get(value, 'none')} is shown."
+            )
         setting.put(value)  # links say from now on what is shown
     st.session_state[setting.key] = value if value in options else None
     place.selectbox(

@@ -1,8 +1,8 @@
 """What an ablation of one prompt switches off, as a link carries it: ``rows_zero:t12:L1,3:n2:h0``."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from engram_interp.numbering import numbers, runs_of
 
@@ -132,6 +132,37 @@ def parse(text: str) -> Spec | None:
         swap=swap,
         seed=seed or 0,
     )
+
+
+def fitted(spec: Spec, *, tokens: int, offered: Mapping[str, Sequence[int]]) -> tuple[Spec, list[str]]:
+    """The nearest to `spec` that this text and model have, and what of it they do not have, in words.
+
+    Args:
+        spec: as a link asks for it.
+        tokens: how many the text has.
+        offered: layers, orders, heads and streams of the model; what is not named is not known.
+
+    >>> spec = Spec(kind="rows_zero", token=99, layers=(1, 9), orders=(7,))
+    >>> found, missing = fitted(spec, tokens=5, offered={"layers": [1, 4], "orders": [2, 3]})
+    >>> found.text, missing
+    ('rows_zero:t4:L1,4:n3', ['token 99', 'layer 9', 'order 7'])
+    """
+    missing: list[str] = []
+
+    def near(what: str, value: int, options: Sequence[int]) -> int:
+        if value not in options:
+            missing.append(f"{what} {value}")
+        return min(options, key=lambda one: abs(one - value))
+
+    changes: dict[str, Any] = {"token": near("token", spec.token, range(tokens))}
+    if spec.swap is not None:
+        changes["swap"] = near("token", spec.swap, range(tokens))
+    for name in _LISTS.values():
+        options = range(tokens) if name == "tokens" else offered.get(name, ())
+        values = getattr(spec, name)
+        if values is not None and options:
+            changes[name] = tuple(sorted({near(name.removesuffix("s"), value, options) for value in values}))
+    return replace(spec, **changes), missing
 
 
 def _one(values: Sequence[int] | None) -> int | None:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from engram_interp.results import AblationComparison
+from engram_interp.results import AblationComparison, wording
 from engram_interp.views import predictions, tables
 from engram_interp.views.markup import element
-from explorer import ablate_form, bar, earlier, export, readings, settings, shelf, states, style
+from explorer import ablate_form, bar, earlier, export, readings, selection, settings, shelf, states, style
 from explorer.live import live
 from explorer.scene import Prompt, Scene
 from explorer.spec import BY_ROWS, KINDS, Spec, parse
@@ -29,6 +29,7 @@ def show(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int)
     where = {"here": f"at token {token}", "everywhere": "at every token"}
     settings.segmented(switches, "Where", settings.WHERE, say=where.__getitem__)
     orders = _orders(present)
+    _set_orders_right(orders)
     if kind in BY_ROWS and len(orders) > 1:
         _pick_orders(switches, orders)
     if kind == "on":
@@ -75,10 +76,23 @@ def _chosen(orders: list[int]) -> list[int]:
     return chosen if chosen or asked == _NO_ORDERS else list(orders)
 
 
+def _set_orders_right(orders: list[int]) -> None:
+    """Take a link's lengths of n-grams only where the model has them, also while the memory is on."""
+    asked = settings.ORDERS.value
+    if not orders or asked in {"", _NO_ORDERS}:
+        return
+    wrong = [one for one in asked.split(",") if one not in map(str, orders)]
+    if wrong:
+        settings.ORDERS.put(",".join(one for one in asked.split(",") if one not in wrong))
+        taken = settings.ORDERS.value or "all of them"
+        selection.note(
+            f"The link says n={asked}, but n-grams have {wording.listed(orders)} tokens here; "
+            f"{taken} {'are' if taken == 'all of them' or ',' in taken else 'is'} taken."
+        )
+
+
 def _pick_orders(place: DeltaGenerator, orders: list[int]) -> None:
-    setting, asked = settings.ORDERS, settings.ORDERS.value
-    if asked not in {"", _NO_ORDERS} and not any(str(order) in asked.split(",") for order in orders):
-        states.say(f"The link names n-grams of “{asked}” tokens, which were not looked up; all are off.")
+    setting = settings.ORDERS
     st.session_state[setting.key] = _chosen(orders)
     place.pills(
         "n-grams",
@@ -94,8 +108,7 @@ def _pick_orders(place: DeltaGenerator, orders: list[int]) -> None:
 
 def _seed() -> int:
     """Which draw of the controls is shown."""
-    drawn = settings.DRAW.value
-    return int(drawn) if drawn.isascii() and drawn.isdigit() and len(drawn) < 10 else 0
+    return int(settings.DRAW.value or 0)
 
 
 def possible(prompt: Prompt, present: readings.Present) -> bool:
