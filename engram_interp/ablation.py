@@ -39,6 +39,7 @@ from engram_interp.numbering import runs_of
 from engram_interp.provenance import describe
 from engram_interp.results import AblationComparison
 from engram_interp.retained import retained
+from engram_interp.views.tokens import spelled
 
 __all__ = ["KINDS", "MEANING", "STANDARD", "ablate", "compare", "effect", "retained"]
 
@@ -253,5 +254,7 @@ def _comparison(
             "token_index": position,
             **more,
         },
-        provenance=describe(model, encoded, seed=seed) | facts | {"answer": model.token_text(answer)},
+        provenance=describe(model, encoded, seed=seed)
+        | facts
+        | {"answer": spelled(model.token_text(answer))},
     )

@@ -31,6 +31,7 @@ from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.errors import InputError
 from engram_interp.provenance import describe
 from engram_interp.results import MemoryAttribution, MemoryPromotion
+from engram_interp.views.tokens import spelled
 
 __all__ = ["memory", "promoted"]
 
@@ -113,7 +114,7 @@ def memory(
         }
         | _tokens(model, rec, position),
         provenance=describe(model, rec.encoded, seed=seed)
-        | {name: model.token_text(i) for name, i in names.items()}
+        | {name: spelled(model.token_text(i)) for name, i in names.items()}
         | {f"{name}_id": i for name, i in names.items()}
         | {"frozen": FROZEN, "control": _control(model), "n_draws": draws},
     )

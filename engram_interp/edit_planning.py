@@ -24,6 +24,7 @@ from engram_interp.capture.windows import lagged
 from engram_interp.checkpoints.subject import SubjectModel
 from engram_interp.edit_search import HELD_STILL, Rise, search
 from engram_interp.errors import InputError
+from engram_interp.views.tokens import spelled
 
 __all__ = ["Edit", "occurrences", "plan"]
 
@@ -117,7 +118,7 @@ def plan(
         ngram_text=_text(model, prompt[-len(ids) :]),
         prompt=prompt,
         target=token,
-        target_text=model.token_text(token),
+        target_text=spelled(model.token_text(token)),
         columns=tuple(columns),
         changes=rise.changes(change),
         wanted=float(strength),

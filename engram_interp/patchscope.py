@@ -23,6 +23,7 @@ from engram_interp.errors import InputError
 from engram_interp.identity_probe import identity
 from engram_interp.provenance import describe
 from engram_interp.results.patchscope import CONDITIONS, PatchscopeResult
+from engram_interp.views.tokens import spelled
 
 __all__ = ["TARGET_PROMPT", "identity", "read"]
 
@@ -115,7 +116,7 @@ def read(
         | {
             "target_prompt": target_prompt,
             "target_layer": "the same" if target_layer is None else target_layer,
-            "answer": model.token_text(follow),
+            "answer": spelled(model.token_text(follow)),
             "answer_id": follow,
             "draws": draws,
         },

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from engram_interp.checkpoints.token_bytes import as_text
 from engram_interp.errors import InputError
 from engram_interp.memory.counts import NgramCounts
 from engram_interp.memory.hashing import Boundary, Layout
@@ -163,9 +164,12 @@ class SubjectModel:
         return logits
 
     def token_text(self, token_id: int) -> str:
-        """The text of one token id as the tokenizer decodes it alone."""
+        """The text of one token id as the tokenizer decodes it alone.
+
+        Bytes that are no whole characters come as Python's surrogate escapes, which the views show as hex.
+        """
         text: str = self.tokenizer.decode([token_id], skip_special_tokens=False)
-        return text
+        return text if "\ufffd" not in text else as_text(self.tokenizer.id_to_token(token_id)) or text
 
 
 def read_sites(model: SubjectModel) -> list[str]:

@@ -46,6 +46,16 @@ def unhidden(text: str) -> str:
     return "".join(c if c in " \n" else visible(c) for c in text)
 
 
+def spelled(text: str) -> str:
+    r"""`text` with bytes that are no characters as marks, for where a file keeps characters only.
+
+    >>> spelled(" of"), spelled("\udce2\udc82 of")
+    (' of', '‹E2 82› of')
+    """
+    runs = ("".join(run) for _, run in groupby(text, key=_is_byte))
+    return "".join(visible(run) if _is_byte(run[0]) else run for run in runs)
+
+
 def shortened(text: str, *, most: int = 60) -> str:
     """`text` as it is up to `most` characters; a longer one's beginning, and how long it is.
 

@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from engram_interp import pairs
 from engram_interp.results import GateReading, write_bundle
-from tests.apps.helpers import Start, figures, parts, settle, show, written
+from tests.apps.helpers import Start, figures, parts, settle, show, typed, written
 from tests.results import samples
 
 WITHOUT_SLOTS = "1"
@@ -109,3 +109,15 @@ def test_a_packaged_model_given_by_its_folder_is_the_one_of_its_bundle(start: St
     assert "Which rows were read" in written(app)
     assert "hashes otherwise" not in written(app) and "what is computed is of" not in written(app)
     assert any(node.label == "Compute what is missing with wiki-nano/engram" for node in app.toggle)
+
+
+def test_half_a_character_is_shown_as_its_bytes_on_every_page(
+    start: Start, bundle: Path, tiny_model: Path
+) -> None:
+    app = typed(start(bundle, "--model", tiny_model, page="tokens"), "Kalo 🙂 met")
+    text = written(app)
+    assert all(f"‹{byte}›" in text for byte in ("F0", "9F", "99", "82")) and "U+FFFD" not in text
+    link = dict(app.query_params)
+    for page, more in (("memory", {"live": "on"}), ("ablate", {"spec": "rows_zero:t3"}), ("report", {})):
+        app = settle(start(bundle, "--model", tiny_model, page=page, **link | {"tok": "3"} | more))
+        assert "U+FFFD" not in written(app)
