@@ -169,7 +169,7 @@ class SlotLoad(Result):
         distinct = wording.counted(int(every["ngrams"]), f"distinct {order}-gram")
 
         def share(array: xr.DataArray) -> str:
-            return f"{number(100 * float(array.mean()))} %"
+            return f"{number(100 * float(array.mean()), digits=1)} %"
 
         return (
             f"{distinct} of a text of {_tokens(self)} at {wording.layers(data['layer'].values)}: "

@@ -16,7 +16,7 @@ from engram_interp.results import (
 from engram_interp.views import comparing
 from engram_interp.views.page import Section
 from engram_interp.views.tokens import shortened, visible
-from explorer import ablate_form, bar, contexts, neighbours, selection, settings, shelf
+from explorer import ablate_form, bar, contexts, data_choice, neighbours, selection, settings, shelf
 from explorer.live import attributed, live
 from explorer.scene import Prompt, Scene
 from explorer.spec import parse
@@ -117,9 +117,14 @@ def _of(scene: Scene, prompt: Prompt | None, part: str) -> dict[str, Result]:
     if chosen:
         found = None if prompt is None else _of_prompt(scene, prompt, kind)
         return {} if prompt is None or found is None else {f"{kind}:{prompt.name}": found}
-    several = {"edits": _edits, "others": _others}
-    names = several[part](scene) if part in several else [part]
-    return {name: one for name in names if (one := _read(scene, name)) is not None}
+    return {name: one for name in _names(scene, part) if (one := _read(scene, name)) is not None}
+
+
+def _names(scene: Scene, part: str) -> list[str]:
+    """The parts of the bundle that one name of a chapter's stands for."""
+    if part == data_choice.MAIN:
+        return data_choice.parts(scene.bundle)
+    return {"edits": _edits, "others": _others}.get(part, lambda _: [part])(scene)
 
 
 def _edits(scene: Scene) -> list[str]:
@@ -138,7 +143,7 @@ def left_out(scene: Scene, prompt: Prompt | None, chapters: Sequence[str]) -> di
     torn: dict[str, str] = {}
     for part in [part for chapter in chapters for part in CHAPTERS[chapter][1]]:
         kind, _, chosen = part.partition(":")
-        names = {"edits": _edits(scene), "others": _others(scene)}.get(part, [part])
+        names = _names(scene, part)
         if chosen and prompt is not None:
             names = [kind if kind == "gates" else f"{kind}:{prompt.name}"]
         for name in [name for name in names if name in scene.bundle]:

@@ -9,7 +9,8 @@ import streamlit as st
 from engram_interp.results import Bundle, MemoryAttribution, MemoryPromotion, Result
 from engram_interp.views.markup import element
 from explorer import earlier, export, readings, settings, shelf, states, style
-from explorer.live import Attributed, live
+from explorer.live import live
+from explorer.live_results import Attributed
 from explorer.scene import Prompt, Scene
 from explorer.waiting import result_of
 

@@ -169,6 +169,9 @@ def link(page: str) -> str:
 def _link(page: str) -> None:
     """A button that copies the whole link."""
     about = "An address that restores what you see. It names things and never carries a typed text."
+    place = shelf.by_path(selection.current().bundle)
+    if place is not None:
+        about += f" This bundle was opened by its path: the link works where the explorer is given {place}."
     texts = [selection.current().prompt, settings.NOTE.value if page == "report" else ""]
     texts = [name for name in texts if shared.text_of(name)]
     if texts:

@@ -11,7 +11,7 @@ from explorer.scene import Scene
 ALIGNMENTS = {**headlines.ALIGNMENTS, "none": "none"}
 
 
-def show(scene: Scene, depth: DepthResult, *, measure: str) -> None:
+def show(scene: Scene, depth: DepthResult, *, part: str, measure: str) -> None:
     """The chosen cell: number fields as the way without a pointer, and what the map says there."""
     chosen = selection.current()
     style.html(element("h2", "Selected cell", class_="engram-title"))
@@ -32,14 +32,20 @@ def show(scene: Scene, depth: DepthResult, *, measure: str) -> None:
     export.tools(
         depth,
         bundle=scene.bundle,
-        part="depth",
+        part=part,
         call="",
         views=[f"headlines.cell(result.{at_k(depth)}data, {place})"],
         parts=lambda: [shown],
     )
-    reads = layer in scene.memory_layers
-    link = f"Gates in layer {layer}" if reads else f"Layer {layer} reads no memory; see the gates"
-    st.page_link(st.session_state["pages"]["tokens"], label=link)
+    with st.container(key="onward", gap=None):
+        for label in _links(layer, reads=layer in scene.memory_layers):
+            st.page_link(st.session_state["pages"]["tokens"], label=label)
+
+
+def _links(layer: int, *, reads: bool) -> list[str]:
+    """What Tokens shows of the layer that is chosen here."""
+    gates = f"Gates in layer {layer}" if reads else f"Layer {layer} reads no memory; see the gates"
+    return [gates, f"Lens at layer {layer}, token by token"]
 
 
 def at_k(depth: DepthResult) -> str:

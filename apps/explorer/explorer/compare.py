@@ -18,7 +18,6 @@ from engram_interp.views import comparing, differences
 from engram_interp.views.markup import Html, element
 from explorer import bar, compared_gates, export, selection, settings, shelf, states, style
 from explorer.compared_gates import code, if_there
-from explorer.overview import PARTS
 from explorer.scene import Scene, model_of, scene_of
 
 NUMBERS: Mapping[type[Result], Callable[[Mapping[str, xr.Dataset]], Html]] = {
@@ -59,7 +58,7 @@ def page() -> None:
         return
     other = scene_of(opened)
     _differences(scene, other)
-    shared = {part: what for part, what in PARTS.items() if part in scene.bundle and part in opened}
+    shared = {part: what for part, what in shelf.PARTS.items() if part in scene.bundle and part in opened}
     if shared:
         part = settings.picked(
             controls, "What is compared", settings.SHOWN, shared, said="part of both bundles"
@@ -110,7 +109,7 @@ def _part(one: Bundle, other: Bundle, part: str, *, what: str) -> None:
             code=code(one, other, f"comparing.{table.__name__}({given})"),
         )
     drawn = {name: found.plot(theme=style.theme()) for name, found in whole.items()}
-    if len(drawn) > 1:
+    if len(drawn) > 1 and settings.toggled(st.container(), "Same axes for both", settings.AXES):
         comparing.on_one_scale(list(drawn.values()))
     for cell, (name, (bundle, found)) in zip(st.columns(2, gap="medium"), both.items(), strict=True):
         with cell:

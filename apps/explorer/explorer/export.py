@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from engram_interp.results import Bundle, Result
+from engram_interp.views import images
 from engram_interp.views.page import Part, Section, html_page
 from explorer import buttons
 
@@ -175,6 +176,29 @@ def zipped(results: Mapping[str, Result]) -> bytes:
         for part, result in results.items():
             archive.writestr(f"{part.replace(':', '-').replace('/', '-')}.csv", csv(result))
     return packed.getvalue()
+
+
+def pictures(figures: Callable[[], Mapping[str, go.Figure]], *, kind: images.Kind, name: str) -> None:
+    """A button that saves figures as files of one kind, in one zip file; off where they cannot be drawn."""
+    missing = images.missing()
+
+    def packed() -> bytes:
+        written = io.BytesIO()
+        with ZipFile(written, "w", ZIP_DEFLATED) as archive:
+            for file, content in images.images(figures(), kind=kind).items():
+                archive.writestr(f"{file}.{kind}", content)
+        return written.getvalue()
+
+    st.download_button(
+        f"Figures ({kind.upper()}, zip)",
+        data=b"" if missing else packed,
+        file_name=f"{name}-{kind}.zip",
+        mime="application/zip",
+        key=f"report {kind}",
+        on_click="ignore",
+        disabled=bool(missing),
+        help=missing or "One file a figure, in light colours; a browser of this machine draws them.",
+    )
 
 
 def _html(results: Mapping[str, Result], title: str, parts: Sequence[Part]) -> bytes:

@@ -11,7 +11,20 @@ from engram_interp.views import headlines, marks, similarity, tables
 from engram_interp.views.curves import Quantity
 from engram_interp.views.markup import element
 from engram_interp.views.theme import Theme
-from explorer import agreement, bar, cell, export, headline, picker, selection, settings, shelf, states, style
+from explorer import (
+    agreement,
+    bar,
+    cell,
+    data_choice,
+    export,
+    headline,
+    picker,
+    selection,
+    settings,
+    shelf,
+    states,
+    style,
+)
 from explorer.scene import Scene
 
 QUANTITY = {
@@ -38,18 +51,20 @@ def page() -> None:
             agreement.figure(scene.bundle, depth, found)
     agreement.folded(scene.bundle, found)
     if isinstance(depth, DepthResult):
-        _depth(scene, depth)
+        style.html(element("h2", "Layer by layer", class_="engram-title"))
+        part, depth = data_choice.pick(scene.bundle, depth)
+        _depth(scene, depth, part=part)
         left, right = st.columns(2, gap="medium")
         with left:
-            _shift(scene, depth)
+            _shift(scene, depth, part=part)
         with right:
             _lens(scene)
     else:
         _lens(scene)
 
 
-def _depth(scene: Scene, depth: DepthResult) -> None:
-    style.html(element("h2", "Layer by layer", class_="engram-title"))
+def _depth(scene: Scene, depth: DepthResult, *, part: str) -> None:
+    """The similarity map, and what it says of the chosen cell."""
     left, right = st.columns([0.64, 0.36], gap="medium")
     with left:
         controls = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
@@ -68,7 +83,7 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
                 self_reference="shown" if shown else "hidden",
                 theme=style.theme(),
             ),
-            settings=(scene.bundle.name, str(alignment), str(shown), cell.at_k(depth), style.theme()),
+            settings=(scene.bundle.name, part, str(alignment), str(shown), cell.at_k(depth), style.theme()),
             cell=(chosen.layer, chosen.baseline_layer),
             pick=lambda at: selection.choose(layer=at[0], baseline_layer=at[1]),
             missing=marks.reason(depth.data["cka"]),
@@ -78,7 +93,7 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
         export.tools(
             depth,
             bundle=scene.bundle,
-            part="depth",
+            part=part,
             call=f'{cell.at_k(depth)}plot(alignment="{alignment}"{hidden})',
             figure=lambda: depth.plot(
                 alignment=cast(similarity.Alignment, alignment),
@@ -87,7 +102,7 @@ def _depth(scene: Scene, depth: DepthResult) -> None:
             drawn=drawn,
         )
     with right:
-        cell.show(scene, depth, measure=str(alignment) if alignment in headlines.SHIFT else "path")
+        cell.show(scene, depth, part=part, measure=str(alignment) if alignment in headlines.SHIFT else "path")
 
 
 def _set_k_right(depth: DepthResult) -> None:
@@ -111,7 +126,7 @@ def _at_k(depth: DepthResult, place: DeltaGenerator, *, drawn: bool = False) -> 
     return depth.at_k(int(chosen)) if chosen and chosen in ks else depth
 
 
-def _shift(scene: Scene, depth: DepthResult) -> None:
+def _shift(scene: Scene, depth: DepthResult, *, part: str) -> None:
     """The shift of every layer with its interval, the control layers apart."""
     style.html(element("h2", "How far is each layer shifted?", class_="engram-title"))
     controls = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
@@ -126,7 +141,7 @@ def _shift(scene: Scene, depth: DepthResult) -> None:
     export.tools(
         depth,
         bundle=scene.bundle,
-        part="depth",
+        part=part,
         call=f'{cell.at_k(depth)}plot(view="shift", alignment="{estimate}")',
         views=[f"tables.depth_table(result.{cell.at_k(depth)}data, estimate={estimate!r})"],
         parts=lambda: [

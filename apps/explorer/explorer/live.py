@@ -4,29 +4,18 @@ PyTorch is imported by the first job and by nothing else.
 """
 
 import atexit
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from engram_interp import pairs
-from engram_interp.results import (
-    AblationComparison,
-    GateReading,
-    LensTable,
-    MemoryAttribution,
-    MemoryPromotion,
-    SlotColliders,
-    SlotLoad,
-    SlotLookup,
-    SlotOccupants,
-)
+from engram_interp.results import AblationComparison, SlotLookup, wording
 from explorer.arguments import arguments
+from explorer.live_results import Attributed, Neighbours, Reading, row_of
 from explorer.spec import Spec
 from explorer.worker import Job, Worker
 
@@ -38,65 +27,7 @@ PAIR = "wiki-nano"
 PLANTED = "planted"
 _SMALL = 200e6
 _STATED = "model of the open bundle"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What a live run found in one text.
-
-    Attributes:
-        gates: where the gates open.
-        slots: which rows were read.
-        lens: what each layer would predict.
-        given: how many tokens the text has, with the separator in front.
-        analysed: how many of them the model's context holds; the first ones were run.
-    """
-
-    gates: GateReading
-    slots: SlotLookup
-    lens: LensTable
-    given: int
-    analysed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attributed:
-    """What the reads of one token give a prediction, and what each write promotes."""
-
-    memory: MemoryAttribution
-    promotion: MemoryPromotion
-
-
-@dataclass(frozen=True, kw_only=True)
-class Neighbours:
-    """Who shares the rows that one token read, in a reference text; its load where that was asked for."""
-
-    load: SlotLoad | None
-    occupants: SlotOccupants
-    colliders: SlotColliders | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    """A row that an n-gram read, and the text in which others are looked for."""
-
-    digest: str
-    ids: tuple[int, ...]
-    order: int
-    layer: int
-    address: int
-
-
-def _row_of(texts: Sequence[str], slot: SlotLookup, *, token: int, layer: int, column: int) -> _Row:
-    at = slot.data.sel(token=token, layer=layer, column=column)
-    order, read = int(at["order"]), slot.data["token_id"].values[: token + 1]
-    return _Row(
-        digest=hashlib.sha1("\0".join(texts).encode("utf-8", "replace"), usedforsecurity=False).hexdigest(),
-        ids=tuple(int(one) for one in read[max(token - order + 1, 0) :]),
-        order=order,
-        layer=layer,
-        address=int(at["address"]),
-    )
+_CHOSEN = "model this visitor loaded"
 
 
 class Live:
@@ -105,6 +36,8 @@ class Live:
     def __init__(self, name: str, path: Path | None, worker: Worker) -> None:
         self.name = name
         self.path = path
+        self.key = f"{name} {path or ''}"
+        """Of its jobs: two folders may bear one name."""
         self.worker = worker
         self._model: SubjectModel | None = None
         self._job: Job[Any] | None = None
@@ -144,11 +77,11 @@ class Live:
                 analysed=found.data.sizes["token"],
             )
 
-        return self.worker.submit((self.name, "read", text), run, steps=5)
+        return self.worker.submit((self.key, "read", text), run, steps=5)
 
     def finished(self, text: str) -> Reading | None:
         """The reading of a text if it was made already; nothing is begun."""
-        found = self.worker.finished((self.name, "read", text))
+        found = self.worker.finished((self.key, "read", text))
         return found if isinstance(found, Reading) else None
 
     def compare(self, text: str, spec: Spec) -> Job[AblationComparison]:
@@ -174,11 +107,11 @@ class Live:
                 progress=lambda share, stage: job.next(stage) if share < 1 else None,
             )
 
-        return self.worker.submit((self.name, "compare", text, spec), run, steps=8)
+        return self.worker.submit((self.key, "compare", text, spec), run, steps=8)
 
     def compared(self, text: str, spec: Spec) -> AblationComparison | None:
         """The comparison of an ablation if it was made already; nothing is begun."""
-        found = self.worker.finished((self.name, "compare", text, spec))
+        found = self.worker.finished((self.key, "compare", text, spec))
         return found if isinstance(found, AblationComparison) else None
 
     def attribute(self, text: str, *, token: int) -> Job[Attributed]:
@@ -193,13 +126,13 @@ class Live:
             job.next("reading what each write promotes")
             return Attributed(memory=found, promotion=attribution.promoted(model, text, token=token))
 
-        return self.worker.submit((self.name, "attribute", text, token), run, steps=4)
+        return self.worker.submit((self.key, "attribute", text, token), run, steps=4)
 
     def neighbours(
         self, texts: Sequence[str], slot: SlotLookup, *, token: int, layer: int, column: int
     ) -> Job[Neighbours]:
         """Who else lives in the row that `column` of a token read, by an index of `texts`."""
-        row = _row_of(texts, slot, token=token, layer=layer, column=column)
+        row = row_of(texts, slot, token=token, layer=layer, column=column)
 
         def run(job: Job[Neighbours]) -> Neighbours:
             model = self._loaded(job)
@@ -222,7 +155,7 @@ class Live:
                 colliders=slots.colliders(model, index, row.ids, layer=layer) if whole else None,
             )
 
-        return self.worker.submit((self.name, "neighbours", row), run, steps=4)
+        return self.worker.submit((self.key, "neighbours", row), run, steps=4)
 
     def _loaded(self, job: Job[Any]) -> "SubjectModel":
         """The model, which from here on hears that `job` is to stop; called in the worker alone."""
@@ -244,9 +177,20 @@ class Live:
         return self._model
 
 
+def preload(model: Live) -> Job[str]:
+    """Load a model before the first text asks for it; what was loaded, in words."""
+
+    def run(job: Job[str]) -> str:
+        found = model._loaded(job)
+        reads = f"memory at {wording.layers(found.memory_layers)}" if found.memory_layers else "no memory"
+        return f"{found.n_layers} layers, {reads}"
+
+    return model.worker.submit((model.key, "load"), run, steps=3)
+
+
 def attributed(text: str, *, token: int) -> Attributed | None:
     """The live model's attribution of one token if it was made already; nothing is begun."""
-    found = live().worker.finished((live().name, "attribute", text, token))
+    found = live().worker.finished((live().key, "attribute", text, token))
     return found if isinstance(found, Attributed) else None
 
 
@@ -254,8 +198,8 @@ def neighboured(
     texts: Sequence[str], slot: SlotLookup, *, token: int, layer: int, column: int
 ) -> Neighbours | None:
     """Who else lives in a row that was read, if the live model found it already; nothing is begun."""
-    row = _row_of(texts, slot, token=token, layer=layer, column=column)
-    found = live().worker.finished((live().name, "neighbours", row))
+    row = row_of(texts, slot, token=token, layer=layer, column=column)
+    found = live().worker.finished((live().key, "neighbours", row))
     return found if isinstance(found, Neighbours) else None
 
 
@@ -277,7 +221,7 @@ def worker() -> Worker:
     return Worker()
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(show_spinner=False, max_entries=6)
 def _live(name: str, path: Path | None) -> Live:
     return Live(name, path, worker())
 
@@ -288,10 +232,23 @@ def state_model(name: str) -> None:
 
 
 def live() -> Live:
-    """The model named on the command line, else the packaged one that the open bundle is of."""
+    """The model this visitor loaded, else that of the command line, else the packaged one of the bundle."""
+    chosen = st.session_state.get(_CHOSEN)
+    if isinstance(chosen, Live):
+        return chosen
     path = arguments().model
     if path is not None:
-        known = {folder.resolve(): name for name, folder in pairs.with_memory().items()}
-        name = known.get(path.resolve())  # results call it so
-        return _live(path.resolve().name, path) if name is None else _live(name, None)
+        return model_at(path)
     return _live(PLANTED if st.session_state.get(_STATED) == PLANTED else f"{PAIR}/engram", None)
+
+
+def model_at(path: Path) -> Live:
+    """The model in a directory; a packaged one goes by the name that results call it."""
+    known = {folder.resolve(): name for name, folder in pairs.with_memory().items()}
+    name = known.get(path.resolve())
+    return _live(path.resolve().name, path) if name is None else _live(name, None)
+
+
+def choose_model(model: Live) -> None:
+    """Run what this visitor types on `model` from now on."""
+    st.session_state[_CHOSEN] = model

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from engram_interp.results import Bundle, SlotCensus, SlotLoad, SlotLookup
 from explorer import earlier, export, settings, shelf, states, style
-from explorer.live import Neighbours, live, neighboured
+from explorer.live import live, neighboured
+from explorer.live_results import Neighbours
 from explorer.scene import Scene
 from explorer.waiting import result_of
 

@@ -10,12 +10,13 @@ def opened() -> tuple[Prompt, readings.Present] | None:
     prompt = bar.prompts().get(selection.current().prompt)
     typed.ask(prompt)
     if prompt is None:
+        way = remake.makes(scene.bundle, "them")
         states.show(
             states.State(
                 what="No prompts in this bundle.",
                 why=f"The bundle “{scene.bundle.name}” holds neither gates nor slots nor lens tables.",
-                todo="Type a phrase above, or make a bundle that has them:",
-                command=remake.command(scene.bundle),
+                todo=f"Type a phrase above. {way.todo}",
+                command=way.command,
             )
         )
         return None

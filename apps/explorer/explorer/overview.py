@@ -9,27 +9,10 @@ from engram_interp.results import Bundle, DepthResult, EditReport, Result
 from engram_interp.views import tables
 from engram_interp.views.markup import element
 from engram_interp.views.theme import DASH
-from explorer import agreement, bar, export, headline, remake, selection, settings, shelf, states, style, tour
-from explorer.live import live
+from explorer import agreement, bar, export, headline, opener, remake, settings, shelf, states, style, tour
 from explorer.provenance import provenance
 from explorer.scene import Scene
 
-PARTS: Mapping[str, str] = {
-    "depth": "depth map",
-    "lens-engram": "lens curve, Engram",
-    "lens-baseline": "lens curve, baseline",
-    "gates": "gates",
-    "gate-statistics": "gate statistics with nulls",
-    "ablation": "ablation effects with controls",
-    "gate-selectivity": "gate selectivity",
-    "gate-usefulness": "gate usefulness",
-    "gate-information": "gate information",
-    "retained": "retained performance",
-    "lens-depth": "lens depth",
-    "lens-depth-tuned": "tuned lens depth",
-    "stitching": "stitching",
-    "second-opinions": "other measures",
-}
 QUESTIONS = (
     (
         "layers",
@@ -60,7 +43,6 @@ def page() -> None:
             style.figure(depth.plot(theme=style.theme()), key="overview map", alt=depth.summary())
         elif isinstance(depth, states.State):
             states.show(depth)
-        _shelf(scene.bundle)
         _holds(scene)
     with left:
         if isinstance(depth, DepthResult):
@@ -72,6 +54,8 @@ def page() -> None:
                 )
         tour.invite()
         _questions()
+    with right:
+        opener.show(scene.bundle)
     _loaded(scene)
 
 
@@ -82,24 +66,6 @@ def _questions() -> None:
         for target, question, about in QUESTIONS:
             st.page_link(st.session_state["pages"][target], label=question)
             style.html(element("p", about, class_="engram-asked"))
-
-
-def _shelf(open_now: Bundle) -> None:
-    """The bundles that can be opened here, how large each is, and a button that opens it."""
-    found = shelf.shelf().bundles
-    if len(found) < 2:
-        return
-    style.html(element("h2", "Bundles here", class_="engram-title"))
-    row = st.container(horizontal=True, gap="small", key="shelf")
-    for name, path in found.items():
-        row.button(
-            f"{style.plain(name)} · {shelf.size(path)}",
-            key=f"open {name}",
-            disabled=name == open_now.name,
-            help="It is open." if name == open_now.name else "Open it.",
-            on_click=selection.choose,
-            kwargs={"bundle": name},
-        )
 
 
 def _holds(scene: Scene) -> None:
@@ -113,7 +79,6 @@ def _holds(scene: Scene) -> None:
         f"prompts {sum(not prompt.typed for prompt in scene.prompts.values())}",
         *(f"{PER_PROMPT[kind]} {count}" for kind, count in _counts(bundle).items()),
         f"made {made} by version {bundle.manifest.get('version', DASH)}",
-        f"typed text runs on {'nothing here' if live().missing else live().name}",
     ]
     notes = bundle.meta.get("notes")
     states.say(" · ".join(facts), *(str(note) for note in (notes if isinstance(notes, list) else [])))
@@ -137,15 +102,16 @@ def _loaded(scene: Scene) -> None:
     bundle = scene.bundle
     for state in shelf.torn(bundle):
         states.show(state)
-    missing = [what for part, what in PARTS.items() if part not in bundle]
+    missing = [what for part, what in shelf.PARTS.items() if part not in bundle]
     missing += [PER_PROMPT[kind] for kind, count in _counts(bundle).items() if not count]
     if missing:
+        way = remake.makes(bundle, "them")
         states.show(
             states.State(
                 what=f"Parts missing: {', '.join(missing)}.",
                 why="This bundle was made without them; everything else is shown.",
-                todo="The report makes them where the models and prompts allow it:",
-                command=remake.command(bundle),
+                todo=way.todo,
+                command=way.command,
             )
         )
     said = settings.fold("Every result in one sentence", key="sentences")
@@ -167,7 +133,7 @@ def _loaded(scene: Scene) -> None:
 
 
 def _sentences(bundle: Bundle) -> None:
-    for name, what in PARTS.items():
+    for name, what in shelf.PARTS.items():
         found = shelf.part(bundle, name, what=what)
         said = found.summary() if isinstance(found, Result) else f"{found.what} {found.why}"
         style.html(element("p", element("b", f"{what}: "), said, class_="engram-asked"))
@@ -183,7 +149,11 @@ def _sizes(scene: Scene) -> str:
 def _others(bundle: Bundle) -> None:
     """What the bundle holds and no page is about, each drawn when it is opened."""
     for name in bundle:
-        if name in PARTS or name in {"slot-load", "slot-census"} or bundle.kind(name) == EditReport.kind:
+        if (
+            name in shelf.PARTS
+            or name in {"slot-load", "slot-census"}
+            or bundle.kind(name) == EditReport.kind
+        ):
             continue
         if name.partition(":")[0] in ON_PAGES:
             continue

@@ -7,7 +7,8 @@ import xarray as xr
 
 from engram_interp.results import GateReading, LensTable, Result, SlotLookup
 from explorer import bar, earlier, settings, shelf
-from explorer.live import Reading, live
+from explorer.live import live
+from explorer.live_results import Reading
 from explorer.scene import Prompt, Scene
 from explorer.states import State
 from explorer.waiting import result_of

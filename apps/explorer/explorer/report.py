@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from engram_interp.results import Result
 from engram_interp.views.markup import element
 from explorer import (
     ablate_form,
@@ -83,17 +84,25 @@ def page() -> None:
             key="report zip",
             on_click="ignore",
         )
+        for kind in ("svg", "png"):
+            export.pictures(lambda: sections.figures(shown), kind=kind, name=f"{name}-figures")
     style.html(element("h2", "What goes in", class_="engram-title"))
     style.html(
         element(
             "ul",
             *(
-                element("li", element("b", part), element("span", f" {result.summary()}"))
+                element("li", element("b", _title(part, result, shown)), element("span", result.summary()))
                 for part, result in found.items()
             ),
             class_="engram-list",
         )
     )
+
+
+def _title(part: str, result: Result, shown: assemble.Open) -> str:
+    """What a part is called, as a sentence begins, and a space."""
+    said = sections.called(part, result, shown)
+    return f"{said[:1].upper()}{said[1:]}. "
 
 
 def _await(scene: Scene, prompt: Prompt, chapters: Sequence[str]) -> None:

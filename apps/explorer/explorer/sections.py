@@ -1,5 +1,6 @@
 """What is open, written as one page that needs neither this tool nor a network."""
 
+import re
 from collections.abc import Iterator
 from typing import cast
 
@@ -24,11 +25,26 @@ from engram_interp.views.curves import Quantity
 from engram_interp.views.markup import Html
 from engram_interp.views.page import Part, Section, html_page
 from engram_interp.views.strips import Rows, gate_strip, lens_window
-from explorer import settings
+from explorer import settings, shelf
 from explorer.assemble import Open, nearest
 from explorer.attribution import View
 
 WINDOW = 24
+
+
+def figures(shown: Open) -> dict[str, go.Figure]:
+    """Every figure of the page, by a name for a file: its place, then its part."""
+    found: dict[str, go.Figure] = {}
+    for name, result in shown.results.items():
+        for one in _parts(result, shown):
+            if isinstance(one, go.Figure):
+                found[f"{len(found) + 1:02d}-{_file(name)}"] = one
+    return found
+
+
+def _file(name: str) -> str:
+    """The name of a part as a file may be called."""
+    return "-".join(filter(None, re.split(r"[^A-Za-z0-9_.-]+", name))) or "part"
 
 
 def page(shown: Open, *, note: str) -> str:
@@ -38,7 +54,7 @@ def page(shown: Open, *, note: str) -> str:
         sections.append(Section(title="Note", parts=[line for line in note.splitlines() if line.strip()]))
     for title, found in shown.chapters.items():
         for name, result in found.items():
-            heading = f"{title}: {_called(name, result, shown)}"
+            heading = f"{title}: {called(name, result, shown)}"
             sections.append(Section(title=heading, parts=list(_parts(result, shown))))
         sections += [make() for make in shown.more.get(title, ())]
     if shown.left_out:
@@ -52,12 +68,15 @@ def page(shown: Open, *, note: str) -> str:
     )
 
 
-def _called(name: str, result: Result, shown: Open) -> str:
-    """The name of a part; one that speaks of a single text names it."""
+def called(name: str, result: Result, shown: Open) -> str:
+    """What a part is called in headings; one that speaks of a single text names it."""
     kind, _, prompt = name.partition(":")
     if isinstance(result, AblationComparison):
         return f"{name} in “{shown.called}”"
-    return f"{kind} of “{shown.called}”" if prompt and prompt == shown.prompt else name
+    said = shelf.CALLED.get(kind, kind)
+    if not prompt:
+        return said
+    return f"{said} of “{shown.called if prompt == shown.prompt else prompt}”"
 
 
 def _parts(result: Result, shown: Open) -> Iterator[Part]:

@@ -73,6 +73,7 @@ class Setting:
 
 _SHIFTS = ("path", "peak", "soft")
 _SWITCH = ("on", "off")
+DATA = Setting(param="data", key="data of the map")
 ALIGNMENT = Setting(param="align", options=(*_SHIFTS, "none"), start="path", key="alignment")
 SELF_REFERENCE = Setting(param="self", options=_SWITCH, start="on", key="self-reference")
 ESTIMATE = Setting(param="shift", options=_SHIFTS, start="path", key="estimate")
@@ -103,6 +104,7 @@ LIVE = Setting(param="live", options=_SWITCH, start="off", key="live panels")
 SPEC = Setting(param="spec", key="ablation")
 BESIDE = Setting(param="vs", key="ablation beside")
 OTHER = Setting(param="with", key="other bundle")
+AXES = Setting(param="axes", options=_SWITCH, start="on", key="same axes")
 SHOWN = Setting(param="part", key="compared part")
 PARTS = Setting(
     param="parts",
@@ -117,11 +119,11 @@ OPEN = Setting(param="open", key="open folds")
 TOUR = Setting(param="tour", options=("", *"12345"), key="tour")
 
 OF_PAGE: Mapping[str, Sequence[Setting]] = {
-    "layers": (ALIGNMENT, SELF_REFERENCE, ESTIMATE, TOP_K, QUANTITY, LOG),
+    "layers": (DATA, ALIGNMENT, SELF_REFERENCE, ESTIMATE, TOP_K, QUANTITY, LOG),
     "tokens": (MEMORY, WHERE, ORDERS, DRAW, RUN),
     "memory": (SLOT, SORT, LENGTH, VIEW, LIVE, RUN),
     "ablate": (SPEC, BESIDE, RUN, PROBES),
-    "compare": (OTHER, SHOWN),
+    "compare": (OTHER, SHOWN, AXES),
     "report": (
         PARTS, NOTE, RUN, SPEC, BESIDE, MEMORY, WHERE, ORDERS, DRAW, ALIGNMENT, SELF_REFERENCE, ESTIMATE,
         TOP_K, QUANTITY, LOG, SLOT, SORT, LENGTH, VIEW, PROBES, LIVE,

@@ -43,6 +43,7 @@ from explorer.arguments import arguments
 from explorer.states import State
 
 _PLANTED = "planted"
+_ADDED = "places this visitor looked in"
 KINDS: Mapping[str, type[Result]] = {
     "depth": DepthResult,
     "lens-engram": ConvergenceResult,
@@ -68,13 +69,64 @@ KINDS: Mapping[str, type[Result]] = {
 """By the name of a part, without the prompt that follows a colon: the result that the pages look for."""
 
 
+PARTS: Mapping[str, str] = {
+    "depth": "depth map",
+    "lens-engram": "lens curve, Engram",
+    "lens-baseline": "lens curve, baseline",
+    "gates": "gates",
+    "gate-statistics": "gate statistics with nulls",
+    "ablation": "ablation effects with controls",
+    "gate-selectivity": "gate selectivity",
+    "gate-usefulness": "gate usefulness",
+    "gate-information": "gate information",
+    "retained": "retained performance",
+    "lens-depth": "lens depth",
+    "lens-depth-tuned": "tuned lens depth",
+    "stitching": "stitching",
+    "second-opinions": "other measures",
+}
+"""What a bundle of a pair holds, as lists call it."""
+CALLED: Mapping[str, str] = {
+    **PARTS,
+    "slots": "rows that were read",
+    "lens-table": "lens table",
+    "attribution": "what the memory gives the prediction",
+    "promotion": "what the writes promote",
+    "slot-load": "load of the tables",
+}
+"""What headings call a part, by its name without the prompt that follows a colon."""
+
+
 def shelf() -> Found:
     """What can be opened now; folders are looked through again on every call."""
-    given = arguments().bundles
-    if given:
-        return find_bundles(given)
+    return find_bundles([*_given(), *_added()])
+
+
+def _given() -> Sequence[Path]:
     packaged = [path for name in (*pairs.available(), _PLANTED) if (path := pairs.bundle_path(name)).is_dir()]
-    return find_bundles(packaged)
+    return arguments().bundles or packaged
+
+
+def _added() -> list[Path]:
+    """Where this visitor looked for bundles by a path; nobody else sees these."""
+    added: list[Path] = st.session_state.setdefault(_ADDED, [])
+    return added
+
+
+def add(place: Path) -> str:
+    """Open what lies at `place` too, for this visitor; the name of its first bundle, empty if it has none."""
+    inside = find_bundles([place]).bundles
+    if not inside:
+        return ""
+    _added().append(place)
+    wanted = next(iter(inside.values())).resolve()
+    return next(name for name, path in shelf().bundles.items() if path.resolve() == wanted)
+
+
+def by_path(name: str) -> Path | None:
+    """Where a bundle lies that only this visitor opened, by its path; None for one that a link opens."""
+    path = shelf().bundles.get(name)
+    return None if path is None or name in find_bundles(_given()).bundles else path
 
 
 def opened(path: Path) -> Bundle | State:
@@ -137,12 +189,14 @@ def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
     """A result of the bundle, of the kind its name says, or why it is not to be had; the rest stays."""
     kind = KINDS.get(name.partition(":")[0], Result)
     if name not in bundle:
+        way = remake.makes(bundle, f"“{name}”")
         return State(
             what=f"No {what} in this bundle.",
             why=f"The bundle “{bundle.name}” has no part “{name}”.",
-            todo=f"The report makes “{name}” with every other part that its models and prompts allow:",
-            command=remake.command(bundle),
+            todo=way.todo,
+            command=way.command,
         )
+    way = remake.anew(bundle, f", and “{name}” with it,")
     try:
         found = bundle[name]
         if isinstance(found, kind):
@@ -150,15 +204,15 @@ def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
         return State(
             what=f"In place of its {what} this bundle has another result.",
             why=f"Its part “{name}” is a {type(found).kind} result, and a {kind.kind} result is wanted.",
-            todo=f"The other parts keep working. To make the bundle, and “{name}” with it, anew:",
-            command=remake.command(bundle),
+            todo=f"The other parts keep working. {way.todo}",
+            command=way.command,
         )
     except InputError as error:
         return State(
             what=f"The {what} in this bundle cannot be read.",
             why=str(error),
-            todo=f"The other parts keep working. To make the bundle, and “{name}” with it, anew:",
-            command=remake.command(bundle),
+            todo=f"The other parts keep working. {way.todo}",
+            command=way.command,
             tone="error",
         )
 
@@ -166,11 +220,12 @@ def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
 def torn(bundle: Bundle) -> list[State]:
     """Which files of the bundle are missing or cut short; no file is read for it."""
     found = bundle.problems(read=False)
+    way = remake.anew(bundle)
     said = State(
         what=f"Damaged: {', '.join(found)}.",
         why=" ".join(found.values()),
-        todo="The other parts keep working. To make the bundle anew:",
-        command=remake.command(bundle),
+        todo=f"The other parts keep working. {way.todo}",
+        command=way.command,
         tone="error",
     )
     return [said] if found else []
@@ -191,9 +246,10 @@ def absent(bundle: Bundle, parts: Sequence[str]) -> State:
         for note in (noted if isinstance(noted, list) else [])
         if str(note).startswith(tuple(f"The report is without {what}:" for what in parts))
     ]
+    way = remake.makes(bundle, wording.listed(parts))
     return State(
         what=f"Not in this bundle: {wording.listed(parts)}.",
         why=" ".join(reasons) or f"The bundle “{bundle.name}” was made without them.",
-        todo=f"The report makes {wording.listed(parts)} where the models and prompts allow it:",
-        command=remake.command(bundle),
+        todo=way.todo,
+        command=way.command,
     )

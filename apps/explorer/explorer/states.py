@@ -33,7 +33,7 @@ def show(state: State) -> None:
     role = "alert" if state.tone == "error" else "note"
     style.html(element("div", lines, class_=f"engram-state {state.tone}", role=role))
     if state.command:
-        st.code(state.command, language=None)
+        st.code(state.command, language=None, wrap_lines=True)
 
 
 def surprise(error: Exception) -> State:

@@ -78,6 +78,11 @@ def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: in
     )
 
 
+def _row_of(layer: int, layers: int) -> str:
+    """The row of a layer in the table, whose last layer is on top."""
+    return f"tr:nth-child({layers - layer})"
+
+
 def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int) -> None:
     """What each layer would predict, in a window around the token."""
     style.html(element("h2", "What each layer would predict (raw logit lens)", class_="engram-title"))
@@ -88,7 +93,11 @@ def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
     length = len(present.tokens)
     start = 0 if length <= WINDOW else int(np.clip(token - WINDOW // 2, 0, length - WINDOW))
     column = f"#lens-window .lens :is(td, th):nth-child({token - start + 2})"
-    mark = Html(f"{column}{{box-shadow:inset 2px 0 var(--engram),inset -2px 0 var(--engram)}}")
+    row = "#lens-window .lens tbody " + _row_of(selection.current().layer, len(present.lens.data["layer"]))
+    mark = Html(
+        f"{row}{{outline:2px solid var(--null);outline-offset:-1px}}"
+        f"{column}{{box-shadow:inset 2px 0 var(--engram),inset -2px 0 var(--engram)}}"
+    )
     stop = min(length, start + WINDOW)
     table = strips.lens_window(present.lens.data, start=start, stop=stop)
     style.html(element("style", mark), element("div", table, id="lens-window"))

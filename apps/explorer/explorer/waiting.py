@@ -25,6 +25,7 @@ _VISITOR = "visitor"
 _LEFT = "runs this visitor stopped"
 _ASKED = "runs this visitor asked for, by panel"
 
+_OTHER = "Change the text or what is switched off, and run it again."
 _STOPPED = State(
     what="The run was stopped.",
     why="It was stopped before it was done; nothing of it was kept.",
@@ -32,8 +33,8 @@ _STOPPED = State(
 )
 
 
-def result_of(job: Job[T], *, what: str, panel: str) -> T | None:
-    """The result of `job`; None where its progress, or why it failed, is shown instead.
+def result_of(job: Job[T], *, what: str, panel: str, todo: str = _OTHER) -> T | None:
+    """The result of `job`; None where its progress, or why it failed and what `todo` then, is shown instead.
 
     A run that this panel asked for before is let go: nobody waits for it any more. What the panel showed
     last stays below the progress, greyed.
@@ -53,7 +54,6 @@ def result_of(job: Job[T], *, what: str, panel: str) -> T | None:
             st.rerun()
         _failed(job, _STOPPED, key=what)
     except InputError as error:
-        todo = "Change the text or what is switched off, and run it again."
         states.show(State(what="This cannot be run.", why=str(error), todo=todo, tone="error"))
     except MemoryError as error:
         _failed(job, _no_memory(job.stage, wanted=str(error)), key=what)
