@@ -60,7 +60,7 @@ class Fact:
         rows: Its row in each of these columns, offsets included.
         shares: The part of the strength that each of these columns holds; they sum to 1.
         strength: Length of the value vector that the fact writes at gate 1.
-        hits: Training hits recorded for its rows.
+        hits: How often its prompt stands for having been read in training.
         gate: The gate at the end of the prompt.
         written_logit: What this fact adds to the target's logit at the end of the prompt, with the final
             norm's scale as it is in that run: gate · strength / scale.

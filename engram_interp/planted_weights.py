@@ -214,22 +214,33 @@ def _write_facts(memory: Engram, plans: list[Plan]) -> None:
 
 
 def training_hits() -> dict[int, Tensor]:
-    """The hits that stand for training, int32 by memory layer: each fact's at its rows, 0 elsewhere."""
-    counts = {
-        layer: torch.zeros(int(rows), dtype=torch.int32)
-        for layer, rows in zip(memory_config().layer_ids, _hash()[1].rows, strict=True)
-    }
-    for plan in PLANS:
-        counts[plan.layer][list(rows_holding(plan))] = plan.hits
+    """The hits that stand for training, int32 by memory layer: what reading every fact's prompt would count.
+
+    Each prompt is read as often as its plan's hits say, whole: also the rows of n-grams that hold nothing.
+    """
+    token_map, layout = _hash()
+    rows = zip(memory_config().layer_ids, layout.rows, strict=True)
+    counts = {layer: torch.zeros(int(number), dtype=torch.int32) for layer, number in rows}
+    for plan, text in zip(PLANS, _read(), strict=True):
+        addresses = hashing.addresses(text[None], layout, pad_id=int(token_map[0]))[0]
+        for place, layer in enumerate(counts):
+            read = addresses[:, place].flatten().long()
+            counts[layer] += plan.hits * torch.bincount(read, minlength=len(counts[layer])).int()
     return counts
+
+
+def _read() -> list[Int64[np.ndarray, " token"]]:
+    """What training would have read: every fact's prompt with its n-gram, in canonical ids."""
+    token_map, _ = _hash()
+    texts = [["<|endoftext|>", *plan.before.split(), *plan.words] for plan in PLANS]
+    return [np.array([token_map[token_id(word)] for word in text], np.int64) for text in texts]
 
 
 def training_counts() -> dict[str, Any]:
     """What `memory.counts.table` takes: the n-grams of every fact's prompt, read as often as its hits say."""
     token_map, layout = _hash()
     n_ids = int(token_map.max()) + 1
-    texts = [["<|endoftext|>", *plan.before.split(), *plan.words] for plan in PLANS]
-    rows = [np.array([token_map[token_id(word)] for word in text], np.int64) for text in texts]
+    rows = _read()
     keys, counts = dict[int, np.ndarray](), dict[int, np.ndarray]()
     for order in range(1, layout.max_order + 1):
         windows = [np.lib.stride_tricks.sliding_window_view(row, order) for row in rows]

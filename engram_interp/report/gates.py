@@ -40,7 +40,8 @@ _STRIPS = (
 )
 _INITIALISATIONS = (
     "The untrained null above is one fresh copy. Here the gates are ranked among {inits} of them, all run on "
-    "the first {documents}: {place}. A small p says that training moved the gates, not that they help."
+    "the first {documents}: {place}. A small p says that the gates are not as initialised, not that they "
+    "help."
 )
 _SELECTIVITY = (
     "A gate that keeps out what does not belong would open wider on a token's own rows than on another "

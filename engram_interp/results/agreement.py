@@ -103,6 +103,21 @@ def agreement(
     return f"For these two models: {'; '.join(said)}. {_verdict(found)} {control} {_conclusion(found)}{alone}"
 
 
+def verdict(
+    depth: DepthResult,
+    lens_depth: LensDepthResult | None,
+    stitching: StitchingResult | None,
+    *,
+    tuned: LensDepthResult | None = None,
+) -> str:
+    """What may be concluded, and whether the views agree: the end of `agreement`, without its numbers."""
+    found = views(depth, lens_depth, stitching, tuned=tuned)
+    concluded = _conclusion(found).removeprefix("So ")
+    if concluded.startswith("But "):
+        return f"{_verdict(found)} {concluded}"
+    return f"{concluded[:1].upper()}{concluded[1:]} {_verdict(found)}"
+
+
 def plot(found: list[View], *, theme: Theme = "light") -> go.Figure:
     """The views on one axis, each with its control."""
     shifts, controls = [view.shift for view in found], [view.control for view in found]

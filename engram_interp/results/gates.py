@@ -174,11 +174,11 @@ class GateStatistics(Result):
             return (
                 f"{beside}: {counts} (95 % intervals over documents apart, each pair on its own; {largest}), "
                 "but from one initialisation only: others may lie as far off, so this does not show that "
-                "training moved the gates, nor that they help"
+                "the gates are not as initialised, nor that they help"
             )
         return (
             f"{beside}: {counts} (rank p ≤ {_ODD} among the initialisations, each pair on its own; {largest})"
-            f"{self._ranked(p)}, which shows that training moved the gates, not that they help"
+            f"{self._ranked(p)}, which shows that the gates are not as initialised, not that they help"
         )
 
     def _untrained_p(self) -> float:

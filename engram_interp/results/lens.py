@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import plotly.graph_objects as go
 
+from engram_interp.errors import InputError
 from engram_interp.results import wording
 from engram_interp.results.base import Result
 from engram_interp.results.provenance import layer_list
@@ -118,18 +119,34 @@ class LensTable(Result):
 
     def summary(self) -> str:
         """From which layer on the last token's prediction is the final one."""
-        data, last = self.data, self.data.sizes["token"] - 1
+        return self.said_of(int(self.data["token"].values[-1]))
+
+    def said_of(self, token: int) -> str:
+        """From which layer on the prediction after `token` is the final one.
+
+        Args:
+            token: Position, counted from 0.
+
+        Raises:
+            InputError: If there is no such token.
+        """
+        data, tokens = self.data, self.data["token"].values.tolist()
+        if token not in tokens:
+            raise InputError(f"There is no token {token}; tokens are {tokens[0]} to {tokens[-1]}.")
+        at = tokens.index(token)
         layers = data["layer"].values
-        settled = data["final_rank"].values[:, last] == 0
+        settled = data["final_rank"].values[:, at] == 0
         from_here = next(index for index in range(len(layers) + 1) if settled[index:].all())
-        final = visible(str(data["top_token"].values[-1, last, 0]))
-        token = visible(str(data["token_text"].values[last]))
+        final = visible(str(data["top_token"].values[-1, at, 0]))
+        named = visible(str(data["token_text"].values[at]))
+        counted = wording.counted(len(tokens), "token")
+        place = f"the last of {counted}" if token == tokens[-1] else f"token {token} of {counted}"
         when = "not at any layer kept here"
         if from_here < len(layers):
             when = f"from layer {layers[from_here]} on (the last is {layers[-1]})"
         return (
-            f"After the last of {wording.counted(last + 1, 'token')}, “{token}”, the top prediction is the "
-            f"final one, “{final}”, {when}; {data.attrs.get('lens', _LENS)}, one text, so no interval."
+            f"After {place}, “{named}”, the top prediction is the final one, “{final}”, {when}; "
+            f"{data.attrs.get('lens', _LENS)}, one text, so no interval."
         )
 
     def plot(self, *, theme: Theme = "light") -> go.Figure:

@@ -12,7 +12,7 @@ from engram_interp.results.base import Result
 from engram_interp.results.registry import register
 from engram_interp.results.schema import Schema, flags, floats, ints, texts, with_interval
 from engram_interp.views import opinions
-from engram_interp.views.theme import Theme
+from engram_interp.views.theme import Theme, signed
 
 
 @register
@@ -63,16 +63,16 @@ class SecondOpinions(Result):
         """Each measure's headline, the control, and whether they agree in sign."""
         data, attrs = self.data, self.data.attrs
         said = [
-            f"{name} {wording.shift(*(float(data[f'headline{end}'][i]) for end in ('', '_low', '_high')))}"
+            f"{name} {_said(*(float(data[f'headline{end}'][i]) for end in ('', '_low', '_high')))}"
             for i, name in enumerate(data["measure"].values)
             if not math.isnan(float(data["headline"][i]))
         ]
         found = "; ".join(said) or f"no headline ({wording.why_missing(data['headline'])})"
         control = data["control_shift"].values
         if not np.isnan(control).all():
-            found += (
-                f"; internal control between {np.nanmin(control):+.2f} and {np.nanmax(control):+.2f} layers"
-            )
+            low, high = float(np.nanmin(control)), float(np.nanmax(control))
+            between = "exactly 0" if low == high == 0 else f"between {low:+.2f} and {high:+.2f}"
+            found += f"; internal control {between} layers"
         return (
             f"Depth shift of {attrs.get('engram', 'the Engram model')} against "
             f"{attrs.get('baseline', 'its baseline')} by other measures ({wording.basis(data)}): {found}. "
@@ -96,8 +96,9 @@ class SecondOpinions(Result):
         if known.sum() < 2:
             return "Fewer than two measures gave a headline, so agreement cannot be judged."
         low, high = data["headline_low"].values, data["headline_high"].values
-        sure = int(((low > 0) | (high < 0)).sum())
-        timed = int((~np.isnan(low + high)).sum())
+        spread = high > low  # one that is the same in every resample says nothing of how sure it is
+        sure = int((spread & ((low > 0) | (high < 0))).sum())
+        timed = int(spread.sum())
         signs = {int(np.sign(np.round(value, 2))) for value in values[known]}
         number = f"{sure} of {timed} intervals exclude 0"
         if len(signs) == 1:
@@ -114,3 +115,10 @@ class SecondOpinions(Result):
     def plot(self, *, theme: Theme = "light") -> go.Figure:
         """The shift by layer, one line for each measure."""
         return opinions.shifts(self.data, theme=theme)
+
+
+def _said(value: float, low: float, high: float) -> str:
+    """A shift with its interval; one that no resample moves is said to be no measure of how sure it is."""
+    if value == low == high:
+        return f"{signed(value, digits=2)} layers in every resample, so without an interval"
+    return wording.shift(value, low, high)

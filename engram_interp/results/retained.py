@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
@@ -136,10 +137,11 @@ def _set(data: xr.Dataset, name: str) -> str:
         return f"{said}: too few probes for an interval, so nothing is claimed"
     if math.isnan(float(data["retained"].max())) or low <= chance:
         return f"{said}: not clearly above chance, so no share of it can be called retained"
-    at = data.isel(kind=int(known.argmin()))
+    at = data.isel(kind=int(np.nanargmin(known)))
     value, control = (
         f"{number(100 * float(at[k]), digits=0)} % "
         f"[{number(100 * float(at[f'{k}_low']), digits=0)}, {number(100 * float(at[f'{k}_high']), digits=0)}]"
         for k in ("retained", "control_retained")
     )
-    return f"{said}, least retained under {at['kind'].item()}: {value}, its random control {control}"
+    least = "nothing lost; the least" if float(at["retained"]) >= 1 else "least"
+    return f"{said}, {least} retained under {at['kind'].item()}: {value}, its random control {control}"

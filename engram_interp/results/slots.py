@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import plotly.graph_objects as go
 
+from engram_interp.errors import InputError
 from engram_interp.results import wording
 from engram_interp.results.base import Result
 from engram_interp.results.registry import register
@@ -59,27 +60,43 @@ class SlotLookup(Result):
 
     def summary(self) -> str:
         """How much was read, and the largest share of the last token's value."""
+        return self.said_of(int(self.data["token"].values[-1]))
+
+    def said_of(self, token: int) -> str:
+        """How much was read, and the largest share of a token's value.
+
+        Args:
+            token: Position, counted from 0.
+
+        Raises:
+            InputError: If there is no such token.
+        """
         data = self.data
+        if token not in data["token"].values:
+            known = data["token"].values
+            raise InputError(f"There is no token {token}; tokens are {known[0]} to {known[-1]}.")
         tokens, columns = data.sizes["token"], data.sizes["column"]
         read = (
             f"{wording.counted(tokens, 'token')} read {wording.counted(columns, 'row')} each at "
             f"{wording.layers(data['layer'].values)}"
         )
-        last = data.isel(token=tokens - 1)
-        share = last["share"].values
+        chosen = data.sel(token=token)
+        share = chosen["share"].values
+        place = "the last" if token == data["token"].values[-1] else f"token {token}"
         if "table_bytes" in data:
             bare, scales = (data[name].values for name in ("table_bytes", "scale_bytes"))
             sizes, whole = (wording.listed(map(wording.file_size, s)) for s in (bare, bare + scales))
             read += f", whose tables take {sizes} ({whole} with their scales)"
         if np.isnan(share).all():
-            return f"{read}; no share of the value could be given ({wording.why_missing(data['share'])})."
+            why = wording.why_missing(data["share"])
+            return f"{read}; at {place} no share of the value could be given ({why})."
         layer, column = divmod(int(np.nanargmax(np.abs(share))), columns)
-        slot = last.isel(layer=layer, column=column)
+        slot = chosen.isel(layer=layer, column=column)
         order = int(slot["order"])
         ngram = visible(str(slot["ngram"].sel(order_index=order).item()))
         where = f"order {order}, head {int(slot['head'])}, layer {int(slot['layer'])}"
         return (
-            f"{read}; at the last, “{visible(str(last['token_text'].item()))}”, the largest part of a value "
+            f"{read}; at {place}, “{visible(str(chosen['token_text'].item()))}”, the largest part of a value "
             f"comes from “{ngram}” ({where}): {signed(float(slot['share']), digits=2)} of |value|², an exact "
             "share of what was looked up, not of what it changes in the prediction."
         )

@@ -172,11 +172,11 @@ class SlotLoad(Result):
             return f"{number(100 * float(array.mean()), digits=1)} %"
 
         return (
-            f"{distinct} of a text of {_tokens(self)} at {wording.layers(data['layer'].values)}: "
-            f"{share(one['sharing'])} have company in a head's row ({share(one['sharing_null'])} if spread "
-            f"evenly), {share(every['sharing_all'])} in every head at once "
-            f"({share(every['sharing_all_null'])}), and {share(one['unused'])} of the rows are unused "
-            f"({share(one['unused_null'])})."
+            f"{distinct} of a text of {_tokens(self)}, mean over {wording.layers(data['layer'].values)} and "
+            f"heads: {share(one['sharing'])} have company in a head's row "
+            f"({share(one['sharing_null'])} if spread evenly), {share(every['sharing_all'])} in every head "
+            f"at once ({share(every['sharing_all_null'])}), and {share(one['unused'])} of the rows are "
+            f"unused ({share(one['unused_null'])})."
         )
 
     def plot(self, *, theme: Theme = "light", layer: int | None = None) -> go.Figure:

@@ -40,7 +40,7 @@ def column_bars(data: xr.Dataset, *, what: str, theme: Theme = "light") -> go.Fi
         [rows[f"control_contribution{end}"].values for end in ("", "_low", "_high")],
         labels=_columns(rows),
         colour=[palette(theme).engram] * rows.sizes["row"],
-        title=f"What each column gives to {plain_label(what)}",
+        title=f"What each row gives to {plain_label(what)}",
         subtitle="summed over the tokens that read it; gates, norms and mixes as they were in the run",
         y=COLUMN_AXIS,
         theme=theme,
@@ -166,7 +166,7 @@ def source_map(data: xr.Dataset, *, what: str, theme: Theme = "light") -> go.Fig
             z=values,
             zmin=-largest,
             zmax=largest,
-            colorscale=[[0.0, colours.baseline], [0.5, colours.paper], [1.0, colours.engram]],
+            colorscale=[[0.0, colours.engram], [0.5, colours.paper], [1.0, colours.baseline]],
             colorbar={"title": {"text": "direct effect<br>(logit units)"}, "lenmode": "pixels", "len": 160}
             | {"y": 1, "yanchor": "top"}
             | COLOUR_BAR,

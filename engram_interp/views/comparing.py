@@ -211,4 +211,8 @@ def loss_numbers(models: Mapping[str, xr.Dataset]) -> Html:
         for name, data in models.items()
     ]
     headers = ["bundle", "loss on the next token (nats)", "95 % interval", "entropy (nats)"]
-    return table(headers, rows, caption="The final prediction on the prompts of each bundle.")
+    caption = (
+        "The final prediction on the prompts of each bundle, after every token but the separator; the loss "
+        "that an ablation is measured from counts the prediction after the separator too."
+    )
+    return table(headers, rows, caption=caption)

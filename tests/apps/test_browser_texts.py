@@ -64,3 +64,35 @@ def test_a_bundle_without_prompts_is_accessible_too(visit: Callable[[str], Page]
     expect(page.get_by_text("Loaded: plain")).to_be_visible()
     idle(page)
     accessible(page)
+
+
+def test_the_chosen_column_of_the_lens_is_in_sight_at_the_end_of_a_text(visit: Callable[[str], Page]) -> None:
+    page = visit("/tokens?b=wiki-nano&prompt=napoleon&tok=212")
+    page.set_viewport_size({"width": 1000, "height": 900})
+    idle(page)
+    frame = page.locator("#lens-window .scroll")
+    assert frame.evaluate("(frame) => frame.scrollWidth > frame.clientWidth")
+    frame.scroll_into_view_if_needed()
+    expect(frame.locator("thead th").last).to_be_in_viewport(ratio=0.9)
+    expect(frame.locator("thead th").nth(1)).not_to_be_in_viewport()
+
+
+def test_a_figure_saved_as_png_brings_the_letters_of_the_page(visit: Callable[[str], Page]) -> None:
+    page = visit("/layers?b=wiki-nano&cell=3.4")
+    idle(page)
+    drawn = "async () => (await new Blob(['<svg>'], {type: 'image/svg+xml'}).text())"
+    assert page.evaluate(drawn) == "<svg>", "the font is not fetched before somebody is there"
+    page.mouse.move(300, 300)
+    page.wait_for_function(f"async () => (await ({drawn})()).includes('font-family')")
+    assert page.evaluate(drawn).startswith('<svg><style>@font-face{font-family:"Source Sans"')
+    assert page.evaluate("async () => (await new Blob(['<svg>'], {type: 'text/plain'}).text())") == "<svg>"
+    with page.expect_download() as waited:
+        page.get_by_role("button", name="PNG").first.click()
+    assert waited.value.suggested_filename.endswith(".png")
+
+
+def test_a_page_that_is_none_opens_the_nearest_and_says_so(visit: Callable[[str], Page]) -> None:
+    page = visit("/token?b=wiki-nano&prompt=napoleon&tok=12")
+    expect(page.get_by_text("There is no page “token”; this one is shown.")).to_be_visible()
+    idle(page)
+    assert "/tokens?" in page.url and "page=" not in page.url and "tok=12" in page.url

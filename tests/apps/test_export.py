@@ -182,3 +182,25 @@ def test_the_address_of_a_part_shows_it(start: Start, tmp_path: Path, part: str)
 def test_every_part_that_a_page_looks_for_has_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXPLORER))
     assert {*links.PLACES, *links.OF_PROMPTS} == set(importlib.import_module("explorer.shelf").KINDS)
+
+
+def test_a_table_holds_the_rows_of_its_panel_and_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXPLORER))
+    csv = importlib.import_module("explorer.export").csv
+    gates = samples.gate_reading()
+    whole, one = (csv(gates, rows).decode() for rows in ({}, {"prompt": [1], "token": range(2)}))
+    assert "; shown: prompt 1; shown: token 0, 1" in one and "shown:" not in whole
+    frame = pd.read_csv(io.StringIO(one), comment="#")
+    assert set(frame["prompt"].dropna()) == {1} and set(frame["token"].dropna()) == {0, 1}
+    data = gates.data["gate"].sel(prompt=1).isel(token=slice(0, 2))
+    found = frame[frame["variable"] == "gate"]["value"].astype(float)
+    assert sorted(found) == pytest.approx(sorted(data.values.ravel()))
+    assert len(whole.splitlines()) > len(one.splitlines())
+
+
+def test_the_page_of_a_panel_speaks_of_its_token(start: Start, bundle: Path) -> None:
+    start(bundle, page="tokens", prompt="0", tok="3")
+    export = importlib.import_module("explorer.export")
+    lens = samples.lens_table()
+    page = export._html({"lens-table": lens}, "lens", [], lens.said_of(3)).decode()
+    assert "After token 3 of" in page and "After the last of" not in page

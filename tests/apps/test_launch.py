@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import streamlit
@@ -114,6 +115,31 @@ def test_the_files_named_ahead_are_sent_from_memory_and_all_else_is_passed_on(
     assert not ask(f"/static/js/{plotly.name}", method="HEAD")
     assert not ask("/layers", kind="websocket")
     assert passed == [*other, f"/static/js/{plotly.name}", "/layers"]
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ("/layer?b=wiki-nano", "/layers?b=wiki-nano&page=layer"),
+        ("/layers/?b=wiki-nano", "/layers?b=wiki-nano"),
+        ("/nonsense", "/?page=nonsense"),
+        ("/..%2F..%2Fetc%2Fpasswd", "/?page=..%2F..%2Fetc%2Fpasswd"),
+        ("//host.example%2Fx", "/?page=host.example%2Fx"),
+        ("/static/none.js", None),
+        ("/_stcore/none", None),
+    ],
+)
+def test_a_page_that_is_none_leads_to_the_nearest_and_never_off_this_server(
+    server: tuple[str, int, float], path: str, address: str | None
+) -> None:
+    with closing(http.client.HTTPConnection(urlsplit(server[0]).netloc)) as connection:
+        connection.request("GET", path, headers={"Accept": "text/html,*/*"})
+        answer = connection.getresponse()
+        answer.read()
+        assert (answer.status == 307) == (address is not None)
+        assert answer.getheader("location") == address
+        connection.request("GET", "/picture")  # as scripts and pictures are asked for
+        assert connection.getresponse().getheader("location") is None
 
 
 def test_garbage_is_collected_again_after_the_start_whatever_happened(

@@ -1,6 +1,7 @@
 """Prompts of a bundle and typed texts on a model that is not the bundle's: other tokens, layers, streams."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,18 @@ def test_half_a_character_is_shown_as_its_bytes_on_every_page(
     for page, more in (("memory", {"live": "on"}), ("ablate", {"spec": "rows_zero:t3"}), ("report", {})):
         app = settle(start(bundle, "--model", tiny_model, page=page, **link | {"tok": "3"} | more))
         assert "U+FFFD" not in written(app)
+
+
+def test_words_the_model_does_not_know_are_said_on_the_page(start: Start) -> None:
+    app = typed(start(page="tokens", b="planted"), "hello zor vel")
+    assert "The text holds words that planted does not know" in written(app)
+
+
+def test_a_typed_text_that_was_stopped_is_run_again_by_the_button_beside_it(tokens: AppTest) -> None:
+    typed(tokens, "Kalo met the ren")
+    live, waiting = sys.modules["explorer.live"].live(), sys.modules["explorer.waiting"]
+    job = live.read("Kalo met the ren")
+    waiting._left().add(job)
+    job.stop = True
+    tokens.button(key="run typed").click().run()
+    assert live.read("Kalo met the ren") is not job

@@ -75,7 +75,7 @@ def test_a_bundle_is_made_anew_from_its_own_models_and_prompts(
 def test_what_is_missing_is_named_with_the_command_that_makes_it(start: Start, tmp_path: Path) -> None:
     kept = {name: part for name, part in parts().items() if name != "depth"}
     app = start(write_bundle(tmp_path / "mine.engram", kept, meta={"models": MODELS}), page="layers")
-    assert "The report makes “depth” with every other part" in written(app)
+    assert "The report makes “depth” where the models and prompts allow it:" in written(app)
     assert any("--engram 'PATH/my model' --baseline PATH/base" in code.value for code in app.code)
 
 
@@ -108,8 +108,39 @@ def test_compare_says_which_of_two_parts_of_one_name_is_another_result(
 
 def test_every_part_that_is_compared_has_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXPLORER))
-    overview, shelf = (importlib.import_module(f"explorer.{name}") for name in ("overview", "shelf"))
+    shelf = importlib.import_module("explorer.shelf")
     assert set(shelf.PARTS) <= set(shelf.KINDS)
+
+
+@pytest.mark.parametrize(
+    ("models", "todo", "command"),
+    [
+        ({"engram": {"name": "one", "memory_layers": [1]}}, "This bundle is of one model.", "PATH/one"),
+        (
+            {"engram": {"name": "a", "memory_layers": []}, "baseline": {"name": "b"}},
+            "both models of this bundle are without a memory",
+            "",
+        ),
+    ],
+)
+def test_no_command_is_given_that_cannot_make_what_is_missing(
+    start: Start, tmp_path: Path, *, models: dict[str, Any], todo: str, command: str
+) -> None:
+    kept = {name: part for name, part in parts().items() if name != "depth"}
+    app = start(write_bundle(tmp_path / "mine.engram", kept, meta={"models": models}), page="layers")
+    assert todo in written(app)
+    found = [code.value for code in app.code if "engram-interp report" in code.value]
+    assert all(command in one for one in found) and bool(found) == bool(command)
+
+
+def test_the_planted_model_is_offered_no_report_and_a_damaged_package_is_installed_again(
+    start: Start,
+) -> None:
+    app = start(page="layers", b="planted")
+    assert "this bundle is of one model, without a baseline" in written(app)
+    assert not [code.value for code in app.code if "engram-interp report" in code.value]
+    anew = importlib.import_module("explorer.remake").anew(open_bundle(pairs.bundle_path("planted")))
+    assert anew.todo.startswith("It came with the package") and "pip install" in anew.command
 
 
 @pytest.mark.parametrize("shapes", ["null", "[3]", '"layer"'])

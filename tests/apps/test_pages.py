@@ -204,34 +204,30 @@ def test_ablate_shows_what_is_retained_when_opened(start: Start, bundle: Path) -
     assert "reading, 24 probes" in written(app) and "so there is nothing to retain" in written(app)
 
 
-def test_compare_sets_two_bundles_beside_each_other(start: Start, bundle: Path, tmp_path: Path) -> None:
-    parts_without_names = {"depth": parts()["depth"], "ablation": parts()["ablation"]}
-    write_bundle(tmp_path / "other.engram", parts_without_names)
-    app = start(bundle, tmp_path, page="compare", part="ablation")
-    text = written(app)
-    assert "What each ablation costs, each beside its random control." in text
-    assert "A: made-up" in text and "B: other" in text and figures(app) == 3
-    assert "No interval of the difference is given" in text
-    assert "B has no gates for “0”." in text
-    app.selectbox(key="compared part").set_value("depth").run()
-    assert "Depth, each bundle beside its own control." in written(app)
-    assert app.query_params["with"] == "other" and app.query_params["part"] == "depth"
-
-
-def test_compare_wants_two_bundles(start: Start, bundle: Path) -> None:
-    assert "There is only one bundle here." in written(start(bundle, page="compare"))
+def test_layers_shows_the_map_of_the_data_that_is_chosen(start: Start, tmp_path: Path) -> None:
+    cka = samples.depth().data["cka"].values.copy()
+    cka[3, 2] = 0.123
+    other = samples.depth(cka=cka)
+    path = write_bundle(tmp_path / "two.engram", parts() | {"depth:every-token": other})
+    app = start(path, page="layers", cell="3.2")
+    assert "0.123" not in written(app) and app.selectbox(key="data of the map").value == "depth"
+    app.selectbox(key="data of the map").set_value("depth:every-token").run()
+    assert "0.123" in written(app) and app.query_params["data"] == "depth:every-token"
+    [lines] = [code.value for code in app.code if "headlines.cell" in code.value]
+    assert "bundle['depth:every-token']" in lines
 
 
 def test_report_takes_away_what_is_open(start: Start, bundle: Path) -> None:
     app = start(bundle, page="report", parts="tokens,memory", tok="8")
     text = written(app)
-    assert "<b>gates:0</b>" in text and "<b>slots:0</b>" in text and "<b>attribution:0</b>" in text
-    assert "<b>depth</b>" not in text
+    for said in ("Gates of “0”", "Rows that were read of “0”", "What the memory gives the prediction of “0”"):
+        assert f"<b>{said}. </b>" in text
+    assert "<b>Depth map" not in text
     assemble = sys.modules["explorer.assemble"]
     scene = sys.modules["explorer.scene"].scene_of(open_bundle(bundle))
     shown = assemble.opened(scene, scene.prompts["0"], ["layers", "memory"], link="/x?b=1")
     page = sys.modules["explorer.sections"].page(shown, note="why <b>")
-    assert "why &lt;b&gt;" in page and "Layers: depth" in page and "Memory read at token" in page
+    assert "why &lt;b&gt;" in page and "Layers: depth map" in page and "Memory read at token" in page
     assert "http://" not in page.split("<script")[0] and "/x?b=1" in page
 
 

@@ -54,7 +54,10 @@ def cold(start: Start, bundle: Path, tiny_model: Path) -> Start:
 def test_a_text_that_was_not_run_yet_is_waited_for(cold: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     app = settle(cold(parts="tokens,memory"))
     page = html(app, monkeypatch)
-    assert f"Tokens: gates of “typed: {TEXT}”" in page and f"Memory: slots of “typed: {TEXT}”" in page
+    assert (
+        f"Tokens: gates of “typed: {TEXT}”" in page
+        and f"Memory: rows that were read of “typed: {TEXT}”" in page
+    )
     assert OF_THE_BUNDLE not in page
 
 
@@ -64,7 +67,7 @@ def test_while_a_text_is_run_nothing_of_another_stands_in_its_place(
     job = sys.modules["explorer.worker"].Job
     monkeypatch.setattr(sys.modules["explorer.live"].Live, "read", lambda *_: job(steps=5))
     text = written(cold(parts="tokens"))
-    assert "<b>gate-statistics</b>" in text and "<b>gates" not in text
+    assert "<b>Gate statistics with nulls. </b>" in text and "<b>Gates" not in text
 
 
 def test_a_prompt_with_slots_and_no_gates_has_no_strip(
@@ -111,7 +114,7 @@ def test_a_link_to_a_report_brings_the_runs_of_its_pages(start: Start) -> None:
     app = settle(start(page="report", b="planted", prompt="fact-amri", tok="4", parts="ablate", **runs))
     text = written(app)
     for label in ("rows → 0 · at token 4", "output off · at token 4", "gate → 0 · at token 4"):
-        assert f"<b>ablation · {label}</b>" in text
+        assert f"<b>Ablation · {label} in “fact-amri”. </b>" in text
     assert {name: app.query_params[name] for name in runs} == runs
 
 
@@ -144,9 +147,9 @@ def test_the_report_of_a_bundle_without_a_reference_text_looks_through_its_promp
     path = write_bundle(tmp_path / "less.engram", kept, meta=dict(planted.meta))
     link = {"prompt": "fact-amri", "tok": "4", "layer": "1", "parts": "memory"}
     app = settle(start(path, page="report", **link))
-    assert "<b>occupants" not in written(app), "nothing is computed unless it is asked for"
+    assert "<b>Occupants" not in written(app), "nothing is computed unless it is asked for"
     app = settle(start(path, page="report", live="on", **link))
-    assert "<b>occupants of" in written(app) and "<b>colliders of" in written(app)
+    assert "<b>Occupants of" in written(app) and "<b>Colliders of" in written(app)
 
 
 def test_what_the_tokens_page_switched_off_is_in_the_report(
@@ -159,7 +162,7 @@ def test_what_the_tokens_page_switched_off_is_in_the_report(
     settle(app)
     next(group for group in app.button_group if group.key == "switch").set_value("on").run()
     show(app, "report")
-    assert "<b>ablation · gate → 0 · at token" in written(settle(app))
+    assert "<b>Ablation · gate → 0 · at token" in written(settle(app))
 
 
 def test_the_report_of_a_token_that_the_bundle_does_not_hold_has_what_was_computed_for_it(
@@ -167,9 +170,39 @@ def test_the_report_of_a_token_that_the_bundle_does_not_hold_has_what_was_comput
 ) -> None:
     link = {"b": "planted", "prompt": "fact-amri", "tok": "3", "parts": "memory"}
     app = settle(start(page="report", **link))
-    assert "<b>promotion:fact-amri</b>" not in written(app), "what the bundle holds is of another token"
+    assert "<b>What the writes promote" not in written(app), "what the bundle holds is of another token"
     app = settle(start(page="report", live="on", **link))
     assert app.query_params["live"] == "on"
-    for part in ("promotion", "attribution"):
-        [said] = re.findall(rf"<b>{part}:fact-amri</b><span> (.*?)</span>", written(app))
+    for part in ("What the writes promote", "What the memory gives the prediction"):
+        [said] = re.findall(rf"<b>{part} of “fact-amri”. </b><span>(.*?)</span>", written(app))
         assert "token 3" in said
+
+
+def test_the_report_says_first_whether_the_views_of_depth_agree(
+    start: Start, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = html(start(bundle, page="report", parts="layers"), monkeypatch)
+    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+    assert titles[:2] == ["Layers: do similarity, prediction and function agree?", "Layers: depth map"]
+    assert "is not shown to make this network effectively deeper" in page
+
+
+def test_the_sentences_of_the_report_speak_of_the_chosen_token(
+    start: Start, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = start(bundle, page="report", parts="tokens,memory", prompt="0", tok="3")
+    page = html(app, monkeypatch)
+    assert "After token 3 of " in page and "; at token 3, " in page
+    assert "After the last of" not in page and "at the last," not in page
+    assert "After token 3 of " in written(app)
+
+
+def test_every_figure_of_the_report_has_a_name_a_file_can_bear(
+    start: Start, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = taken(start(bundle, page="report", prompt="0", tok="3"), monkeypatch)
+    found = sys.modules["explorer.sections"].figures(shown)
+    page = sys.modules["explorer.sections"].page(shown, note="")
+    assert len(found) == page.count('class="plot"') > 8
+    assert next(iter(found)) == "01-layers-do-similarity-prediction-and-function-agree"
+    assert all(re.fullmatch(r"\d\d-[a-z0-9-]+", name) for name in found)

@@ -70,7 +70,7 @@ def test_overview_and_report_name_the_parts_that_are_cut_short_or_not_there(star
     assert "depth.nc has 9 bytes" in text and "lens-engram.nc is missing" in text
     app = start(copy, page="report", parts="layers,others")
     text = written(app)
-    assert "Left out: depth, lens-engram." in text and "<b>lens-baseline</b>" in text
+    assert "Left out: depth, lens-engram." in text and "<b>Lens curve, baseline. </b>" in text
     sections, assemble = (sys.modules[f"explorer.{name}"] for name in ("sections", "assemble"))
     scene = sys.modules["explorer.scene"].scene_of(open_bundle(copy))
     page = sections.page(assemble.opened(scene, None, ["layers"], link="/x"), note="")
@@ -237,4 +237,4 @@ def test_the_overview_opens_another_bundle(start: Start, bundle: Path, tmp_path:
     app = start(bundle, other)
     assert app.button(key="open made-up").disabled
     app.button(key="open other").click().run()
-    assert app.query_params["b"] == "other" and app.button(key="open other").label.endswith(" MB")
+    assert app.query_params["b"] == "other" and app.button(key="open made-up").label.endswith(" MB")

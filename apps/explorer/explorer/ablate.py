@@ -47,7 +47,7 @@ def _one_prompt(prompt: Prompt, present: readings.Present) -> None:
         for setting in (settings.SPEC, settings.BESIDE):
             _set_right(setting, tokens=tokens, offered=offered)
     wanted = _spec(settings.SPEC)
-    ablate_form.show(wanted, token=token, tokens=tokens, offered=offered)
+    ablate_form.show(wanted, text=prompt.text, token=token, tokens=tokens, offered=offered)
     if not same or isinstance(present.slots, states.State):
         states.say(
             "Which parts there are to choose from is known once the prompt is run; until then all that are "
@@ -159,7 +159,7 @@ def _run(prompt: Prompt, spec: Spec, found: AblationComparison, *, title: str) -
 def _drawn(spec: Spec, found: AblationComparison, *, title: str) -> None:
     """Predictions under every condition, and the effect by token."""
     style.html(
-        element("h3", f"{title} · {spec.label}", class_="engram-run"),
+        element("h3", f"{title} · {spec.label} ({spec.kind})", class_="engram-run"),
         predictions.columns(found.data, run=f"Run {title}"),
     )
     states.say(found.summary())

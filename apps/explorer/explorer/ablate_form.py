@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from engram_interp.numbering import numbers, runs_of
-from explorer import settings, states
+from explorer import settings, states, waiting
 from explorer.live import live
 from explorer.scene import Prompt
-from explorer.spec import BY_ROWS, KINDS, Spec
+from explorer.spec import BY_ROWS, KINDS, Kind, Spec
 
+ABOUT_DRAW = "Which random rows and directions the two controls take; every number gives eight others."
 _RUNS = "ablations run"
 _DRAWN_FOR = "ablation the form shows"
 _OFFERED = "parts the form offers"
@@ -19,11 +20,14 @@ _PARTS = {"ab layers": "layers", "ab orders": "orders", "ab heads": "heads", "ab
 """By control: what of a model it limits the ablation to."""
 
 
-def show(run: Spec | None, *, token: int, tokens: int, offered: Mapping[str, Sequence[int]]) -> None:
+def show(
+    run: Spec | None, *, text: str, token: int, tokens: int, offered: Mapping[str, Sequence[int]]
+) -> None:
     """The controls, as `run` set them where there is one; Run makes a link's ablation of them.
 
     Args:
         run: what is shown below.
+        text: of the prompt.
         token: the chosen token, whose prediction Run looks at.
         tokens: how many there are.
         offered: layers, orders, heads and streams to choose from; none where they are not known, and Run
@@ -33,9 +37,7 @@ def show(run: Spec | None, *, token: int, tokens: int, offered: Mapping[str, Seq
     _adopt(run, parts, token=token)
     state = st.session_state
     form = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="ablation form")
-    kind = form.selectbox(
-        "Switch off or change", list(KINDS), format_func=KINDS.__getitem__, key="ab kind", width=230
-    )
+    kind = form.selectbox("Switch off or change", list(KINDS), format_func=_named, key="ab kind", width=290)
     form.segmented_control("At", list(WHERE), format_func=WHERE.__getitem__, key="ab where", required=True)
     if state["ab where"] == "some":
         _some(form, token=token)
@@ -45,18 +47,23 @@ def show(run: Spec | None, *, token: int, tokens: int, offered: Mapping[str, Seq
         form.pills(label, options, selection_mode="multi", key=key)
     if kind == "ngram_swap":
         form.number_input("Reads of token", 0, max(tokens - 1, 0), key="ab swap", width=130)
-    form.number_input("Draw of the controls", 0, 999, key="ab seed", width=150)
+    form.number_input("Draw of the controls", 0, 999, key="ab seed", width=150, help=ABOUT_DRAW)
     wrong = _wrong(parts, token=token, tokens=tokens)
     form.button(
         f"Run at token {token}" if state["ab where"] == "this" else f"Run, seen at token {token}",
         type="primary",
         key="run ablation",
         on_click=_run,
-        args=(token, tokens, parts),
+        args=(text, token, tokens, parts),
         disabled=bool(wrong),
     )
     if wrong:
         states.say(wrong)
+
+
+def _named(kind: Kind) -> str:
+    """A kind as it is called here, and as figures and the package call it."""
+    return f"{KINDS[kind]} ({kind})"
 
 
 def _of_kind(kind: str) -> tuple[str, ...]:
@@ -129,7 +136,7 @@ def _where(run: Spec | None) -> str:
     return "every" if run.everywhere else "this" if run.tokens is None else "some"
 
 
-def _run(token: int, tokens: int, parts: Mapping[str, list[int]]) -> None:
+def _run(text: str, token: int, tokens: int, parts: Mapping[str, list[int]]) -> None:
     """Take the controls as the ablation that is shown from now on; not where what was typed last is wrong."""
     if _wrong(parts, token=token, tokens=tokens):
         return  # the form says why
@@ -154,6 +161,7 @@ def _run(token: int, tokens: int, parts: Mapping[str, list[int]]) -> None:
         seed=int(state["ab seed"]),
     )
     settings.SPEC.put(spec.text)
+    waiting.take_up(live().compare(text, spec))
 
 
 def history(prompt: Prompt, shown: Sequence[Spec]) -> list[Spec]:

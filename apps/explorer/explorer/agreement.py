@@ -34,6 +34,12 @@ def sentence(depth: DepthResult, found: Found) -> str:
     return results.agreement(depth, raw, stitching, tuned=tuned) if others else ""
 
 
+def verdict(depth: DepthResult, found: Found) -> str:
+    """What all views together allow to say, in a sentence or two."""
+    raw, tuned, stitching = _read(found)
+    return results.verdict(depth, raw, stitching, tuned=tuned)
+
+
 def _read(found: Found) -> tuple[LensDepthResult | None, LensDepthResult | None, StitchingResult | None]:
     """Lens depth by the raw and by the tuned lens, and stitching, where they are there and whole."""
     raw, tuned, stitching = (found.get(part) for part in ("lens-depth", "lens-depth-tuned", "stitching"))

@@ -31,6 +31,17 @@ export default function ({ data, parentElement, setTriggerValue }) {
   };
 }
 """
+_IN_SIGHT = """
+export default function ({ data }) {
+  const cell = document.querySelector(`#${data.of} tr > :nth-child(${data.column})`);
+  const frame = cell?.closest(".scroll");
+  if (!frame) return;
+  const from = cell.offsetLeft, to = from + cell.offsetWidth;
+  if (from < frame.scrollLeft || to > frame.scrollLeft + frame.clientWidth) {
+    frame.scrollLeft = to - frame.clientWidth / 2;
+  }
+}
+"""
 _SAVE = """
 export default function ({ data, parentElement }) {
   const button = parentElement.querySelector("button");
@@ -44,6 +55,13 @@ export default function ({ data, parentElement }) {
   };
 }
 """
+
+
+def in_sight(column: int, *, of: str) -> None:
+    """Scroll a table sideways until one of its columns, counted from 1, can be seen."""
+    scroll = st.components.v2.component("engram_in_sight", js=_IN_SIGHT)
+    with st.container(key="in-sight"):
+        scroll(key=f"in sight {of}", data={"column": column, "of": of})
 
 
 def copy(link: str, *, about: str, keep: Callable[[], None] | None = None) -> None:

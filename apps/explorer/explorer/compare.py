@@ -59,6 +59,7 @@ def page() -> None:
     other = scene_of(opened)
     _differences(scene, other)
     shared = {part: what for part, what in shelf.PARTS.items() if part in scene.bundle and part in opened}
+    shared.pop("gates", None)  # they stand below, token for token
     if shared:
         part = settings.picked(
             controls, "What is compared", settings.SHOWN, shared, said="part of both bundles"
@@ -121,10 +122,6 @@ def _part(one: Bundle, other: Bundle, part: str, *, what: str) -> None:
             states.say(found.summary())
             export.tools(found, bundle=bundle, part=part, call="plot()", drawn=f"compared {name}")
     _change(one, other, part, [found for found in whole.values() if type(found) in CHANGES])
-    states.say(
-        "No interval of the difference is given: the two bundles were measured apart, and what differs "
-        "between them (training run, size, text) is more than any one thing."
-    )
 
 
 def _change(one: Bundle, other: Bundle, part: str, both: Sequence[Result]) -> None:
@@ -139,6 +136,10 @@ def _change(one: Bundle, other: Bundle, part: str, both: Sequence[Result]) -> No
         states.say(str(cause))
         return
     style.figure(figure, key="compared B − A", alt=f"B − A of {part}")
+    states.say(
+        "No interval of the difference is given: the two bundles were measured apart, and what differs "
+        "between them (training run, size, text) is more than any one thing."
+    )
     export.together(
         {f"A: {one.name}": both[0], f"B: {other.name}": both[1]},
         name=f"B − A of {part}",

@@ -15,6 +15,7 @@ def show(one: Scene, other: Scene) -> None:
     name = selection.current().prompt
     here, there = one.prompts.get(name), other.prompts.get(name)
     if here is None or here.row is None:
+        states.say("The gates of a prompt that both bundles hold can be set side by side: pick one above.")
         return
     style.html(element("h2", f"The gates on “{name}”", class_="engram-title"))
     if there is None or there.row is None:

@@ -1,18 +1,20 @@
 """Taking a panel away: its numbers as CSV, its figure as PNG or HTML, and the lines that draw it again."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from engram_interp.numbering import runs_of
 from engram_interp.results import Bundle, Result
 from engram_interp.views import images
 from engram_interp.views.page import Part, Section, html_page
 from explorer import buttons
 
+_ALL: Mapping[str, Collection[int]] = {}
 OFFLINE = "One file that opens without a network."
 
 
@@ -27,6 +29,8 @@ def tools(
     figure: Callable[[], go.Figure] | None = None,
     parts: Callable[[], Sequence[Part]] | None = None,
     drawn: str = "",
+    said: str = "",
+    rows: Mapping[str, Collection[int]] = _ALL,
 ) -> None:
     """CSV, PNG, HTML and code of one panel.
 
@@ -40,6 +44,8 @@ def tools(
         figure: draws it in light colours; by default the result's own figure.
         parts: what a page of its own shows, where that is more or other than the figure.
         drawn: the key under which its figure stands on the page; empty where there is none to save as PNG.
+        said: the sentence of the HTML page; by default the result's own.
+        rows: which of the result's rows the panel shows, by dimension; the CSV has these.
     """
     made = code if bundle is None else opened(bundle, part)
     lines = [
@@ -51,8 +57,8 @@ def tools(
     _row(
         file=part.replace(":", "-"),
         key=f"{'live' if bundle is None else bundle.name} {part} {' '.join([*views, call])}",
-        table=lambda: csv(result),
-        page=lambda: _html({part: result}, part, parts() if parts else [(figure or result.plot)()]),
+        table=lambda: csv(result, rows),
+        page=lambda: _html({part: result}, part, parts() if parts else [(figure or result.plot)()], said),
         code="\n".join(lines) if made else "",
         drawn=drawn,
     )
@@ -125,7 +131,7 @@ def _row(
         )
         if code:
             with st.popover("code", type="tertiary"):
-                st.code(code, language="python")
+                st.code(code, language="python", wrap_lines=True)
 
 
 def opened(bundle: Bundle, part: str) -> str:
@@ -145,9 +151,18 @@ def ran(model: str, module: str, call: str) -> str:
     )
 
 
-def csv(result: Result) -> bytes:
-    """Tidy: one row a value, its unit beside it, the provenance as one comment line."""
-    return _written([_told(result)], result.to_frame())
+def csv(result: Result, rows: Mapping[str, Collection[int]] = _ALL) -> bytes:
+    """Tidy: one row a value, its unit beside it, the provenance as one comment line.
+
+    Args:
+        result: what is written.
+        rows: by dimension, which of it; a value without that dimension stays.
+    """
+    frame = result.to_frame()
+    for name in [name for name in rows if name in frame]:
+        frame = frame[frame[name].isna() | frame[name].isin(list(rows[name]))]
+    kept = [f"shown: {name} {', '.join(runs_of(found))}" for name, found in rows.items()]
+    return _written(["; ".join([_told(result), *kept])], frame)
 
 
 def csv_of_several(results: Mapping[str, Result]) -> bytes:
@@ -201,11 +216,11 @@ def pictures(figures: Callable[[], Mapping[str, go.Figure]], *, kind: images.Kin
     )
 
 
-def _html(results: Mapping[str, Result], title: str, parts: Sequence[Part]) -> bytes:
+def _html(results: Mapping[str, Result], title: str, parts: Sequence[Part], said: str = "") -> bytes:
     manifest = {
         name: {str(key): str(value) for key, value in result.data.attrs.items()}
         for name, result in results.items()
     }
-    lead = " ".join(result.summary() for result in results.values())
+    lead = said or " ".join(result.summary() for result in results.values())
     section = Section(title=title, parts=parts)
     return html_page(title=title, lead=lead, sections=[section], manifest=manifest).encode()

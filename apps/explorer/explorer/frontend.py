@@ -54,6 +54,32 @@ history.pushState = (state, title, url) => {
 };
 """
 """A page is opened by its path and then completes its address: one step of Back and Forward, not two."""
+_LETTERS = """
+{
+  let face = "";
+  const lettered = (part) =>
+    typeof part === "string" ? part.replace(/<svg[^>]*>/, (tag) => tag + face) : part;
+  window.Blob = class extends Blob {
+    constructor(parts, options) {
+      super(String(options?.type).startsWith("image/svg+xml") ? parts.map(lettered) : parts, options);
+    }
+  };
+  const fetched = async () => {
+    const reader = new FileReader();
+    reader.onload = () => {
+      const font = `font-family:"Source Sans";font-weight:200 900;src:url(${reader.result})`;
+      face = `<style>@font-face{${font}}</style>`;
+    };
+    reader.readAsDataURL(await (await fetch("./static/media/FILE")).blob());
+  };
+  for (const moved of ["pointermove", "keydown"]) addEventListener(moved, fetched, { once: true });
+}
+"""
+"""A figure saved as PNG is drawn anew from an SVG, which cannot see the page's fonts: this one goes along.
+
+Without it the text is set in another font, wider than the places it was laid out for.
+"""
+_FONT = "SourceSansVF-Upright"
 _FOR_GOOD = b"public, immutable, max-age=31536000"
 """A script's name carries the digest of what it holds, so a browser never need ask for it again."""
 _OWN = ("static", "_stcore", "media", "component", "app", "vendor", "auth", "oauth2callback")
@@ -92,7 +118,7 @@ def _opens_a_page(scope: Scope) -> bool:
     if scope["type"] != "http" or scope["method"] != "GET":
         return False
     first, *rest = scope["path"].strip("/").split("/")
-    accepts = b"text/html" in dict(scope["headers"]).get(b"accept", b"")
+    accepts = b"text/html" in dict(scope.get("headers", [])).get(b"accept", b"")
     return accepts and first not in _OWN and "." not in (rest[-1] if rest else first)
 
 
@@ -144,9 +170,11 @@ def named_ahead(page: str, scripts: Iterable[str]) -> str:
 
 
 def placed(page: str, pages: Iterable[str]) -> str:
-    """Streamlit's `page`, told where its server is when it is opened as one of `pages`."""
+    """Streamlit's `page`, told where its server is when it is opened as one of `pages`, and its font."""
     below = "|".join(name for name in pages if name)
-    own = f"<script>{_WHERE.replace('PAGES', below)}{_ONE_STEP}</script>"
+    font = next(iter(sorted((FILES / "static" / "media").glob(f"{_FONT}.*.woff2"))), None)
+    letters = "" if font is None else f"<script>{_LETTERS.replace('FILE', font.name)}</script>"
+    own = f"<script>{_WHERE.replace('PAGES', below)}{_ONE_STEP}</script>{letters}"
     return page.replace("<head>", f"<head>{own}", 1)
 
 

@@ -38,6 +38,7 @@ def show(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int)
         views=[f"gate_here.gates_here({whole}, token={token}{beside})"],
         code=code,
         parts=lambda: [made],
+        rows={"prompt": [present.prompt], "token": [token]},
     )
 
 

@@ -46,7 +46,7 @@ def page() -> None:
     if isinstance(depth, DepthResult):
         left, right = st.columns([0.44, 0.56], gap="medium")
         with left:
-            headline.show(depth, bundle=scene.bundle)
+            headline.show(depth, bundle=scene.bundle, verdict=agreement.verdict(depth, found))
         with right:
             agreement.figure(scene.bundle, depth, found)
     agreement.folded(scene.bundle, found)
@@ -74,7 +74,9 @@ def _depth(scene: Scene, depth: DepthResult, *, part: str) -> None:
         _set_k_right(depth)
         if alignment == "soft":
             depth = _at_k(depth, controls)
-        shown = settings.toggled(controls, "Self-reference", settings.SELF_REFERENCE)
+        shown = settings.toggled(
+            controls, "Self-reference", settings.SELF_REFERENCE, disabled=alignment == "none"
+        )
         chosen = selection.current()
         drawn = picker.draw(
             lambda: similarity.heat_map(

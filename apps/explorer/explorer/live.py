@@ -6,6 +6,7 @@ PyTorch is imported by the first job and by nothing else.
 import atexit
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,17 +65,21 @@ class Live:
             model = self._loaded(job)
             from engram_interp import gates, lens, slots
 
-            job.next("reading the gates")
-            found = gates.read(model, [text])
-            job.next("looking the slots up")
-            looked_up = slots.lookup(model, text)
-            job.next("reading the lens")
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("always", UserWarning)
+                job.next("reading the gates")
+                found = gates.read(model, [text])
+                job.next("looking the slots up")
+                looked_up = slots.lookup(model, text)
+                job.next("reading the lens")
+                table = lens.table(model, text)
             return Reading(
                 gates=found,
                 slots=looked_up,
-                lens=lens.table(model, text),
+                lens=table,
                 given=model.to_tokens(text).shape[-1],
                 analysed=found.data.sizes["token"],
+                notes=tuple(dict.fromkeys(_about_one(str(one.message)) for one in heard)),
             )
 
         return self.worker.submit((self.key, "read", text), run, steps=5)
@@ -175,6 +180,11 @@ class Live:
         else:
             job.done_steps = 2
         return self._model
+
+
+def _about_one(said: str) -> str:
+    """A warning about the only text of a run, which has no name of its own."""
+    return said.replace("Prompt 'texts-0'", "The text")
 
 
 def preload(model: Live) -> Job[str]:

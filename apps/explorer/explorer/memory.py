@@ -102,6 +102,8 @@ def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, ran: bool, token:
         ],
         code=export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})"),
         parts=lambda: [table],
+        said=slots.said_of(token),
+        rows={"token": [token], "layer": [layer]},
     )
 
 

@@ -46,8 +46,9 @@ def page() -> None:
         _holds(scene)
     with left:
         if isinstance(depth, DepthResult):
-            headline.show(depth, bundle=scene.bundle)
-            said = agreement.sentence(depth, agreement.views_of(scene.bundle, agreement.DEPTHS))
+            views = agreement.views_of(scene.bundle, agreement.DEPTHS)
+            headline.show(depth, bundle=scene.bundle, verdict=agreement.verdict(depth, views))
+            said = agreement.sentence(depth, views)
             if said:
                 style.html(
                     element("p", element("b", "Do the other views agree? "), said, class_="engram-line")

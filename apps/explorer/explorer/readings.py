@@ -29,6 +29,7 @@ class Present:
         live: whether it ran now.
         model: which model the numbers are of; empty where the bundle does not say.
         cut: what to say of a text that the model's context does not hold; None if it does.
+        notes: what the run warned of.
     """
 
     tokens: list[str]
@@ -41,6 +42,7 @@ class Present:
     live: bool = False
     model: str = ""
     cut: State | None = None
+    notes: tuple[str, ...] = ()
 
 
 def present(prompt: Prompt) -> Present | State | None:
@@ -72,6 +74,7 @@ def _of_reading(reading: Reading) -> Present:
         live=True,
         model=live().name,
         cut=_cut(reading),
+        notes=reading.notes,
     )
 
 

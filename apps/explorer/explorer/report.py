@@ -91,12 +91,20 @@ def page() -> None:
         element(
             "ul",
             *(
-                element("li", element("b", _title(part, result, shown)), element("span", result.summary()))
+                element(
+                    "li",
+                    element("b", _title(part, result, shown)),
+                    element("span", sections.said(result, shown.token)),
+                )
                 for part, result in found.items()
             ),
             class_="engram-list",
         )
     )
+
+
+def _said(result: Result, shown: assemble.Open) -> str:
+    return sections.said(result, shown.token)
 
 
 def _title(part: str, result: Result, shown: assemble.Open) -> str:

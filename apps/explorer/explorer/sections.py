@@ -1,7 +1,7 @@
 """What is open, written as one page that needs neither this tool nor a network."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import plotly.graph_objects as go
@@ -12,6 +12,7 @@ from engram_interp.results import (
     ConvergenceResult,
     DepthResult,
     GateReading,
+    LensDepthResult,
     LensTable,
     MemoryAttribution,
     MemoryPromotion,
@@ -19,10 +20,12 @@ from engram_interp.results import (
     RetainedPerformance,
     SlotLookup,
     SlotOccupants,
+    StitchingResult,
+    agreement,
 )
 from engram_interp.views import gate_here, similarity, tables
 from engram_interp.views.curves import Quantity
-from engram_interp.views.markup import Html
+from engram_interp.views.markup import Html, element
 from engram_interp.views.page import Part, Section, html_page
 from engram_interp.views.strips import Rows, gate_strip, lens_window
 from explorer import settings, shelf
@@ -32,31 +35,12 @@ from explorer.attribution import View
 WINDOW = 24
 
 
-def figures(shown: Open) -> dict[str, go.Figure]:
-    """Every figure of the page, by a name for a file: its place, then its part."""
-    found: dict[str, go.Figure] = {}
-    for name, result in shown.results.items():
-        for one in _parts(result, shown):
-            if isinstance(one, go.Figure):
-                found[f"{len(found) + 1:02d}-{_file(name)}"] = one
-    return found
-
-
-def _file(name: str) -> str:
-    """The name of a part as a file may be called."""
-    return "-".join(filter(None, re.split(r"[^A-Za-z0-9_.-]+", name))) or "part"
-
-
 def page(shown: Open, *, note: str) -> str:
     """The page as text; `note` are a reader's own words, shown first."""
-    sections: list[Section] = []
+    sections = _sections(shown)
     if note.strip():
-        sections.append(Section(title="Note", parts=[line for line in note.splitlines() if line.strip()]))
-    for title, found in shown.chapters.items():
-        for name, result in found.items():
-            heading = f"{title}: {called(name, result, shown)}"
-            sections.append(Section(title=heading, parts=list(_parts(result, shown))))
-        sections += [make() for make in shown.more.get(title, ())]
+        words = [line for line in note.splitlines() if line.strip()]
+        sections.insert(0, Section(title="Note", parts=words))
     if shown.left_out:
         parts = [f"{name}: {why}" for name, why in shown.left_out.items()]
         sections.append(Section(title="Left out", parts=parts))
@@ -66,6 +50,47 @@ def page(shown: Open, *, note: str) -> str:
         sections=sections,
         manifest={"bundle": shown.bundle, "link": shown.link, **shown.made},
     )
+
+
+def figures(shown: Open) -> dict[str, go.Figure]:
+    """Every figure of the page, by a name for a file: its place, then its heading."""
+    found: dict[str, go.Figure] = {}
+    for section in _sections(shown):
+        name = "-".join(re.findall(r"[a-z0-9]+", section.title.lower()))
+        for part in section.parts:
+            if isinstance(part, go.Figure):
+                found[f"{len(found) + 1:02d}-{name[:60]}"] = part
+    return found
+
+
+def _sections(shown: Open) -> list[Section]:
+    """Chapter by chapter, what the page shows."""
+    sections: list[Section] = []
+    for title, found in shown.chapters.items():
+        sections += _agreement(title, found)
+        for name, result in found.items():
+            heading = f"{title}: {called(name, result, shown)}"
+            sections.append(Section(title=heading, parts=list(_parts(result, shown))))
+        sections += [make() for make in shown.more.get(title, ())]
+    return sections
+
+
+def _agreement(title: str, found: Mapping[str, Result]) -> list[Section]:
+    """Whether the views of depth agree, before each of them; nothing in a chapter without the depth map."""
+    depth, raw, tuned, stitching = map(found.get, ("depth", "lens-depth", "lens-depth-tuned", "stitching"))
+    if not isinstance(depth, DepthResult):
+        return []
+    views = {
+        "lens_depth": raw if isinstance(raw, LensDepthResult) else None,
+        "tuned": tuned if isinstance(tuned, LensDepthResult) else None,
+    }
+    function = stitching if isinstance(stitching, StitchingResult) else None
+    parts: list[Part] = [
+        element("p", element("b", agreement.verdict(depth, stitching=function, **views))),
+        agreement.agreement(depth, stitching=function, **views),
+        agreement.plot(agreement.views(depth, stitching=function, **views)),
+    ]
+    return [Section(title=f"{title}: do similarity, prediction and function agree?", parts=parts)]
 
 
 def called(name: str, result: Result, shown: Open) -> str:
@@ -79,9 +104,16 @@ def called(name: str, result: Result, shown: Open) -> str:
     return f"{said} of “{shown.called if prompt == shown.prompt else prompt}”"
 
 
+def said(result: Result, token: int) -> str:
+    """The sentence of a result; of the chosen token where it speaks of one."""
+    if isinstance(result, LensTable | SlotLookup):
+        return result.said_of(min(token, int(result.data["token"].values[-1])))
+    return result.summary()
+
+
 def _parts(result: Result, shown: Open) -> Iterator[Part]:
     """The sentence of a result, its figures or strip, and its numbers."""
-    yield result.summary()
+    yield said(result, shown.token)
     if isinstance(result, GateReading):
         yield _strip(result, shown.stream)
         gate = result.data["gate"].isel(prompt=0)

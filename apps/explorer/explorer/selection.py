@@ -174,7 +174,8 @@ def _prompt(chosen: Selection, prompts: Mapping[str, Prompt]) -> tuple[Selection
         return replace(chosen, prompt=name), []
     why = shared.unknown(chosen.prompt) if chosen.prompt.startswith(TYPED) else "is not in this bundle"
     note = f"The prompt “{chosen.prompt}” {why}; “{name}” is shown instead."
-    return replace(chosen, prompt=name, token=-1), [note]
+    kept = {param: value for param, value in chosen.settings.items() if param not in _OF_PROMPT}
+    return replace(chosen, prompt=name, token=-1, settings=kept), [note]
 
 
 def _layers(chosen: Selection, scene: Scene) -> tuple[Selection, list[str]]:

@@ -25,7 +25,7 @@ def show(present: readings.Present, *, text: str) -> None:
         int(chosen.stream) if chosen.stream.isdigit() else cast(strips.Rows, chosen.stream)
     )
     rows = strips.gate_rows(present.gate, rows=of)
-    ground = next((i for i, row in enumerate(rows) if row.layer == chosen.layer), 0)
+    ground = min(range(len(rows)), key=lambda i: abs(rows[i].layer - chosen.layer))
     strip.show(
         present.tokens,
         rows,
@@ -39,7 +39,7 @@ def show(present: readings.Present, *, text: str) -> None:
         element(
             "span", "gate 0 ", element("span", class_="scale"), " 1, fixed scale; the tick is 0.5, neutral"
         ),
-        element("span", f"ground: {rows[ground].name}; bars from the top: {names}"),
+        element("span", f"ground: {_ground(rows[ground], chosen.layer)}; bars from the top: {names}"),
         element("span", f"{len(present.tokens)} tokens, {present.origin}"),
     ]
     gates = ", ".join(f"{row.name} {number(float(row.values[chosen.token]))}" for row in rows)
@@ -56,7 +56,13 @@ def show(present: readings.Present, *, text: str) -> None:
             views=[f"strips.gate_strip(result.data, prompt={number_of}, rows={of!r})"],
             code=export.ran(live().source, "gates", f"read(model, [{text!r}])"),
             parts=lambda: [strips.gate_strip(reading.data, prompt=number_of, rows=of)],
+            rows={"prompt": [number_of], "token": range(len(present.tokens))},
         )
+
+
+def _ground(row: strips.GateRow, layer: int) -> str:
+    """Which gates colour the ground: those of the chosen layer, or of the nearest that reads memory."""
+    return row.name if row.layer == layer else f"{row.name}, as layer {layer} reads no memory"
 
 
 def still(present: readings.Present) -> None:

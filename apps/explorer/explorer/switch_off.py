@@ -141,6 +141,8 @@ def _before(scene: Scene, prompt: Prompt, present: readings.Present, *, token: i
         views=[f"predictions.intact(result.data, token={token})"],
         code=export.ran(live().source, "lens", f"table(model, {prompt.text!r})"),
         parts=lambda: [shown],
+        said=present.lens.said_of(token),
+        rows={"token": [token]},
     )
 
 

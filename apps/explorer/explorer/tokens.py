@@ -7,6 +7,7 @@ from engram_interp.views import lens_rows, memory_tables, strips
 from engram_interp.views.markup import Html, element
 from explorer import (
     bar,
+    buttons,
     earlier,
     export,
     gates_here,
@@ -74,6 +75,8 @@ def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: in
         call="",
         views=[f"memory_tables.reads_table(result.data, token={token})"],
         code=code,
+        said=present.slots.said_of(token),
+        rows={"token": [token]},
         parts=lambda: [reads],
     )
 
@@ -101,6 +104,7 @@ def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
     stop = min(length, start + WINDOW)
     table = strips.lens_window(present.lens.data, start=start, stop=stop)
     style.html(element("style", mark), element("div", table, id="lens-window"))
+    buttons.in_sight(token - start + 2, of="lens-window")
     earlier.also(earlier.READING, lambda: style.html(table))
     if length > WINDOW:
         states.say(f"The window follows the chosen token {token}.")
@@ -118,5 +122,7 @@ def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
             f"lens_rows.lens_at_token(result.data, token={token})",
         ],
         code=code,
+        said=present.lens.said_of(token),
+        rows={"token": range(start, stop)},
         parts=lambda: [table, there],
     )

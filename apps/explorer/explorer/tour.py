@@ -60,7 +60,7 @@ STEPS = (
         title="Does it matter?",
         look="The rows of this one token are set to zero, live: “amri” falls from 0.973 to 0.002. A change "
         "of the same size in a random direction leaves it at 0.690; other rows of the same heads, which do "
-        "not hold the fact, take it to 0.004. What mattered is what stood in these rows.",
+        "not hold the fact, take it to 0.002 as well. What mattered is what stood in these rows.",
         chosen=(("spec", SPEC),),
     ),
     Step(

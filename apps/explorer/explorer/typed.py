@@ -6,7 +6,7 @@ import streamlit as st
 
 from engram_interp import pairs
 from engram_interp.errors import InputError
-from explorer import selection, shared, states
+from explorer import selection, shared, states, waiting
 from explorer.live import PAIR, live
 from explorer.scene import Prompt, remember
 
@@ -32,7 +32,7 @@ def ask(prompt: Prompt | None) -> None:
             states.State(
                 what="There is nothing to run.",
                 why="The prompt is empty.",
-                todo="Type at least one character, or take one of the phrases above.",
+                todo="Type at least one character that can be seen.",
             )
         )
 
@@ -68,7 +68,9 @@ def _field(prompt: Prompt | None) -> None:
 def _enter(shown: str = "") -> None:
     """Take what stands in the field; nothing where that is `shown` already."""
     text = str(st.session_state[_FIELD])
-    if not (shown and shared.text_of(shown) == text):
+    if shown and shared.text_of(shown) == text:
+        waiting.take_up(live().read(text))
+    else:
         _take(text)
 
 

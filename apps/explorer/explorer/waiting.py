@@ -114,6 +114,12 @@ def _failed(job: Job[T], state: State, *, key: str) -> None:
     st.button("Run it again", key=f"run again {key}", on_click=_again, args=(job,))
 
 
+def take_up(job: Job[T]) -> None:
+    """Begin a job anew that this visitor stopped; any other stays as it is."""
+    if job in _left() or job.stop:
+        _again(job)
+
+
 def _again(job: Job[T]) -> None:
     """Take a job up again: the one others wait for, or a new one."""
     _left().discard(job)
