@@ -11,6 +11,7 @@ from engram_interp.views.theme import number
 
 CONTROLS = ("random rows", "random direction")
 Quantity = Literal["kl", "answer"]
+_ROUNDING = 1e-5  # of an effect: a draw that differs by less moved the prediction as far
 
 
 def values(data: xr.Dataset, control: str, *, quantity: Quantity = "kl") -> npt.NDArray[np.float64] | None:
@@ -47,7 +48,7 @@ def beyond(data: xr.Dataset, control: str) -> str:
     if drawn is None:
         return ""
     effect = float(data["kl"].sel(condition="ablated", token=int(data["token_index"])))
-    return str(int((drawn < effect).sum()))
+    return str(int((drawn < effect * (1 - _ROUNDING)).sum()))
 
 
 def mean(data: xr.Dataset, control: str) -> float:
