@@ -4,17 +4,14 @@ The arms' weights are not shipped; what was measured of them is, in one archive 
 model: one bundle an arm and seed, its parts under the names that the explorer's pages look for.
 """
 
-import lzma
 import re
-import tarfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from engram_interp.errors import DamagedFileError, InputError
-from engram_interp.results import Result, write_bundle
+from engram_interp.results import Result, archives, write_bundle
 
 PARTS = {
     "depth": "depth",
@@ -118,12 +115,6 @@ def _packaged() -> Iterator[tuple[int, str, Result]]:
         number = _CLAIM.fullmatch(archive.name)
         if number is None:
             continue
-        try:
-            with TemporaryDirectory() as folder, tarfile.open(archive) as packed:
-                packed.extractall(folder, filter="data")
-                for path in sorted(Path(folder).glob("*.nc")):
-                    yield int(number[1]), path.stem, Result.load(path)
-        except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
-            raise DamagedFileError(
-                f"{archive} cannot be read as an archive of results; install the package again."
-            ) from error
+        with archives.unpacked(archive, of="results") as folder:
+            for path in sorted(folder.glob("*.nc")):
+                yield int(number[1]), path.stem, Result.load(path)

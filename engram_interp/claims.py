@@ -17,20 +17,18 @@ numbers by a rule that the verdict's file keeps, so that nobody picks it by hand
 both beside the claims that have none.
 """
 
-import lzma
-import tarfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from engram_interp.claim_list import CLAIMS, Claim, claim
 from engram_interp.claim_measures import Measure
-from engram_interp.errors import DamagedFileError, InputError
+from engram_interp.errors import InputError
+from engram_interp.results import archives
 from engram_interp.results.base import Result
 from engram_interp.results.provenance import Value
 from engram_interp.results.verdict import RULES, WORDS, Rule, Verdict, Word, decide
@@ -270,14 +268,8 @@ def unpacked(archive: Path) -> dict[int, Verdict]:
     Raises:
         DamagedFileError: If it is not there or cut short.
     """
-    try:
-        with TemporaryDirectory() as folder, tarfile.open(archive) as kept:
-            kept.extractall(folder, filter="data")
-            return found([folder])
-    except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
-        raise DamagedFileError(
-            f"{archive} cannot be read as an archive of verdicts; install the package again."
-        ) from error
+    with archives.unpacked(archive, of="verdicts") as folder:
+        return found([folder])
 
 
 def _paths(places: Sequence[str | Path]) -> list[Path]:

@@ -1,5 +1,8 @@
 """What the pages read off the packaged pair: the soft index at any k, the gates at one token."""
 
+from pathlib import Path
+from typing import Any
+
 from streamlit.testing.v1 import AppTest
 
 from engram_interp import pairs
@@ -36,3 +39,19 @@ def test_tokens_sets_the_gates_here_beside_the_text_and_an_untrained_gate(start:
     assert "How open are the gates here" in page
     [table] = rebuilt(app, "gate_here.gates_here(")
     assert str(table) in page and page.count("untrained 0.2") == 2
+
+
+def test_the_shift_by_layer_follows_the_alignment_of_the_map_and_can_leave_it(
+    start: Start, bundle: Path
+) -> None:
+    app = start(bundle, page="layers", cell="3.4")
+
+    def chosen(key: str) -> Any:
+        return next(group for group in app.button_group if group.key == key)
+
+    chosen("alignment").set_value("soft").run()
+    assert (app.query_params["align"], app.query_params["shift"]) == ("soft", "soft")
+    chosen("estimate").set_value("peak").run()
+    assert (app.query_params["align"], app.query_params["shift"]) == ("soft", "peak")
+    chosen("alignment").set_value("none").run()
+    assert (app.query_params["align"], app.query_params["shift"]) == ("none", "peak")

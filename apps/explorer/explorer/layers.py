@@ -69,7 +69,11 @@ def _depth(scene: Scene, depth: DepthResult, *, part: str) -> None:
     with left:
         controls = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
         alignment = settings.segmented(
-            controls, "Alignment", settings.ALIGNMENT, say=cell.ALIGNMENTS.__getitem__
+            controls,
+            "Alignment",
+            settings.ALIGNMENT,
+            say=cell.ALIGNMENTS.__getitem__,
+            also=settings.ESTIMATE,
         )
         _set_k_right(depth)
         if alignment == "soft":

@@ -87,6 +87,9 @@ def page() -> None:
         for kind in ("svg", "png"):
             export.pictures(lambda: sections.figures(shown), kind=kind, name=f"{name}-figures")
     style.html(element("h2", "What goes in", class_="engram-title"))
+    said = sections.verdict(shown)
+    if said:
+        style.html(element("p", said, class_="engram-verdict"))
     style.html(
         element(
             "ul",

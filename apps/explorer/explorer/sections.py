@@ -75,20 +75,37 @@ def _sections(shown: Open) -> list[Section]:
     return sections
 
 
-def _agreement(title: str, found: Mapping[str, Result]) -> list[Section]:
-    """Whether the views of depth agree, before each of them; nothing in a chapter without the depth map."""
+def verdict(shown: Open) -> str:
+    """What all views of depth in it allow to say; empty without a depth map."""
+    given = _views(shown.results)
+    return "" if given is None else agreement.verdict(*given[:3], tuned=given[3])
+
+
+def _views(
+    found: Mapping[str, Result],
+) -> tuple[DepthResult, LensDepthResult | None, StitchingResult | None, LensDepthResult | None] | None:
+    """Depth map, lens depth, stitching, tuned lens depth, as far as they are there; None without the map."""
     depth, raw, tuned, stitching = map(found.get, ("depth", "lens-depth", "lens-depth-tuned", "stitching"))
     if not isinstance(depth, DepthResult):
+        return None
+    return (
+        depth,
+        raw if isinstance(raw, LensDepthResult) else None,
+        stitching if isinstance(stitching, StitchingResult) else None,
+        tuned if isinstance(tuned, LensDepthResult) else None,
+    )
+
+
+def _agreement(title: str, found: Mapping[str, Result]) -> list[Section]:
+    """Whether the views of depth agree, before each of them; nothing in a chapter without the depth map."""
+    given = _views(found)
+    if given is None:
         return []
-    views = {
-        "lens_depth": raw if isinstance(raw, LensDepthResult) else None,
-        "tuned": tuned if isinstance(tuned, LensDepthResult) else None,
-    }
-    function = stitching if isinstance(stitching, StitchingResult) else None
+    views, tuned = given[:3], given[3]
     parts: list[Part] = [
-        element("p", element("b", agreement.verdict(depth, stitching=function, **views))),
-        agreement.agreement(depth, stitching=function, **views),
-        agreement.plot(agreement.views(depth, stitching=function, **views)),
+        element("p", element("b", agreement.verdict(*views, tuned=tuned))),
+        agreement.agreement(*views, tuned=tuned),
+        agreement.plot(agreement.views(*views, tuned=tuned)),
     ]
     return [Section(title=f"{title}: do similarity, prediction and function agree?", parts=parts)]
 

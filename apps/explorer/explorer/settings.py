@@ -174,16 +174,33 @@ def segmented(
     *,
     say: Callable[[str], str] = str,
     options: Sequence[str] | None = None,
+    also: Setting | None = None,
 ) -> str:
-    """A row of choices for a setting; returns what is chosen."""
+    """A row of choices for a setting; returns what is chosen.
+
+    Args:
+        place: where the row is drawn.
+        label: above it.
+        setting: what it sets.
+        say: how a choice is shown.
+        options: the choices, where the page says what fits.
+        also: another setting that follows it wherever it may be the same.
+    """
     st.session_state[setting.key] = setting.value
+
+    def choose() -> None:
+        value = str(st.session_state[setting.key])
+        setting.put(value)
+        if also is not None and also.takes(value):
+            also.put(value)
+
     place.segmented_control(
         label,
         setting.options if options is None else options,
         key=setting.key,
         required=True,
         format_func=say,
-        on_change=lambda: setting.put(str(st.session_state[setting.key])),
+        on_change=choose,
     )
     return setting.value
 
