@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from engram_interp.capture.memories import table_of
 from engram_interp.checkpoints.subject import SubjectModel
@@ -236,6 +235,8 @@ def load(model: SubjectModel, index: SlotIndex) -> SlotLoad:
 
 def _column(ngrams: NgramIndex, layer: int, order: int, head: int, rows: np.ndarray | None) -> dict[str, Any]:
     """Everything that is told of one head of one order."""
+    from scipy import stats  # a third of a second that a look-up need not wait for
+
     distinct, reads = collisions.loads(ngrams, layer, order, head)
     total, size = int(distinct.sum()), len(distinct)
     company = distinct > 1

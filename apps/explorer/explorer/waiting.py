@@ -18,7 +18,7 @@ from explorer.worker import Job, StoppedError
 
 T = TypeVar("T")
 QUICK = 0.4
-POLL = 0.5
+POLL = 0.3
 QUEUED = 0.8
 """Seconds more between two looks for each run before it: pages that wait must not slow the one that runs."""
 _VISITOR = "visitor"
