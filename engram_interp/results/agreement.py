@@ -112,9 +112,8 @@ def verdict(
 ) -> str:
     """What may be concluded, and whether the views agree: the end of `agreement`, without its numbers."""
     found = views(depth, lens_depth, stitching, tuned=tuned)
-    concluded = _conclusion(found).removeprefix("So ")
-    if concluded.startswith("But "):
-        return f"{_verdict(found)} {concluded}"
+    concluded = _conclusion(found).replace("those residuals", "the residuals before the first memory read")
+    concluded = concluded.removeprefix("So ").removeprefix("But ")
     return f"{concluded[:1].upper()}{concluded[1:]} {_verdict(found)}"
 
 
@@ -154,7 +153,7 @@ def _verdict(found: list[View]) -> str:
         return "Only one view was worked out; one alone is a picture."
     if None in signs:
         without = wording.listed(view.name for view in found if view.sign is None)
-        return f"Whether they agree cannot be said: no interval for {without}."
+        return f"Whether the views agree cannot be said: no interval for {without}."
     if set(signs) == {0}:
         return "Every interval includes 0: no view shows a shift."
     if len(set(signs)) == 1:
@@ -166,7 +165,7 @@ def _verdict(found: list[View]) -> str:
         for sign, word in by_sign.items()
         if (names := [view.name for view in found if view.sign == sign])
     ]
-    return f"They do not agree: {'; '.join(parts)}."
+    return f"The views do not agree: {'; '.join(parts)}."
 
 
 def _conclusion(found: list[View]) -> str:

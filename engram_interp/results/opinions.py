@@ -100,7 +100,7 @@ class SecondOpinions(Result):
         sure = int((spread & ((low > 0) | (high < 0))).sum())
         timed = int(spread.sum())
         signs = {int(np.sign(np.round(value, 2))) for value in values[known]}
-        number = f"{sure} of {timed} intervals exclude 0"
+        number = f"{sure} of {timed} intervals exclude 0" if timed else "no measure has an interval"
         if len(signs) == 1:
             word = {1: "positive", 0: "zero to two digits", -1: "negative"}[signs.pop()]
             return f"The measures agree in sign ({word}); {number}."

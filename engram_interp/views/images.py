@@ -21,8 +21,8 @@ _ONE_AT_A_TIME = Lock()
 
 def missing() -> str:
     """What figures cannot be written for want of; empty if they can."""
-    if find_spec("kaleido") is None:
-        return "Figures are written by kaleido, which is not installed: pip install 'engram-interp[export]'."
+    if find_spec("kaleido") is None or find_spec("choreographer") is None:  # old kaleidos had none
+        return "Figures are written by kaleido 1.3 or later: pip install 'engram-interp[export]'."
     from choreographer.browsers.chromium import Chromium
 
     if Chromium.find_browser(skip_local=False) is None:

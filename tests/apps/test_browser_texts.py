@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from zipfile import ZipFile
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -83,12 +84,48 @@ def test_a_figure_saved_as_png_brings_the_letters_of_the_page(visit: Callable[[s
     drawn = "async () => (await new Blob(['<svg>'], {type: 'image/svg+xml'}).text())"
     assert page.evaluate(drawn) == "<svg>", "the font is not fetched before somebody is there"
     page.mouse.move(300, 300)
-    page.wait_for_function(f"async () => (await ({drawn})()).includes('font-family')")
+    for _ in range(100):
+        if page.evaluate(drawn) != "<svg>":
+            break
+        page.wait_for_timeout(100)
     assert page.evaluate(drawn).startswith('<svg><style>@font-face{font-family:"Source Sans"')
     assert page.evaluate("async () => (await new Blob(['<svg>'], {type: 'text/plain'}).text())") == "<svg>"
+    assert page.evaluate("async () => (await fetch('/')).blob().then((one) => one instanceof Blob)")
+    with_page_s, with_other = (page.evaluate(_INK, family) for family in ("Source Sans", "monospace"))
+    assert with_page_s < with_other / 1.5, "letters of the page are narrower than those of the other font"
     with page.expect_download() as waited:
         page.get_by_role("button", name="PNG").first.click()
     assert waited.value.suggested_filename.endswith(".png")
+
+
+_INK = """async (family) => {
+  const text = `<text y="20" font-size="16" font-family="${family}, monospace">${"i".repeat(20)}</text>`;
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="400" height="30">${text}</svg>`;
+  const picture = new Image();
+  picture.src = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
+  await picture.decode();
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [400, 30];
+  const context = canvas.getContext("2d");
+  context.drawImage(picture, 0, 0);
+  const pixels = context.getImageData(0, 0, 400, 30).data;
+  let last = 0;
+  for (let at = 0; at < pixels.length; at += 4) if (pixels[at + 3] > 0) last = Math.max(last, (at / 4) % 400);
+  return last;
+}"""
+"""How far to the right letters reach that are drawn as Plotly draws a PNG."""
+
+
+def test_the_figures_of_a_report_are_taken_away_as_files(visit: Callable[[str], Page]) -> None:
+    page = visit("/report?b=wiki-nano&prompt=napoleon&tok=30&parts=layers")
+    idle(page)
+    for kind, begins in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):
+        with page.expect_download() as waited:
+            page.get_by_role("button", name=f"Figures ({kind}, zip)").click()
+        with ZipFile(waited.value.path()) as archive:
+            names = archive.namelist()
+            assert len(names) > 6 and names[0].startswith("01-layers-do-similarity"), names
+            assert all(archive.read(name).startswith(begins) for name in names)
 
 
 def test_a_page_that_is_none_opens_the_nearest_and_says_so(visit: Callable[[str], Page]) -> None:

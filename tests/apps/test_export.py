@@ -9,6 +9,7 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import pytest
 from engram_interp.errors import InputError
 from engram_interp.results import links, open_bundle, write_bundle
 from engram_interp.views.markup import Html
-from tests.apps.helpers import EXPLORER, Start, charts, downloads, parts, ran, rebuilt, settle
+from tests.apps.helpers import EXPLORER, Start, charts, downloads, parts, ran, rebuilt, settle, show
 from tests.results import memory_samples, samples
 
 VIEWS = "view stitching,view lens-depth,view lens-depth-tuned,view second-opinions"
@@ -198,9 +199,50 @@ def test_a_table_holds_the_rows_of_its_panel_and_says_which(monkeypatch: pytest.
     assert len(whole.splitlines()) > len(one.splitlines())
 
 
-def test_the_page_of_a_panel_speaks_of_its_token(start: Start, bundle: Path) -> None:
-    start(bundle, page="tokens", prompt="0", tok="3")
+def test_panels_about_one_token_give_away_what_is_said_of_it_and_its_rows(
+    start: Start, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = start(bundle, page="tokens", prompt="0", tok="3")
     export = importlib.import_module("explorer.export")
-    lens = samples.lens_table()
-    page = export._html({"lens-table": lens}, "lens", [], lens.said_of(3)).decode()
-    assert "After token 3 of" in page and "After the last of" not in page
+    given: dict[str, dict[str, Any]] = {}
+    row = export._row
+
+    def kept(**panel: Any) -> None:
+        given[panel["key"]] = panel
+        row(**panel)
+
+    monkeypatch.setattr(export, "_row", kept)
+    app.run()
+    app.query_params.update(length="3")
+    show(app, "memory")
+    pages = {key: panel["page"]().decode() for key, panel in given.items()}
+    for wanted in ("lens_window", "reads_table", "slot_table"):
+        [key] = [key for key in pages if wanted in key]
+        assert "oken 3" in pages[key] and "After the last of" not in pages[key]
+        assert "at the last," not in pages[key]
+        frame = pd.read_csv(io.BytesIO(given[key]["table"]()), comment="#")
+        tokens = set(frame["token"].dropna())
+        assert 3 in tokens and (tokens == {3} or wanted == "lens_window")
+    [rows] = [panel["table"]() for key, panel in given.items() if "slot_table" in key]
+    orders = pd.read_csv(io.BytesIO(rows), comment="#").query("variable == 'order'")["value"]
+    assert set(orders.astype(int)) == {3}
+
+
+def test_where_no_browser_draws_the_file_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXPLORER))
+    export = importlib.import_module("explorer.export")
+    made: list[Any] = []
+    monkeypatch.setattr(
+        export.st, "download_button", lambda label, data, **more: made.append((label, data, more))
+    )
+    monkeypatch.setattr(export.images, "missing", lambda: "")
+
+    def fails(*_: object, **__: object) -> None:
+        raise InputError("The browser did not draw the figures (it ended); see that it starts.")
+
+    monkeypatch.setattr(export.images, "images", fails)
+    export.pictures(dict, kind="svg", name="mine")
+    [(label, data, more)] = made
+    assert label == "Figures (SVG, zip)" and more["file_name"] == "mine-svg.zip"
+    with ZipFile(io.BytesIO(data())) as archive:
+        assert "did not draw" in archive.read("NOT DRAWN.txt").decode()

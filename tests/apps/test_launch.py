@@ -120,11 +120,11 @@ def test_the_files_named_ahead_are_sent_from_memory_and_all_else_is_passed_on(
 @pytest.mark.parametrize(
     ("path", "address"),
     [
-        ("/layer?b=wiki-nano", "/layers?b=wiki-nano&page=layer"),
-        ("/layers/?b=wiki-nano", "/layers?b=wiki-nano"),
-        ("/nonsense", "/?page=nonsense"),
-        ("/..%2F..%2Fetc%2Fpasswd", "/?page=..%2F..%2Fetc%2Fpasswd"),
-        ("//host.example%2Fx", "/?page=host.example%2Fx"),
+        ("/layer?b=wiki-nano", "./layers?b=wiki-nano&page=layer"),
+        ("/layers/?b=wiki-nano", "../layers?b=wiki-nano"),
+        ("/nonsense", "./?page=nonsense"),
+        ("/..%2F..%2Fetc%2Fpasswd", "../../../?page=..%2F..%2Fetc%2Fpasswd"),
+        ("//host.example%2Fx", "../../?page=host.example%2Fx"),
         ("/static/none.js", None),
         ("/_stcore/none", None),
     ],

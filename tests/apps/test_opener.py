@@ -1,14 +1,18 @@
-"""Overview opens bundles and models by their path, for this visitor, where no other machine is served."""
+"""Overview opens bundles by their path, where no other machine is served, and models for typed texts."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from engram_interp.checkpoints.native import save_native
 from engram_interp.results import write_bundle
+from tests import support
 from tests.apps.helpers import Start, settle, show, typed, written
 from tests.results import samples
 
@@ -32,12 +36,33 @@ def elsewhere(bundle: Path, tmp_path: Path) -> Path:
     return tmp_path / "far"
 
 
+@pytest.fixture
+def second(tmp_path: Path) -> Path:
+    """Another model in a folder of the same name."""
+    model = support.model(seed=5)
+    return save_native(tmp_path / "second" / "tiny", model, tokenizer=support.tokenizer())
+
+
+SAID = [(BUNDLE, "There is no bundle at"), (MODEL, "There is no model at")]
+
+
 def opened(app: AppTest, key: str, path: Path | str) -> AppTest:
     app.text_input(key=key).set_value(str(path)).run()
     return settle(app)
 
 
-def test_a_bundle_opens_by_its_path_and_stays_for_this_visitor(
+def gates(app: AppTest) -> str:
+    """What the page says of the gates at the chosen token."""
+    [found] = [line for line in written(app).split("<p") if "Token " in line and "· gate:" in line]
+    return found
+
+
+def live() -> Any:
+    """The explorer's module on live models."""
+    return sys.modules["explorer.live"]
+
+
+def test_a_bundle_opens_by_its_path_and_by_its_link_as_long_as_the_server_runs(
     start: Start, bundle: Path, elsewhere: Path
 ) -> None:
     app = opened(start(bundle), BUNDLE, elsewhere / "two.engram")
@@ -46,8 +71,21 @@ def test_a_bundle_opens_by_its_path_and_stays_for_this_visitor(
     assert set(app.selectbox(key="bar bundle").options) == {"made-up", "two"}
     show(app, "layers")
     assert app.selectbox(key="bar bundle").value == "two"
-    other = start(bundle, b="two")
-    assert "There is no bundle “two” here" in written(other)
+    assert "Loaded: two" in written(start(bundle, b="two"))
+    shutil.rmtree(elsewhere)
+    text = written(start(bundle, b="two"))
+    assert "There is no bundle “two” here" in text and "There is no bundle at" not in text
+
+
+def test_the_link_of_a_bundle_that_was_opened_by_its_path_says_where_it_works(
+    start: Start, bundle: Path, elsewhere: Path
+) -> None:
+    start(bundle)
+    shelf: Any = sys.modules["explorer.shelf"]
+    assert shelf.by_path("made-up") is None
+    shelf.add(elsewhere)
+    assert shelf.by_path("two") == elsewhere / "two.engram"
+    assert shelf.add(elsewhere) == "one" and len(shelf.shelf().bundles) == 3
 
 
 def test_a_folder_opens_the_first_of_its_bundles_and_lists_the_others(
@@ -59,8 +97,15 @@ def test_a_folder_opens_the_first_of_its_bundles_and_lists_the_others(
     assert "Loaded: two" in written(app)
 
 
+def test_two_bundles_of_one_name_are_told_apart(start: Start, bundle: Path, tmp_path: Path) -> None:
+    same = Path(shutil.copytree(bundle, tmp_path / "other" / "made-up.engram"))
+    app = opened(start(bundle), BUNDLE, same)
+    assert app.query_params["b"] == "made-up-2"
+    assert app.button(key="open made-up-2").disabled and not app.button(key="open made-up").disabled
+
+
 def test_of_many_bundles_the_open_one_stands_first_and_the_rest_in_a_fold(
-    start: Start, bundle: Path, tmp_path: Path
+    start: Start, tmp_path: Path
 ) -> None:
     for number in range(8):
         write_bundle(tmp_path / f"run-{number}.engram", {"depth": samples.depth()})
@@ -88,47 +133,116 @@ def test_a_path_that_opens_nothing_is_named_and_what_is_open_stays(
     assert said not in written(app.run())
 
 
+@pytest.mark.parametrize("text", ["~nosuchuser/x", "x" * 300, "a\0b"])
+@pytest.mark.parametrize(
+    ("key", "said"), [(BUNDLE, "There is no bundle at"), (MODEL, "There is no model at")]
+)
+def test_a_text_that_is_no_path_is_named_too(
+    start: Start, bundle: Path, *, text: str, key: str, said: str
+) -> None:
+    app = opened(start(bundle), key, text)
+    assert said in written(app) and "It cannot be looked up" in written(app)
+    assert "Loaded: made-up" in written(app)
+
+
+def test_where_there_is_no_bundle_or_a_damaged_one_another_opens_by_its_path(
+    start: Start, bundle: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    app = start(tmp_path / "empty")
+    assert "There is no bundle to open." in written(app)
+    assert "Loaded: two" in written(opened(app, BUNDLE, elsewhere / "two.engram"))
+    st.cache_resource.clear()
+    torn = Path(shutil.copytree(bundle, tmp_path / "torn.engram"))
+    (torn / "manifest.json").write_text("{", encoding="utf-8")
+    app = start(torn)
+    assert "This bundle is damaged." in written(app)
+    assert "Loaded: two" in written(opened(app, BUNDLE, elsewhere / "two.engram"))
+
+
 def test_a_model_is_loaded_by_its_path_and_runs_what_is_typed(
     start: Start, bundle: Path, tiny_model: Path
 ) -> None:
     app = start(bundle)
-    assert "wiki-nano/engram is loaded when a text is run, or now." in written(app)
+    assert "wiki-nano/engram, not loaded yet." in written(app)
     opened(app, MODEL, tiny_model)
     assert "tiny, loaded: 4 layers, memory at layers 1 and 2." in written(app)
     show(app, "tokens")
     assert "run now by tiny" in written(typed(app, "Kalo met the ren"))
+    show(app, "")
+    app.button(key="own model").click().run()
+    assert "wiki-nano/engram, not loaded yet." in written(app)
 
 
-def test_the_model_that_would_run_is_loaded_ahead(start: Start, bundle: Path, tiny_model: Path) -> None:
+def test_a_model_that_is_asked_for_runs_texts_though_nobody_waits_for_it(
+    start: Start, bundle: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = start(bundle)
+    job = sys.modules["explorer.worker"].Job
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sys.modules["explorer.model_choice"], "preload", lambda _: job(steps=3)
+        )  # takes for ever
+        app.text_input(key=MODEL).set_value(str(tiny_model)).run()
+        assert app.get("progress")
+    show(app, "tokens")
+    assert "run now by tiny" in written(typed(app, "Kalo met the ren"))
+
+
+def test_loading_ahead_does_not_keep_the_model_for_other_bundles(start: Start) -> None:
+    app = start(b="wiki-nano")
+    app.button(key="load model").click().run()
+    assert "wiki-nano/engram, loaded: 8 layers, memory at layers 1 and 4." in written(settle(app))
+    assert not [button for button in app.button if button.key in {"load model", "own model"}]
+    app.selectbox(key="bar bundle").set_value("planted").run()
+    assert "planted, not loaded yet." in written(app)
+
+
+def test_the_tour_runs_the_planted_model_whatever_was_chosen_before(start: Start, tiny_model: Path) -> None:
+    app = opened(start(b="wiki-nano"), MODEL, tiny_model)
+    app.button(key="tour start").click().run()
+    assert app.session_state["model this visitor loaded"] is None
+
+
+def test_what_a_typed_text_loaded_is_said_to_be_loaded(start: Start, bundle: Path, tiny_model: Path) -> None:
+    app = typed(start(bundle, "--model", tiny_model, page="tokens"), "Kalo met the ren")
+    show(app, "")
+    assert "tiny, loaded: 4 layers" in written(app)
+
+
+def test_a_model_that_cannot_be_read_leaves_the_one_before_and_is_read_again_once_mended(
+    start: Start, bundle: Path, tiny_model: Path, second: Path
+) -> None:
+    weights = (second / "model.safetensors").read_bytes()
+    (second / "model.safetensors").write_bytes(b"cut short")
+    app = opened(start(bundle, "--model", tiny_model), MODEL, second)
+    assert "This cannot be run." in written(app) and "Give another model." in written(app)
+    assert live().live().path == tiny_model or "tiny, not loaded yet." in written(app.run())
+    (second / "model.safetensors").write_bytes(weights)
+    opened(app, MODEL, second)
+    assert "tiny, loaded: 4 layers" in written(app) and "This cannot be run." not in written(app)
+
+
+def test_a_load_that_was_stopped_is_taken_up_again(start: Start, bundle: Path, tiny_model: Path) -> None:
     app = start(bundle, "--model", tiny_model)
+    job = live().preload(live().model_at(tiny_model))
+    job.stop = True
+    job.future.cancel()
     app.button(key="load model").click().run()
     assert "tiny, loaded: 4 layers" in written(settle(app))
-    assert not [button for button in app.button if button.key == "load model"]
 
 
-def test_a_model_that_cannot_be_loaded_leaves_the_one_before(
-    start: Start, bundle: Path, tiny_model: Path, tmp_path: Path
+def test_of_two_models_given_by_path_the_last_stays_in_memory_and_their_results_stay_apart(
+    start: Start, bundle: Path, tiny_model: Path, second: Path
 ) -> None:
-    torn = Path(shutil.copytree(tiny_model, tmp_path / "torn"))
-    (torn / "model.safetensors").write_bytes(b"cut short")
-    app = opened(start(bundle, "--model", tiny_model), MODEL, torn)
-    assert "This cannot be run." in written(app) and "Give another model." in written(app)
-    assert "tiny is loaded when a text is run" in written(app.run())
-
-
-def test_two_models_of_one_folder_name_do_not_share_results(
-    start: Start, bundle: Path, tiny_model: Path, tmp_path: Path
-) -> None:
-    from engram_interp.checkpoints.native import save_native
-    from tests import support
-
-    other = save_native(tmp_path / "tiny", support.model(seed=5), tokenizer=support.tokenizer())
-    app = typed(start(bundle, "--model", tiny_model, page="tokens"), "Kalo met the ren")
-    [before] = [line for line in written(app).split("<p") if "Token " in line and "gate:" in line]
-    show(app, "")
-    opened(app, MODEL, other)
+    app = opened(start(bundle), MODEL, tiny_model)
     show(app, "tokens")
-    [after] = [line for line in written(settle(app)).split("<p") if "Token " in line and "gate:" in line]
+    before = gates(typed(app, "Kalo met"))
+    show(app, "")
+    opened(app, MODEL, second)
+    assert not live().model_at(tiny_model).held.told and live().model_at(second).held.told
+    show(app, "tokens")
+    after = gates(settle(app))
     assert "run now by tiny" in written(app) and before != after
 
 

@@ -76,7 +76,9 @@ def test_layers_opens_with_the_headline_and_whether_the_views_agree(start: Start
     text = written(app)
     assert text.index("+0.60") < text.index("+0.05") < text.index("For these two models: similarity")
     assert "function (stitching) +0.90 layers (95 % interval [0.70, 1.10])" in text
-    assert "They do not agree: similarity and function deeper; raw-lens prediction and tuned-lens" in text
+    assert (
+        "The views do not agree: similarity and function deeper; raw-lens prediction and tuned-lens" in text
+    )
     assert text.index("For these two models") < text.index("Layer by layer")
 
 
@@ -275,4 +277,4 @@ def test_a_link_holds_everything_that_is_chosen(
 def test_saved_results_are_shown_without_a_live_model(start: Start, bundle: Path) -> None:
     start(bundle, page="tokens")
     live = sys.modules["explorer.live"]
-    assert live.live()._model is None and not len(live.worker())
+    assert live.live().held._model is None and not len(live.worker())

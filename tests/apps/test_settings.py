@@ -7,7 +7,7 @@ import pytest
 
 from engram_interp.capture.ablations import KINDS
 from engram_interp.capture.kinds import TABLE
-from tests.apps.helpers import EXPLORER, Start, figures, settle, written
+from tests.apps.helpers import EXPLORER, Start, figures, settle, show, written
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +88,9 @@ def test_a_link_s_choice_that_a_page_does_not_offer_is_said(
     assert said in written(app)
     app.run()
     assert said in written(app)  # a page that waits for a run is drawn again and again
+    show(app, "")
+    assert said not in written(app)
+    app = start(bundle, other, tok="8", **link)
     app.number_input(key="bar token").set_value(2).run()
     assert said not in written(app)
 
@@ -100,12 +103,15 @@ LIVE = {"page": "tokens", "run": "live"}
     [
         ({"v": "9"}, "The link is of format 9, and this version knows format 1", {"v": "1"}),
         ({"page": "layers", "cell": "3"}, "says cell=3, but a cell has two layers", {"cell": "3.3"}),
-        ({"page": "layers", "k": "abc"}, "says k=abc, but k is one of", {"k": None}),
-        ({"page": "layers", "k": "99"}, "says k=99, but k is one of", {"k": None}),
-        ({**LIVE, "n": "9"}, "says n=9, but n-grams have 2 and 3 tokens here; all", {"n": None}),
-        ({**LIVE, "n": "3,9"}, "says n=3,9, but n-grams have 2 and 3 tokens", {"n": "3"}),
+        ({"page": "layers", "k": "abc"}, "k=abc is none of", {"k": None}),
+        ({"page": "layers", "k": "99"}, "k=99 is none of", {"k": None}),
+        ({**LIVE, "n": "9"}, "n=9: n-grams have 2 and 3 tokens here; all", {"n": None}),
+        ({**LIVE, "n": "3,9"}, "n=3,9: n-grams have 2 and 3 tokens", {"n": "3"}),
         ({**LIVE, "n": "x"}, "says n=x, but n is a list of lengths such as 2,3", {"n": None}),
         ({"page": "tokens", "draw": "x"}, "says draw=x, but draw is a number from 0 on", {"draw": None}),
+        ({"page": "layers", "cell": ".4"}, "says cell=.4, but a cell has two layers", {}),
+        ({"page": "layers", "data": "x"}, "There is no data “x” here; the one map is shown.", {"data": None}),
+        ({"page": "report", "parts": "none,memory"}, "parts is made of layers", {"parts": "memory"}),
         ({"page": "report", "parts": "foo,memory"}, "parts is made of layers, tokens", {"parts": "memory"}),
         ({"page": "tokens", "token": "5"}, "also says token, which means nothing here", {"token": None}),
     ],
@@ -133,6 +139,18 @@ def test_a_page_that_does_not_exist_is_named(start: Start, bundle: Path) -> None
     app.run()
     assert "There is no page “nonsense”; this one is shown." in written(app)
     assert "page" not in app.query_params
+    app.query_params["page"] = "layers"
+    app.run()
+    assert "There is no page" not in written(app)
+
+
+def test_a_choice_ends_the_line_about_what_it_replaces(start: Start, bundle: Path, tmp_path: Path) -> None:
+    for name in ("second", "third"):
+        shutil.copytree(bundle, tmp_path / f"{name}.engram")
+    app = start(bundle, tmp_path, page="compare", b="made-up", **{"with": "nonsense"})
+    assert "“nonsense”" in written(app)
+    app.selectbox(key="other bundle").set_value("third").run()
+    assert "“nonsense”" not in written(app)
 
 
 def test_the_ablation_of_a_link_becomes_the_nearest_that_text_and_model_have(
@@ -140,7 +158,7 @@ def test_the_ablation_of_a_link_becomes_the_nearest_that_text_and_model_have(
 ) -> None:
     asked = "rows_zero:t99999:L9:n7"
     app = settle(start(bundle, "--model", tiny_model, page="ablate", run="live", spec=asked))
-    assert f"The link’s ablation {asked} names token 99999, layer 9 and order 7" in written(app)
+    assert f"The ablation {asked} names token 99999, layer 9 and order 7" in written(app)
     last = app.number_input(key="bar token").max
     assert last is not None
     assert app.query_params["spec"] == f"rows_zero:t{last:g}:L2:n3"

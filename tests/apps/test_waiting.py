@@ -22,7 +22,7 @@ PASSES_OF_AN_ABLATION = 4 + 2 * 7  # two more for each further draw of the contr
 def halfway(tokens: AppTest) -> Iterator["Halfway"]:
     """Every pass of the live model waits in its second block; the model is loaded by a first run."""
     typed(tokens, "Kalo met the ren")
-    model = sys.modules["explorer.live"].live()._model
+    model = sys.modules["explorer.live"].live().held._model
     found = Halfway()
     hooks = [
         model.module.get_submodule(f"blocks.{layer}").register_forward_hook(act)

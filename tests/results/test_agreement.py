@@ -9,6 +9,7 @@ import pytest
 from engram_interp.results import agreement
 from engram_interp.results.agreement import View
 from engram_interp.views import agreement as figures
+from tests.results import samples
 
 NAN = (math.nan, math.nan, math.nan)
 UP, DOWN, AROUND = (0.8, 0.5, 1.1), (-0.8, -1.1, -0.5), (0.1, -0.2, 0.4)
@@ -60,3 +61,27 @@ def test_the_figure_has_a_row_for_each_view() -> None:
     assert after.text[1] == "+0.80 layers no interval" and after.text[2] == "n/a"
     assert list(figure.layout.yaxis.ticktext) == ["function", "prediction", "similarity"]
     assert before.name == "control: before it"
+
+
+@pytest.mark.parametrize(
+    ("shifts", "control", "begins"),
+    [
+        ((UP,), SMALL, "Memory is not shown to make this network effectively deeper. Only one view"),
+        ((UP, DOWN, UP), SMALL, "Memory is not shown to make this network effectively deeper. The views do"),
+        ((UP, BARE, UP), SMALL, "Memory is not shown to make this network effectively deeper. Whether the"),
+        ((UP, UP, UP), (0.6, 0.2, 1.0), "By similarity, prediction and function the shift does not exceed"),
+        ((UP, UP, UP), SMALL, "By all three these layers do what later baseline layers do"),
+    ],
+)
+def test_the_verdict_stands_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    shifts: tuple[tuple[float, float, float], ...],
+    control: tuple[float, float, float],
+    begins: str,
+) -> None:
+    monkeypatch.setattr(agreement, "views", lambda *_, **__: made(*shifts, control=control))
+    said = agreement.verdict(samples.depth(), None, None)
+    assert said.startswith(begins)
+    assert "those residuals" not in said and "They " not in said
+    if control != SMALL:
+        assert "what the residuals before the first memory read show" in said

@@ -102,7 +102,7 @@ def _set_right(setting: settings.Setting, *, tokens: int, offered: Mapping[str, 
     if asked is not None and found is not None and missing:
         setting.put(found.text)
         selection.note(
-            f"The link’s ablation {asked.text} names {wording.listed(dict.fromkeys(missing))}, which this "
+            f"The ablation {asked.text} names {wording.listed(dict.fromkeys(missing))}, which this "
             f"text or model does not have; {found.text} is shown."
         )
 

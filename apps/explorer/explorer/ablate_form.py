@@ -167,7 +167,7 @@ def _run(text: str, token: int, tokens: int, parts: Mapping[str, list[int]]) -> 
 def history(prompt: Prompt, shown: Sequence[Spec]) -> list[Spec]:
     """The ablations of a prompt run in this visit, those that are `shown` among them, the latest first."""
     every: dict[tuple[str, str], list[Spec]] = st.session_state.setdefault(_RUNS, {})
-    runs = every.setdefault((live().name, prompt.name), [])
+    runs = every.setdefault((live().key, prompt.name), [])
     for spec in reversed(shown):
         if spec not in runs:
             runs.insert(0, spec)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer import buttons, selection, settings, shared, shelf, states
+from explorer import buttons, opener, selection, settings, shared, shelf, states, style
 from explorer.live import live, state_model
 from explorer.scene import Prompt, Ran, Scene, model_of, offered, scene_of
 
@@ -35,11 +35,13 @@ def show(page: str) -> Callable[[], None] | None:
         What is to be called once the page is drawn, which may have set right what a link asked for: it writes
         the address and draws the button that copies it.
     """
+    selection.begin(page)
     notes = selection.adopt_address(partial(settings.adopt, page=page))
     found = shelf.shelf()
     frame = st.container(key="bar")
     if not found.bundles:
         states.show(_nothing(found.notes))
+        opener.path_field()
         return None
     name = selection.current().bundle
     if name not in found.bundles:
@@ -55,6 +57,7 @@ def show(page: str) -> Callable[[], None] | None:
     if isinstance(bundle, states.State):
         selection.write_address(page, settings.address(page))
         states.show(bundle)
+        opener.path_field()
         return None
     state_model(model_of(bundle))
     whole = scene_of(bundle, also=selection.current().prompt)
@@ -71,6 +74,7 @@ def show(page: str) -> Callable[[], None] | None:
         with cells[5]:
             _link(page)
         selection.write_address(page, settings.address(page))
+        selection.rest()
 
     return finish
 
@@ -171,7 +175,10 @@ def _link(page: str) -> None:
     about = "An address that restores what you see. It names things and never carries a typed text."
     place = shelf.by_path(selection.current().bundle)
     if place is not None:
-        about += f" This bundle was opened by its path: the link works where the explorer is given {place}."
+        about += (
+            f" This bundle was opened by its path: the link works as long as this server runs, and where the "
+            f"explorer is given {style.plain(str(place))}."
+        )
     texts = [selection.current().prompt, settings.NOTE.value if page == "report" else ""]
     texts = [name for name in texts if shared.text_of(name)]
     if texts:

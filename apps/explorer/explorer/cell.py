@@ -36,6 +36,7 @@ def show(scene: Scene, depth: DepthResult, *, part: str, measure: str) -> None:
         call="",
         views=[f"headlines.cell(result.{at_k(depth)}data, {place})"],
         parts=lambda: [shown],
+        rows={"layer": [layer], "baseline_layer": [baseline_layer]},
     )
     with st.container(key="onward", gap=None):
         for label in _links(layer, reads=layer in scene.memory_layers):

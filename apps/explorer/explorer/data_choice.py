@@ -4,7 +4,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from engram_interp.results import Bundle, DepthResult
-from explorer import settings, shelf, states
+from explorer import selection, settings, shelf, states
 
 MAIN = "depth"
 
@@ -20,6 +20,9 @@ def pick(bundle: Bundle, depth: DepthResult, place: DeltaGenerator | None = None
     """The map that is chosen, by the name of its part; a list where there are several, else a line."""
     names = parts(bundle)
     if len(names) < 2:
+        if settings.DATA.value not in {"", MAIN}:
+            selection.note(f"There is no data “{settings.DATA.value}” here; the one map is shown.")
+            settings.DATA.put("")
         states.say(f"Data: {said(depth)}.")
         return MAIN, depth
     found = {name: depth if name == MAIN else shelf.part(bundle, name, what="depth map") for name in names}
@@ -28,6 +31,9 @@ def pick(bundle: Bundle, depth: DepthResult, place: DeltaGenerator | None = None
         for name, one in found.items()
         if isinstance(one, DepthResult)
     }
+    for torn in found.values():
+        if isinstance(torn, states.State):
+            states.show(torn)
     chosen = settings.picked(place or st.container(width=560), "Data", settings.DATA, labels, said="data")
     one = found.get(chosen)
     return (chosen, one) if isinstance(one, DepthResult) else (MAIN, depth)

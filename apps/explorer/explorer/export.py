@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from engram_interp.errors import InputError
 from engram_interp.numbering import runs_of
 from engram_interp.results import Bundle, Result
 from engram_interp.views import images
@@ -200,8 +201,11 @@ def pictures(figures: Callable[[], Mapping[str, go.Figure]], *, kind: images.Kin
     def packed() -> bytes:
         written = io.BytesIO()
         with ZipFile(written, "w", ZIP_DEFLATED) as archive:
-            for file, content in images.images(figures(), kind=kind).items():
-                archive.writestr(f"{file}.{kind}", content)
+            try:
+                for file, content in images.images(figures(), kind=kind).items():
+                    archive.writestr(f"{file}.{kind}", content)
+            except InputError as cause:  # the browser that downloads would be told nothing of it
+                archive.writestr("NOT DRAWN.txt", f"{cause}\n")
         return written.getvalue()
 
     st.download_button(

@@ -59,10 +59,12 @@ _LETTERS = """
   let face = "";
   const lettered = (part) =>
     typeof part === "string" ? part.replace(/<svg[^>]*>/, (tag) => tag + face) : part;
-  window.Blob = class extends Blob {
-    constructor(parts, options) {
-      super(String(options?.type).startsWith("image/svg+xml") ? parts.map(lettered) : parts, options);
+  const Plain = Blob;
+  window.Blob = class Blob extends Plain {
+    constructor(parts = [], options = {}) {
+      super(String(options?.type).startsWith("image/svg+xml") ? Array.from(parts, lettered) : parts, options);
     }
+    static [Symbol.hasInstance](one) { return one instanceof Plain; }
   };
   const fetched = async () => {
     const reader = new FileReader();
@@ -125,16 +127,19 @@ def _opens_a_page(scope: Scope) -> bool:
 def elsewhere(path: str, query: str, pages: Sequence[str]) -> str:
     """The address to lead to from one of no page: the page it was meant for, told what was asked for.
 
+    It is relative: a proxy may put the explorer below an address of its own.
+
     >>> elsewhere("/layers/", "b=mine", ["", "layers"])
-    '/layers?b=mine'
+    '../layers?b=mine'
     >>> elsewhere("/layer", "b=mine", ["", "layers"]), elsewhere("/nonsense", "", ["", "layers"])
-    ('/layers?b=mine&page=layer', '/?page=nonsense')
+    ('./layers?b=mine&page=layer', './?page=nonsense')
     """
     asked = path.strip("/")
+    up = "../" * max(path.count("/") - 1, 0) or "./"
     nearest = asked if asked in pages else (get_close_matches(asked, list(pages), n=1) or [""])[0]
     told = "" if nearest == asked else urlencode({"page": asked})
     given = "&".join(filter(None, [query, told]))
-    return f"/{nearest}?{given}" if given else f"/{nearest}"
+    return f"{up}{nearest}?{given}" if given else f"{up}{nearest}"
 
 
 async def _lead(send: Send, address: str) -> None:

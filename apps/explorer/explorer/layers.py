@@ -116,7 +116,7 @@ def _set_k_right(depth: DepthResult) -> None:
     asked, made = settings.TOP_K.value, depth.data.attrs.get("top_k", 5)
     if asked and asked not in map(str, depth.ks):
         selection.note(
-            f"The link says k={asked}, but k is one of {wording.listed(depth.ks)} here; {made} is shown."
+            f"k={asked} is none of {wording.listed(depth.ks)}, the k of this map; {made} is shown."
         )
     if asked not in {str(k) for k in depth.ks if k != made}:
         settings.TOP_K.put("")

@@ -1,34 +1,27 @@
-"""Small models run on what a reader types or picks: one worker for all of them (`worker`).
-
-PyTorch is imported by the first job and by nothing else.
-"""
+"""Small models run on what a reader types or picks: one worker for all of them (`worker`)."""
 
 import atexit
-import gc
 import shutil
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from engram_interp import pairs
-from engram_interp.results import AblationComparison, SlotLookup, wording
+from engram_interp.results import AblationComparison, SlotLookup
 from explorer.arguments import arguments
 from explorer.live_results import Attributed, Neighbours, Reading, row_of
+from explorer.model_memory import Held
 from explorer.spec import Spec
 from explorer.worker import Job, Worker
 
 if TYPE_CHECKING:
-    from engram_interp.checkpoints import SubjectModel
     from engram_interp.slots_index import SlotIndex
 
 PAIR = "wiki-nano"
 PLANTED = "planted"
-_SMALL = 200e6
 _STATED = "model of the open bundle"
 _CHOSEN = "model this visitor loaded"
 
@@ -36,14 +29,13 @@ _CHOSEN = "model this visitor loaded"
 class Live:
     """One model, loaded by its first job, and the jobs asked of it."""
 
-    def __init__(self, name: str, path: Path | None, worker: Worker) -> None:
+    def __init__(self, name: str, path: Path | None, worker: Worker, *, stamp: int = 0) -> None:
         self.name = name
         self.path = path
-        self.key = f"{name} {path or ''}"
-        """Of its jobs: two folders may bear one name."""
+        self.key = f"{name} {path or ''} {stamp}"
+        """Of its jobs: two folders may bear one name, and a folder be written anew."""
         self.worker = worker
-        self._model: SubjectModel | None = None
-        self._job: Job[Any] | None = None
+        self.held = Held(self.source, path)
         self._indexes: dict[str, SlotIndex] = {}
 
     @property
@@ -64,24 +56,22 @@ class Live:
         """Gates, slots and lens of a text."""
 
         def run(job: Job[Reading]) -> Reading:
-            model = self._loaded(job)
+            model = self.held.get(job)
             from engram_interp import gates, lens, slots
 
-            with warnings.catch_warnings(record=True) as heard:
-                warnings.simplefilter("always", UserWarning)
-                job.next("reading the gates")
-                found = gates.read(model, [text])
-                job.next("looking the slots up")
-                looked_up = slots.lookup(model, text)
-                job.next("reading the lens")
-                table = lens.table(model, text)
+            job.next("reading the gates")
+            found = gates.read(model, [text])
+            job.next("looking the slots up")
+            looked_up = slots.lookup(model, text)
+            job.next("reading the lens")
+            table = lens.table(model, text)
             return Reading(
                 gates=found,
                 slots=looked_up,
                 lens=table,
                 given=model.to_tokens(text).shape[-1],
                 analysed=found.data.sizes["token"],
-                notes=tuple(dict.fromkeys(_about_one(str(one.message)) for one in heard)),
+                notes=_about_one(str(found.data.attrs.get("notes", ""))),
             )
 
         return self.worker.submit((self.key, "read", text), run, steps=5)
@@ -95,7 +85,7 @@ class Live:
         """Predictions after one token, with and without its reads, and under two controls."""
 
         def run(job: Job[AblationComparison]) -> AblationComparison:
-            model = self._loaded(job)
+            model = self.held.get(job)
             from engram_interp import ablation
 
             return ablation.compare(
@@ -125,7 +115,7 @@ class Live:
         """What the memory gives the prediction after one token, beside what random rows give."""
 
         def run(job: Job[Attributed]) -> Attributed:
-            model = self._loaded(job)
+            model = self.held.get(job)
             from engram_interp import attribution
 
             job.next("splitting the logit into the rows read")
@@ -142,7 +132,7 @@ class Live:
         row = row_of(texts, slot, token=token, layer=layer, column=column)
 
         def run(job: Job[Neighbours]) -> Neighbours:
-            model = self._loaded(job)
+            model = self.held.get(job)
             from engram_interp import slots
 
             job.next("indexing the prompts of the bundle")
@@ -164,40 +154,9 @@ class Live:
 
         return self.worker.submit((self.key, "neighbours", row), run, steps=4)
 
-    def _loaded(self, job: Job[Any]) -> "SubjectModel":
-        """The model, which from here on hears that `job` is to stop; called in the worker alone."""
-        self._job = job
-        if self._model is None:
-            job.next("starting PyTorch (once, a few seconds)")
-            with _uncollected():
-                import torch
-
-                from engram_interp import gates, lens, slots  # noqa: F401 - what a text asks for first
-                from engram_interp.checkpoints import load_model
-
-            if self.path is None or _is_small(self.path):
-                # On layers this small, waiting for each other costs more than it gives.
-                torch.set_num_threads(1)
-            job.next("reading the model")
-            self._model = load_model(self.source)
-            _listen(self._model, lambda: None if self._job is None else self._job.check())
-        else:
-            job.done_steps = 2
-        return self._model
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Imports leave next to no garbage, and looking for it is a sixth of their time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
 
 def _about_one(said: str) -> str:
-    """A warning about the only text of a run, which has no name of its own."""
+    """What a result notes of the only text of a run, which has no name of its own."""
     return said.replace("Prompt 'texts-0'", "The text")
 
 
@@ -205,9 +164,8 @@ def preload(model: Live) -> Job[str]:
     """Load a model before the first text asks for it; what was loaded, in words."""
 
     def run(job: Job[str]) -> str:
-        found = model._loaded(job)
-        reads = f"memory at {wording.layers(found.memory_layers)}" if found.memory_layers else "no memory"
-        return f"{found.n_layers} layers, {reads}"
+        model.held.get(job)
+        return model.held.told
 
     return model.worker.submit((model.key, "load"), run, steps=3)
 
@@ -227,18 +185,6 @@ def neighboured(
     return found if isinstance(found, Neighbours) else None
 
 
-def _listen(model: "SubjectModel", check: Callable[[], None]) -> None:
-    """Hear in every block of a pass that the run is to stop: a pass of a large model takes its time."""
-    from engram_interp.checkpoints.subject import read_sites
-
-    for site in read_sites(model):
-        model.module.get_submodule(model.sites[site]).register_forward_hook(lambda *_: check())
-
-
-def _is_small(path: Path) -> bool:
-    return sum(file.stat().st_size for file in path.glob("*.safetensors")) < _SMALL
-
-
 @st.cache_resource(show_spinner=False)
 def worker() -> Worker:
     """The one worker of this server."""
@@ -246,8 +192,8 @@ def worker() -> Worker:
 
 
 @st.cache_resource(show_spinner=False, max_entries=6)
-def _live(name: str, path: Path | None) -> Live:
-    return Live(name, path, worker())
+def _live(name: str, path: Path | None, stamp: int = 0) -> Live:
+    return Live(name, path, worker(), stamp=stamp)
 
 
 def state_model(name: str) -> None:
@@ -270,9 +216,19 @@ def model_at(path: Path) -> Live:
     """The model in a directory; a packaged one goes by the name that results call it."""
     known = {folder.resolve(): name for name, folder in pairs.with_memory().items()}
     name = known.get(path.resolve())
-    return _live(path.resolve().name, path) if name is None else _live(name, None)
+    return _live(path.resolve().name, path, _stamp(path)) if name is None else _live(name, None)
 
 
-def choose_model(model: Live) -> None:
-    """Run what this visitor types on `model` from now on."""
+def _stamp(path: Path) -> int:
+    """When a file of a model directory was last written: one that was written anew is another model."""
+    return max((file.stat().st_mtime_ns for file in path.glob("*") if file.is_file()), default=0)
+
+
+def choose_model(model: Live | None) -> None:
+    """Run what this visitor types on `model` from now on; None for the one that would run unasked."""
     st.session_state[_CHOSEN] = model
+
+
+def is_chosen() -> bool:
+    """Whether this visitor's texts run on a model that was asked for on a page."""
+    return isinstance(st.session_state.get(_CHOSEN), Live)

@@ -26,7 +26,7 @@ class Reading:
         lens: what each layer would predict.
         given: how many tokens the text has, with the separator in front.
         analysed: how many of them the model's context holds; the first ones were run.
-        notes: what the run warned of, such as words that the model does not know.
+        notes: what the run noted, such as words that the model does not know; empty for nothing.
     """
 
     gates: GateReading
@@ -34,7 +34,7 @@ class Reading:
     lens: LensTable
     given: int
     analysed: int
-    notes: tuple[str, ...] = ()
+    notes: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,8 +103,14 @@ def _table(scene: Scene, prompt: Prompt, slots: SlotLookup, *, ran: bool, token:
         code=export.ran(live().source, "slots", f"lookup(model, {prompt.text!r})"),
         parts=lambda: [table],
         said=slots.said_of(token),
-        rows={"token": [token], "layer": [layer]},
+        rows={"token": [token], "layer": [layer], "column": _columns(slots, orders), "order_index": orders},
     )
+
+
+def _columns(slots: SlotLookup, orders: list[int]) -> list[int]:
+    """The columns of n-grams of these lengths."""
+    there = zip(slots.data["column"].values, slots.data["order"].values, strict=True)
+    return [int(column) for column, order in there if int(order) in orders]
 
 
 def _shown(orders: list[int]) -> tuple[tables.SlotOrder, list[int]]:

@@ -28,7 +28,8 @@ def opened() -> tuple[Prompt, readings.Present] | None:
         return None
     if present.cut is not None:
         states.show(present.cut)
-    states.say(*present.notes)
+    if present.notes:
+        states.say(present.notes)
     strip_panel.show(present, text=prompt.text)
     of = f"{prompt.label}, {present.model or present.origin}"
     earlier.keep(earlier.READING, of=of, draw=lambda: strip_panel.still(present))

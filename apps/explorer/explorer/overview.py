@@ -9,7 +9,20 @@ from engram_interp.results import Bundle, DepthResult, EditReport, Result
 from engram_interp.views import tables
 from engram_interp.views.markup import element
 from engram_interp.views.theme import DASH
-from explorer import agreement, bar, export, headline, opener, remake, settings, shelf, states, style, tour
+from explorer import (
+    agreement,
+    bar,
+    export,
+    headline,
+    model_choice,
+    opener,
+    remake,
+    settings,
+    shelf,
+    states,
+    style,
+    tour,
+)
 from explorer.provenance import provenance
 from explorer.scene import Scene
 
@@ -56,7 +69,8 @@ def page() -> None:
         tour.invite()
         _questions()
     with right:
-        opener.show(scene.bundle)
+        opener.show()
+        model_choice.show()
     _loaded(scene)
 
 

@@ -29,7 +29,7 @@ class Present:
         live: whether it ran now.
         model: which model the numbers are of; empty where the bundle does not say.
         cut: what to say of a text that the model's context does not hold; None if it does.
-        notes: what the run warned of.
+        notes: what the run noted; empty for nothing.
     """
 
     tokens: list[str]
@@ -42,7 +42,7 @@ class Present:
     live: bool = False
     model: str = ""
     cut: State | None = None
-    notes: tuple[str, ...] = ()
+    notes: str = ""
 
 
 def present(prompt: Prompt) -> Present | State | None:

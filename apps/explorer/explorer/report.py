@@ -97,7 +97,7 @@ def page() -> None:
                 element(
                     "li",
                     element("b", _title(part, result, shown)),
-                    element("span", sections.said(result, shown.token)),
+                    element("span", _said(result, shown)),
                 )
                 for part, result in found.items()
             ),

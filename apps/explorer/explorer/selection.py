@@ -28,6 +28,8 @@ _OF_PROMPT = ("spec", "vs", "slot", "run")
 _WRITTEN = "selections written to the address"
 _REMEMBERED = 16
 _NOTES = "selection notes"
+_PAGE_NOW = "page that is drawn"
+_AT_REST = "selection at rest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +86,24 @@ def adopt_address(more: Callable[[Mapping[str, str]], list[str]]) -> list[str]:
 
 
 def note(line: str) -> None:
-    """Say below the bar what of a link was set right; it stands there until something is chosen."""
+    """Say what was set right, here now and below the bar until something else is chosen or another page."""
     kept = st.session_state.setdefault(_NOTES, [])
     if line not in kept:
         kept.append(line)
         states.say(line)
+    rest()
+
+
+def begin(page: str) -> None:
+    """Forget what was set right where a reader has chosen something since, or gone to another page."""
+    here = st.session_state[_PAGE_NOW] = page
+    if st.session_state.get(_AT_REST) != (here, current()):
+        st.session_state[_NOTES] = []
+
+
+def rest() -> None:
+    """Take what is chosen now as what the page has made of it, not as a reader's choice."""
+    st.session_state[_AT_REST] = (st.session_state.get(_PAGE_NOW), current())
 
 
 def _by_history() -> bool:
@@ -101,7 +116,7 @@ def _read(params: Mapping[str, str]) -> tuple[dict[str, str | int], list[str]]:
     notes: list[str] = []
     names = {"b": "bundle", "prompt": "prompt", "stream": "stream"}
     changes |= {chosen: params[name] for name, chosen in names.items() if name in params}
-    if PAGE in params:
+    if params.get(PAGE, "") not in {"", *st.session_state.get("pages", {})}:
         notes.append(f"There is no page “{params[PAGE]}”; this one is shown.")
     if params.get("v", FORMAT) != FORMAT:
         notes.append(
@@ -109,8 +124,8 @@ def _read(params: Mapping[str, str]) -> tuple[dict[str, str | int], list[str]]:
             "the link is shown."
         )
     layer, _, baseline_layer = params.get("cell", "").partition(".")
-    if layer and not baseline_layer:
-        notes.append(f"The link says cell={layer}, but a cell has two layers, such as 3.4.")
+    if bool(layer) != bool(baseline_layer):
+        notes.append(f"The link says cell={params['cell']}, but a cell has two layers, such as 3.4.")
     numbers = {
         "layer": layer or params.get("layer", ""),
         "baseline_layer": baseline_layer,
@@ -161,6 +176,7 @@ def settle(scene: Scene, prompt_of: Mapping[str, Prompt], notes: list[str]) -> l
     said = [*notes, *prompt_note, *layer_notes, *stream_note, *token_note]
     kept = st.session_state.get(_NOTES, [])
     st.session_state[_NOTES] = list(dict.fromkeys([*kept, *said]))
+    rest()
     return list(st.session_state[_NOTES])
 
 

@@ -51,12 +51,16 @@ class Setting:
         if not value:
             return "" in self.options or not self.options
         if self.options:
-            return all(one in self.options for one in (value.split(",") if self.several else [value]))
+            several = value.split(",") if self.several else [value]
+            return all(one in self.options for one in several) and (
+                "none" not in several or several == ["none"]
+            )
         return not self.pattern or re.fullmatch(self.pattern, value) is not None
 
     def nearest(self, value: str) -> str:
         """What is taken of a `value` that it may not be: of several those that exist, else what it is now."""
-        exist = [one for one in value.split(",") if one in self.options] if self.several else []
+        several = value.split(",") if self.several else []
+        exist = [one for one in several if one in self.options and one != "none"]
         return ",".join(exist) or self.value
 
     def refused(self, value: str, *, taken: str) -> str:

@@ -43,7 +43,6 @@ from explorer.arguments import arguments
 from explorer.states import State
 
 _PLANTED = "planted"
-_ADDED = "places this visitor looked in"
 KINDS: Mapping[str, type[Result]] = {
     "depth": DepthResult,
     "lens-engram": ConvergenceResult,
@@ -107,24 +106,29 @@ def _given() -> Sequence[Path]:
     return arguments().bundles or packaged
 
 
+@st.cache_resource(show_spinner=False)
+def _opened_by_path() -> dict[Path, None]:
+    """Where readers of this server, which serves this machine alone, looked for bundles by a path."""
+    return {}
+
+
 def _added() -> list[Path]:
-    """Where this visitor looked for bundles by a path; nobody else sees these."""
-    added: list[Path] = st.session_state.setdefault(_ADDED, [])
-    return added
+    """Those of them that are still there."""
+    return [place for place in list(_opened_by_path()) if place.is_dir()]
 
 
 def add(place: Path) -> str:
-    """Open what lies at `place` too, for this visitor; the name of its first bundle, empty if it has none."""
+    """Open what lies at `place` too; the name of its first bundle, empty if it has none."""
     inside = find_bundles([place]).bundles
     if not inside:
         return ""
-    _added().append(place)
+    _opened_by_path()[place] = None
     wanted = next(iter(inside.values())).resolve()
     return next(name for name, path in shelf().bundles.items() if path.resolve() == wanted)
 
 
 def by_path(name: str) -> Path | None:
-    """Where a bundle lies that only this visitor opened, by its path; None for one that a link opens."""
+    """Where a bundle lies that was opened by its path; None for one that the explorer was started with."""
     path = shelf().bundles.get(name)
     return None if path is None or name in find_bundles(_given()).bundles else path
 

@@ -61,8 +61,8 @@ def show(present: readings.Present, *, text: str) -> None:
 
 
 def _ground(row: strips.GateRow, layer: int) -> str:
-    """Which gates colour the ground: those of the chosen layer, or of the nearest that reads memory."""
-    return row.name if row.layer == layer else f"{row.name}, as layer {layer} reads no memory"
+    """Which gates colour the ground: those of the chosen layer, or of the nearest that has any here."""
+    return row.name if layer in {row.layer, -1} else f"{row.name}, as layer {layer} has no gates here"
 
 
 def still(present: readings.Present) -> None:

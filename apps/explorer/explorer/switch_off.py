@@ -86,7 +86,7 @@ def _set_orders_right(orders: list[int]) -> None:
         settings.ORDERS.put(",".join(one for one in asked.split(",") if one not in wrong))
         taken = settings.ORDERS.value or "all of them"
         selection.note(
-            f"The link says n={asked}, but n-grams have {wording.listed(orders)} tokens here; "
+            f"n={asked}: n-grams have {wording.listed(orders)} tokens here; "
             f"{taken} {'are' if taken == 'all of them' or ',' in taken else 'is'} taken."
         )
 

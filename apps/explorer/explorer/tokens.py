@@ -3,6 +3,7 @@
 import numpy as np
 import streamlit as st
 
+from engram_interp.results import LensTable
 from engram_interp.views import lens_rows, memory_tables, strips
 from engram_interp.views.markup import Html, element
 from explorer import (
@@ -81,9 +82,11 @@ def _slots(scene: Scene, prompt: Prompt, present: readings.Present, *, token: in
     )
 
 
-def _row_of(layer: int, layers: int) -> str:
-    """The row of a layer in the table, whose last layer is on top."""
-    return f"tr:nth-child({layers - layer})"
+def _row_of(layer: int, lens: LensTable) -> str:
+    """The row of a layer in the table, whose last layer is on top; none where it is not among them."""
+    layers = lens.data["layer"].values.tolist()
+    place = len(layers) - layers.index(layer) if layer in layers else 0
+    return f"#lens-window .lens tbody tr:nth-child({place})"
 
 
 def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int) -> None:
@@ -96,7 +99,7 @@ def _lens(scene: Scene, prompt: Prompt, present: readings.Present, *, token: int
     length = len(present.tokens)
     start = 0 if length <= WINDOW else int(np.clip(token - WINDOW // 2, 0, length - WINDOW))
     column = f"#lens-window .lens :is(td, th):nth-child({token - start + 2})"
-    row = "#lens-window .lens tbody " + _row_of(selection.current().layer, len(present.lens.data["layer"]))
+    row = _row_of(selection.current().layer, present.lens)
     mark = Html(
         f"{row}{{outline:2px solid var(--null);outline-offset:-1px}}"
         f"{column}{{box-shadow:inset 2px 0 var(--engram),inset -2px 0 var(--engram)}}"

@@ -115,8 +115,8 @@ def _failed(job: Job[T], state: State, *, key: str) -> None:
 
 
 def take_up(job: Job[T]) -> None:
-    """Begin a job anew that this visitor stopped; any other stays as it is."""
-    if job in _left() or job.stop:
+    """Begin a job anew that was stopped, or that came to no result; any other stays as it is."""
+    if job in _left() or job.stop or (job.future.done() and job.future.exception() is not None):
         _again(job)
 
 
