@@ -113,7 +113,14 @@ def _draw_points(
             hovertemplate="layer %{x}<br>shift %{y:+.3f}<br>95 % %{customdata[0]:.3f} to "
             "%{customdata[1]:.3f}<br>%{text}<extra></extra>",
             name=group,
+            legendgroup=group,
+            showlegend=False,
         )
+    )
+    # An entry of its own: the legend would take the symbol of the first layer, which is often an open one.
+    entry = {"size": 10, "color": colour, "symbol": shape, "line": {"width": 2, "color": colour}}
+    figure.add_trace(
+        go.Scatter(x=[None], y=[None], mode="markers", marker=entry, name=group, legendgroup=group)
     )
 
 

@@ -84,7 +84,8 @@ def _map(cka: xr.DataArray) -> go.Heatmap:
         zmin=0,
         zmax=1,
         colorscale=CIVIDIS,
-        colorbar={"title": {"text": "CKA<br>(no unit)"}, "tickvals": [0, 0.25, 0.5, 0.75, 1]} | COLOUR_BAR,
+        colorbar={"title": {"text": "CKA<br>(no unit)<br> "}, "tickvals": [0, 0.25, 0.5, 0.75, 1]}
+        | COLOUR_BAR,
         hoverongaps=False,
         hovertemplate="Engram layer %{x}<br>baseline layer %{y}<br>CKA %{z:.3f}<extra></extra>",
         name="CKA",

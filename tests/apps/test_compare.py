@@ -1,5 +1,6 @@
 """Compare: two bundles side by side, on the same axes, and what cannot be compared."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,13 @@ def test_compare_draws_both_on_the_same_axes_unless_told_otherwise(
     app.toggle(key="same axes").set_value(False).run()
     assert {str(chart["layout"]["xaxis"].get("range")) for chart in charts(app)[:2]} == {"None"}
     assert app.query_params["axes"] == "off"
+
+
+def test_a_bundle_beside_itself_is_said_to_be_a_already(start: Start, bundle: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "other.engram")
+    app = start(bundle, other, page="compare", b="made-up", **{"with": "made-up"})
+    assert "“made-up” is A already; other stands beside it." in written(app)
+    assert "There is no bundle" not in written(app)
 
 
 def test_compare_wants_two_bundles(start: Start, bundle: Path) -> None:

@@ -282,4 +282,5 @@ def test_the_tour_says_the_numbers_of_its_run() -> None:
     [look] = re.findall(r'title="Does it matter\?",(.*?)chosen=', text, flags=re.DOTALL)
     found = ablation.compare(load_model("planted"), "nax yod zor vel amri", token=4, kind="rows_zero")
     shares = np.exp(found.data["answer_logprob"].values)
-    assert sorted(re.findall(r"0\.\d{3}", look)) == sorted(f"{share:.3f}" for share in shares)
+    most = np.exp(found.data["control_answer"].sel(control="random direction").values).max()
+    assert sorted(re.findall(r"0\.\d{3}", look)) == sorted(f"{share:.3f}" for share in [*shares, most])

@@ -124,6 +124,10 @@ def test_half_a_character_is_shown_as_its_bytes_on_every_page(
         assert "U+FFFD" not in written(app)
 
 
+UNKNOWN = pytest.mark.filterwarnings("ignore:.*does not know:UserWarning")  # they also go to the log
+
+
+@UNKNOWN
 def test_words_the_model_does_not_know_are_said_on_the_page(start: Start) -> None:
     app = typed(start(page="tokens", b="planted"), "hello zor vel")
     assert "The text holds words that planted does not know" in written(app)
@@ -137,3 +141,44 @@ def test_a_typed_text_that_was_stopped_is_run_again_by_the_button_beside_it(toke
     job.stop = True
     tokens.button(key="run typed").click().run()
     assert live.read("Kalo met the ren") is not job
+
+
+def test_a_link_names_the_model_that_ran_its_text(start: Start, tiny_model: Path) -> None:
+    app = typed(start(page="tokens", b="planted"), "nax yod zor vel")
+    link = dict(app.query_params)
+    assert link["model"] == "planted"
+    text = written(settle(start(page="tokens", **link | {"b": "wiki-nano"})))
+    assert "run now by planted" in text and "0.996" in text
+    text = written(settle(start("--model", tiny_model, page="tokens", **link | {"model": "another"})))
+    assert "The link’s text was run by another; here tiny runs it." in text and "run now by tiny" in text
+    app.selectbox(key="bar prompt").set_value("fact-amri").run()
+    assert "model" not in app.query_params
+
+
+def test_the_report_names_the_model_of_a_text_that_is_not_the_bundle_s(
+    start: Start, tmp_path: Path, tiny_model: Path
+) -> None:
+    path = write_bundle(
+        tmp_path / "mine.engram", parts(), meta={"models": {"engram": {"name": "with-memory"}}}
+    )
+    app = typed(start(path, "--model", tiny_model, page="tokens"), "Kalo met the ren")
+    show(app, "report")
+    assert "Gates of “typed: Kalo met the ren”, run by tiny. " in written(settle(app))
+    app.selectbox(key="bar prompt").set_value("0").run()
+    assert "Gates of “0”. " in written(settle(app))
+
+
+def test_words_that_an_ablation_s_model_does_not_know_are_said_beside_it(
+    start: Start, tmp_path: Path
+) -> None:
+    link = {"b": "wiki-nano", "prompt": "france", "tok": "16", "off": "rows_zero", "model": "planted"}
+    app = settle(start(page="tokens", **link))
+    assert "the switches run planted." in written(app)
+    assert "words that planted does not know" in written(app)
+
+
+def test_an_n_gram_that_stands_nowhere_is_said_to_and_nothing_is_drawn(start: Start) -> None:
+    app = typed(start(page="memory", b="wiki-nano", live="on"), "The People's Republic of")
+    text = written(settle(app))
+    assert "holds no n-gram of the text" in text and "Nowhere in the prompts of the bundle" in text
+    assert not [chart for chart in app.get("plotly_chart") if "lives in row" in chart.proto.spec]

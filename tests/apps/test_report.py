@@ -205,4 +205,5 @@ def test_every_figure_of_the_report_has_a_name_a_file_can_bear(
     page = sys.modules["explorer.sections"].page(shown, note="")
     assert len(found) == page.count('class="plot"') > 8
     assert next(iter(found)) == "01-layers-do-similarity-prediction-and-function-agree"
+    assert "02-layers-which-layers-resemble-each-other" in found and len(set(found)) == len(found)
     assert all(re.fullmatch(r"\d\d-[a-z0-9-]+", name) for name in found)

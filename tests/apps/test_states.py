@@ -118,7 +118,7 @@ def test_views_that_are_missing_are_named_once_with_the_reason_that_was_noted(
 @pytest.mark.parametrize(
     ("missing", "page", "said"),
     [
-        ("depth", "", "No depth map in this bundle."),
+        ("depth", "", "Parts missing: depth map."),
         ("depth", "layers", "No depth map in this bundle."),
         ("lens-engram", "layers", "No lens curve of the Engram model in this bundle."),
         ("lens-baseline", "layers", "No lens curve of the baseline in this bundle."),

@@ -101,10 +101,12 @@ def test_without_control_nothing_is_marked() -> None:
 def test_the_shift_keeps_values_intervals_and_groups_apart() -> None:
     data = samples.depth().data
     figure = shift.forest(data)
-    (after,), (control,) = (
+    (after, named), (control, _) = (
         traces(figure, "after the first read"),
         traces(figure, "control: before the first read"),
     )
+    assert named.showlegend is None and named.marker.symbol == "circle"  # whatever the first layer is
+    assert after.showlegend is False and control.showlegend is False
     assert list(control.x) == [0, 1]
     assert list(after.x) == [2, 3, 4, 5, 6]
     np.testing.assert_allclose(after.y, data["path_shift"][2:])

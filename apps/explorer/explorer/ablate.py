@@ -162,7 +162,7 @@ def _drawn(spec: Spec, found: AblationComparison, *, title: str) -> None:
         element("h3", f"{title} · {spec.label} ({spec.kind})", class_="engram-run"),
         predictions.columns(found.data, run=f"Run {title}"),
     )
-    states.say(found.summary())
+    states.say(*filter(None, [found.summary(), str(found.data.attrs.get("notes", ""))]))
     style.figure(found.plot(theme=style.theme()), key=f"effect by token {title}", alt=found.summary())
 
 

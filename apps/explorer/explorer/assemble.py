@@ -18,7 +18,7 @@ from engram_interp.views.page import Section
 from engram_interp.views.tokens import shortened, visible
 from explorer import ablate_form, bar, contexts, data_choice, neighbours, selection, settings, shelf
 from explorer.live import attributed, live
-from explorer.scene import Prompt, Scene
+from explorer.scene import Prompt, Scene, model_of
 from explorer.spec import parse
 
 CHAPTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -46,6 +46,7 @@ class Open:
 
     Attributes:
         bundle: its name.
+        model: the model with memory that it is of; empty where it does not say.
         made: what its manifest says, without the list of parts.
         chapters: by title of the chapter, results by the name of their part.
         more: by title of the chapter, sections that are made of several results.
@@ -61,6 +62,7 @@ class Open:
     """
 
     bundle: str
+    model: str
     made: Mapping[str, Any]
     chapters: Mapping[str, Mapping[str, Result]]
     more: Mapping[str, Sequence[Callable[[], Section]]]
@@ -91,6 +93,7 @@ def opened(scene: Scene, prompt: Prompt | None, chapters: Sequence[str], *, link
     }
     return Open(
         bundle=scene.bundle.name,
+        model=model_of(scene.bundle),
         made={str(name): value for name, value in scene.bundle.manifest.items() if name != "parts"},
         chapters=found,
         more={} if prompt is None else _more(scene, prompt, found),

@@ -10,8 +10,9 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from engram_interp import pairs
 from explorer import buttons, opener, selection, settings, shared, shelf, states, style
-from explorer.live import live, state_model
+from explorer.live import choose_model, live, model_at, state_model
 from explorer.scene import Prompt, Ran, Scene, model_of, offered, scene_of
 
 _SCENE = "scene"
@@ -60,6 +61,9 @@ def show(page: str) -> Callable[[], None] | None:
         opener.path_field()
         return None
     state_model(model_of(bundle))
+    asked = settings.asked_model()
+    if asked:
+        notes += _take_model(asked)
     whole = scene_of(bundle, also=selection.current().prompt)
     known = _counted(whole, page)
     notes = selection.settle(whole, known, notes)
@@ -69,14 +73,28 @@ def show(page: str) -> Callable[[], None] | None:
     said = [*found.notes, *notes, *bundle.notes]
     if said:
         states.say(*said)
+    selection.place_notes()
 
     def finish() -> None:
+        prompt = known.get(selection.current().prompt)
+        settings.MODEL.put(live().name if prompt is not None and runs_live(prompt) else "")
         with cells[5]:
             _link(page)
         selection.write_address(page, settings.address(page))
         selection.rest()
 
     return finish
+
+
+def _take_model(name: str) -> list[str]:
+    """Run texts on the model that a link names, where that is a packaged one; else say which runs them."""
+    if live().name == name:
+        return []
+    packaged = pairs.with_memory()
+    if name in packaged:
+        choose_model(model_at(packaged[name]))
+        return []
+    return [f"The link’s text was run by {name}; here {live().name} runs it. Overview loads another model."]
 
 
 def prompts() -> Mapping[str, Prompt]:

@@ -48,6 +48,9 @@ def page() -> None:
             )
         )
         return
+    if settings.OTHER.value == selection.current().bundle:
+        selection.note(f"“{settings.OTHER.value}” is A already; {next(iter(others))} stands beside it.")
+        settings.OTHER.put(next(iter(others)))
     controls = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pair")
     name = settings.picked(
         controls, f"B, beside A = {style.plain(scene.bundle.name)}", settings.OTHER, others, said="bundle"
@@ -119,7 +122,8 @@ def _part(one: Bundle, other: Bundle, part: str, *, what: str) -> None:
                 states.show(found)
                 continue
             style.figure(drawn[name], key=f"compared {name}", alt=found.summary())
-            states.say(found.summary())
+            same = found.coinciding() if isinstance(found, AblationEffect) else ""
+            states.say(*filter(None, [found.summary(), same]))
             export.tools(found, bundle=bundle, part=part, call="plot()", drawn=f"compared {name}")
     _change(one, other, part, [found for found in whole.values() if type(found) in CHANGES])
 

@@ -24,7 +24,7 @@ def show(one: Scene, other: Scene) -> None:
             states.State(
                 what=f"B has no gates for “{name}”.",
                 why=f"The bundles share {', '.join(few)}." if few else "The two bundles share no prompt.",
-                todo="Pick a prompt that both hold; what does not speak of tokens is compared above.",
+                todo=("Pick one of these. " if few else "") + "What speaks of no tokens is compared above.",
             )
         )
         return

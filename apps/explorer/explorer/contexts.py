@@ -18,6 +18,9 @@ def show(scene: Scene, slots: SlotLookup, *, token: int, layer: int, order: int)
         return
     title, table, call = _made(gates, slots, token=token, layer=layer, order=order)
     style.html(element("h2", title, class_="engram-title"))
+    if "<td" not in table:
+        states.say("Nowhere in the prompts of the bundle, written as it is here.")
+        return
     style.html(table)
     export.tools(gates, bundle=scene.bundle, part="gates", call="", views=[call], parts=lambda: [table])
 

@@ -148,6 +148,9 @@ def _can_be_indexed(texts: list[str], *, of: str) -> bool:
 def occupants(scene: Scene, found: Found) -> None:
     """The n-grams of the text that live in the row, the one that was read marked."""
     shown = found.neighbours.occupants
+    if not int(shown.data["ngrams"]):
+        states.say(f"{shown.summary()} Looked through: {found.text}.")
+        return
 
     def draw() -> None:
         drawn = shown.plot(theme=style.theme(), mark=found.ngram)
@@ -178,6 +181,8 @@ def colliders(scene: Scene, found: Found, *, layer: int) -> None:
     shared, all_rows = found.neighbours.colliders, found.neighbours.load
     if shared is None:
         states.say("The n-gram reaches back before the text, so its colliders are not looked for.")
+    elif not shared.data.sizes["rank"]:
+        states.say(shared.summary())
     else:
         style.figure(shared.plot(theme=style.theme()), key="colliders", alt=shared.summary())
         states.say(shared.summary())

@@ -71,8 +71,10 @@ def reason(text: str, error: Exception | None = None) -> str:
         return f"It cannot be looked up: {error}."
     try:
         path = whole(text)
+        if (path / "config.json").is_file():
+            return "It is a model directory: give it as the live model."
         if path.is_dir():
-            return "It is a folder."
+            return "It is a bundle: open it as results." if shelf.holds_some(path) else "It is a folder."
         return "It is a file." if path.is_file() else "Nothing is there."
     except (OSError, RuntimeError, ValueError) as cause:
         return f"It cannot be looked up: {cause}."

@@ -54,8 +54,8 @@ def page() -> None:
     with right:
         if isinstance(depth, DepthResult):
             style.figure(depth.plot(theme=style.theme()), key="overview map", alt=depth.summary())
-        elif isinstance(depth, states.State):
-            states.show(depth)
+        elif isinstance(depth, states.State) and "depth" in scene.bundle:
+            states.show(depth)  # where it is missing, that stands below with what else is
         _holds(scene)
     with left:
         if isinstance(depth, DepthResult):

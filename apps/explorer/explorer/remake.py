@@ -55,7 +55,10 @@ def command(bundle: Bundle) -> str:
     prompts = _prompts(bundle.meta)
     if pair in pairs.available() and names == [f"{pair}/engram", f"{pair}/baseline"]:
         return f"engram-interp report --pair {pair}{prompts} --out DIR"
-    engram, baseline = (shlex.quote(f"PATH/{name}") if name else "MODEL" for name in names)
+    packaged = pairs.with_memory()
+    engram, baseline = (
+        name if name in packaged else shlex.quote(f"PATH/{name}") if name else "MODEL" for name in names
+    )
     return f"engram-interp report --engram {engram} --baseline {baseline}{prompts} --out DIR"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from engram_interp.results import Result
+from engram_interp.views import images
 from engram_interp.views.markup import element
 from explorer import (
     ablate_form,
@@ -86,6 +87,8 @@ def page() -> None:
         )
         for kind in ("svg", "png"):
             export.pictures(lambda: sections.figures(shown), kind=kind, name=f"{name}-figures")
+    if images.missing():
+        states.say(images.missing())
     style.html(element("h2", "What goes in", class_="engram-title"))
     said = sections.verdict(shown)
     if said:

@@ -53,13 +53,14 @@ def page(shown: Open, *, note: str) -> str:
 
 
 def figures(shown: Open) -> dict[str, go.Figure]:
-    """Every figure of the page, by a name for a file: its place, then its heading."""
+    """Every figure of the page, by a name for a file: its place, its chapter and its title."""
     found: dict[str, go.Figure] = {}
     for section in _sections(shown):
-        name = "-".join(re.findall(r"[a-z0-9]+", section.title.lower()))
         for part in section.parts:
             if isinstance(part, go.Figure):
-                found[f"{len(found) + 1:02d}-{name[:60]}"] = part
+                said = f"{section.title.partition(':')[0]} {part.layout.title.text or ''}".lower()
+                words = re.findall(r"[a-z0-9]+", said)[:12]
+                found["-".join([f"{len(found) + 1:02d}", *words])] = part
     return found
 
 
@@ -118,7 +119,9 @@ def called(name: str, result: Result, shown: Open) -> str:
     said = shelf.CALLED.get(kind, kind)
     if not prompt:
         return said
-    return f"{said} of “{shown.called if prompt == shown.prompt else prompt}”"
+    model = str(result.data.attrs.get("model", ""))
+    by = f", run by {model}" if model and shown.model and model != shown.model else ""
+    return f"{said} of “{shown.called if prompt == shown.prompt else prompt}”{by}"
 
 
 def said(result: Result, token: int) -> str:

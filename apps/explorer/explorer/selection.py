@@ -30,6 +30,7 @@ _REMEMBERED = 16
 _NOTES = "selection notes"
 _PAGE_NOW = "page that is drawn"
 _AT_REST = "selection at rest"
+_PLACE = "place of the notes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +87,18 @@ def adopt_address(more: Callable[[Mapping[str, str]], list[str]]) -> list[str]:
 
 
 def note(line: str) -> None:
-    """Say what was set right, here now and below the bar until something else is chosen or another page."""
+    """Say below the bar what was set right, until something else is chosen or another page."""
     kept = st.session_state.setdefault(_NOTES, [])
     if line not in kept:
         kept.append(line)
-        states.say(line)
+        with st.session_state.get(_PLACE) or st.container():
+            states.say(line)
     rest()
+
+
+def place_notes() -> None:
+    """Keep a place for what pages set right: below the bar, where it stands on later runs too."""
+    st.session_state[_PLACE] = st.container(key="notes")
 
 
 def begin(page: str) -> None:
@@ -184,7 +191,7 @@ def _prompt(chosen: Selection, prompts: Mapping[str, Prompt]) -> tuple[Selection
     if chosen.prompt in prompts or not prompts:
         return chosen, []
     fallback = next((name for name in prompts if not prompts[name].typed), next(iter(prompts)))
-    near = get_close_matches(chosen.prompt, list(prompts), n=1, cutoff=0.5)
+    near = get_close_matches(chosen.prompt, list(prompts), n=1, cutoff=0.7)
     name = near[0] if near and not chosen.prompt.startswith(TYPED) else fallback
     if not chosen.prompt:
         return replace(chosen, prompt=name), []

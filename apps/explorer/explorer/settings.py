@@ -134,7 +134,10 @@ OF_PAGE: Mapping[str, Sequence[Setting]] = {
     ),
 }  # fmt: skip
 
-_EVERYWHERE = (OPEN, TOUR)
+MODEL = Setting(param="model", key="model that ran")
+"""Of a text that runs live: whoever opens the link should see the same numbers, or be told."""
+_EVERYWHERE = (OPEN, TOUR, MODEL)
+_ASKED = "model of the link"
 
 
 def address(page: str) -> dict[str, str]:
@@ -153,11 +156,17 @@ def adopt(params: Mapping[str, str], *, page: str) -> list[str]:
     taken = {name: known[name].nearest(value) for name, value in wrong.items()}
     empty = {s.param: "" for s in (*OF_PAGE.get(page, ()), *_EVERYWHERE) if not s.start and "v" in params}
     selection.set_to(**empty | found | taken)
+    st.session_state[_ASKED] = found.get(MODEL.param, "")
     more = [name for name in params if name not in known and name not in selection.PARAMETERS]
     return [
         *(known[name].refused(value, taken=taken[name]) for name, value in sorted(wrong.items())),
         *(f"The link also says {name}, which means nothing here; it is left out." for name in more),
     ]
+
+
+def asked_model() -> str:
+    """The model that a link named, once after it was taken over; else empty."""
+    return str(st.session_state.pop(_ASKED, ""))
 
 
 def fold(label: str, *, key: str) -> ExpanderContainer:

@@ -66,7 +66,7 @@ def save(*names: str) -> None:
 
 def recipe(name: str, text: str) -> str:
     """What a file that makes a link open holds."""
-    return json.dumps({"id": name, "text": text}) + "\n"
+    return json.dumps({"id": name, "text": text}, ensure_ascii=False) + "\n"
 
 
 def unknown(name: str) -> str:

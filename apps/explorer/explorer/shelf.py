@@ -127,6 +127,11 @@ def add(place: Path) -> str:
     return next(name for name, path in shelf().bundles.items() if path.resolve() == wanted)
 
 
+def holds_some(place: Path) -> bool:
+    """Whether there is a bundle at `place`, or in it."""
+    return bool(find_bundles([place]).bundles)
+
+
 def by_path(name: str) -> Path | None:
     """Where a bundle lies that was opened by its path; None for one that the explorer was started with."""
     path = shelf().bundles.get(name)

@@ -180,6 +180,8 @@ def _call(text: str, spec: Spec) -> str:
 def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:
     shown = predictions.columns(found.data)
     style.html(shown)
+    if found.data.attrs.get("notes"):
+        states.say(str(found.data.attrs["notes"]))
     earlier.keep("switch-off", of=f"{spec.label}, {prompt.label}", draw=lambda: style.html(shown))
     lines = code(prompt.text, spec)
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -51,7 +51,7 @@ STEPS = (
         page="memory",
         title="Which rows?",
         look="Three rows of the 2-gram “zor vel” hold the fact, with shares of 0.50, 0.25 and 0.25; all "
-        "others give nothing. Lower down: who else lives in the third, row 610? “kal dal” collides there, in "
+        "others give nothing. Beside them: who lives in the third, row 610? “kal dal” collides there, in "
         "one head of three, and so reads a quarter of a fact that is not its own.",
         chosen=(("slot", "2.2"),),
     ),
@@ -59,8 +59,9 @@ STEPS = (
         page="ablate",
         title="Does it matter?",
         look="The rows of this one token are set to zero, live: “amri” falls from 0.973 to 0.002. A change "
-        "of the same size in a random direction leaves it at 0.690; other rows of the same heads, which do "
-        "not hold the fact, take it to 0.002 as well. What mattered is what stood in these rows.",
+        "of the same size in a random direction leaves it at 0.690 (up to 0.840 in eight draws); other rows "
+        "of the same heads, which do not hold the fact, take it to 0.002 as well. What mattered is what "
+        "stood in these rows.",
         chosen=(("spec", SPEC),),
     ),
     Step(
