@@ -133,3 +133,15 @@ def test_a_page_that_is_none_opens_the_nearest_and_says_so(visit: Callable[[str]
     expect(page.get_by_text("There is no page “token”; this one is shown.")).to_be_visible()
     idle(page)
     assert "/tokens?" in page.url and "page=" not in page.url and "tok=12" in page.url
+
+
+def test_a_typed_text_stays_in_its_field_from_page_to_page(visit: Callable[[str], Page]) -> None:
+    page = visit("/tokens?b=wiki-nano")
+    page.get_by_label("Type a phrase").fill("The People's Republic of")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("run now by wiki-nano/engram")).to_be_visible()
+    for name in ("Memory", "Ablate", "Tokens"):
+        page.get_by_role("link", name=name, exact=True).click()
+        expect(page).to_have_url(re.compile(name.lower()))
+        idle(page)
+        expect(page.get_by_label("Type a phrase")).to_have_value("The People's Republic of")

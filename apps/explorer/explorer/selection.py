@@ -108,6 +108,11 @@ def begin(page: str) -> None:
         st.session_state[_NOTES] = []
 
 
+def page_now() -> str:
+    """The page that is drawn."""
+    return str(st.session_state.get(_PAGE_NOW, ""))
+
+
 def rest() -> None:
     """Take what is chosen now as what the page has made of it, not as a reader's choice."""
     st.session_state[_AT_REST] = (st.session_state.get(_PAGE_NOW), current())

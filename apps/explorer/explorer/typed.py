@@ -40,10 +40,11 @@ def ask(prompt: Prompt | None) -> None:
 def _field(prompt: Prompt | None) -> None:
     missing = live().missing
     shown = prompt.name if prompt is not None and prompt.typed else ""
-    if _FIELD not in st.session_state or st.session_state.get(_SHOWN) != shown:
+    there = (shown, selection.page_now())  # another page has a field of its own, which begins empty
+    if _FIELD not in st.session_state or st.session_state.get(_SHOWN) != there:
         # Only where another text is to be shown: set on every run it would undo what is being typed.
         st.session_state[_FIELD] = prompt.text if prompt is not None and shown else ""
-        st.session_state[_SHOWN] = shown
+        st.session_state[_SHOWN] = there
     line = st.container(horizontal=True, vertical_alignment="bottom", key="typed line")
     line.text_input(
         f"Type a phrase and press Enter: {live().name} runs it here",
