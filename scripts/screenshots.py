@@ -117,7 +117,7 @@ def main() -> None:
         for name in args.only:
             for theme in ("light", "dark"):
                 target = args.out / f"explorer-{name}-{theme}.webp"
-                photograph(browser, address, PAGES[name], theme=theme).save(target, quality=45, method=6)
+                photograph(browser, address, PAGES[name], theme=theme).save(target, quality=36, method=6)
                 size += target.stat().st_size
                 print(f"{target}: {target.stat().st_size / 1e3:.0f} kB")
         browser.close()
