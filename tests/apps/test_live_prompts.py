@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,10 @@ def test_the_report_names_the_model_of_a_text_that_is_not_the_bundle_s(
     app = typed(start(path, "--model", tiny_model, page="tokens"), "Kalo met the ren")
     show(app, "report")
     assert "Gates of “typed: Kalo met the ren”, run by tiny. " in written(settle(app))
+    app.session_state["selection"] = replace(
+        app.session_state["selection"], settings={"spec": "rows_zero:t3"}
+    )
+    assert "in “typed: Kalo met the ren”, run by tiny. " in written(settle(app.run()))
     app.selectbox(key="bar prompt").set_value("0").run()
     assert "Gates of “0”. " in written(settle(app))
 

@@ -114,13 +114,13 @@ def _agreement(title: str, found: Mapping[str, Result]) -> list[Section]:
 def called(name: str, result: Result, shown: Open) -> str:
     """What a part is called in headings; one that speaks of a single text names it."""
     kind, _, prompt = name.partition(":")
+    model = str(result.data.attrs.get("model", ""))
+    by = f", run by {model}" if model and shown.model and model != shown.model else ""
     if isinstance(result, AblationComparison):
-        return f"{name} in “{shown.called}”"
+        return f"{name} in “{shown.called}”{by}"
     said = shelf.CALLED.get(kind, kind)
     if not prompt:
         return said
-    model = str(result.data.attrs.get("model", ""))
-    by = f", run by {model}" if model and shown.model and model != shown.model else ""
     return f"{said} of “{shown.called if prompt == shown.prompt else prompt}”{by}"
 
 
