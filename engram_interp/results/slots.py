@@ -88,8 +88,8 @@ class SlotLookup(Result):
             sizes, whole = (wording.listed(map(wording.file_size, s)) for s in (bare, bare + scales))
             read += f", whose tables take {sizes} ({whole} with their scales)"
         if np.isnan(share).all():
-            why = wording.why_missing(data["share"])
-            return f"{read}; at {place} no share of the value could be given ({why})."
+            at = "" if np.isnan(data["share"].values).all() else f"at {place} "
+            return f"{read}; {at}no share of the value could be given ({wording.why_missing(data['share'])})."
         layer, column = divmod(int(np.nanargmax(np.abs(share))), columns)
         slot = chosen.isel(layer=layer, column=column)
         order = int(slot["order"])
