@@ -169,8 +169,12 @@ def _verdict(found: list[View]) -> str:
 
 
 def _conclusion(found: list[View]) -> str:
-    if len(found) < 3 or any(view.sign != 1 for view in found):
-        return "So memory is not shown to make this network effectively deeper."
+    names = " ".join(view.name for view in found)
+    missing = [what for what in ("similarity", "prediction", "function") if what not in names]
+    if missing or any(view.sign != 1 for view in found):
+        were = "was" if len(missing) == 1 else "were"
+        without = f": {wording.listed(missing)} {were} not measured" if missing else ""
+        return f"So memory is not shown to make this network effectively deeper{without}."
     within = [view.name for view in found if not view.beyond_control]
     if within:
         return (
@@ -178,6 +182,6 @@ def _conclusion(found: list[View]) -> str:
             "are none), so it may be an artefact or retraining: no claim of depth."
         )
     return (
-        "So by all three these layers do what later baseline layers do, in one training run of each"
-        "; that it is the memory and not capacity needs the control arms."
+        "So by similarity, prediction and function these layers do what later baseline layers do, in one "
+        "training run of each; that it is the memory and not capacity needs the control arms."
     )

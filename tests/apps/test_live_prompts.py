@@ -150,8 +150,10 @@ def test_a_link_names_the_model_that_ran_its_text(start: Start, tiny_model: Path
     assert link["model"] == "planted"
     text = written(settle(start(page="tokens", **link | {"b": "wiki-nano"})))
     assert "run now by planted" in text and "0.996" in text
-    text = written(settle(start("--model", tiny_model, page="tokens", **link | {"model": "another"})))
-    assert "The link’s text was run by another; here tiny runs it." in text and "run now by tiny" in text
+    said = "The link’s text was run by planted, which runs texts from now on; Overview goes back."
+    assert said in written(start(**link | {"b": "wiki-nano"}))
+    app = start("--model", tiny_model, **link | {"model": "another"})
+    assert "The link’s text was run by another; here tiny runs it." in written(app)
     app.selectbox(key="bar prompt").set_value("fact-amri").run()
     assert "model" not in app.query_params
 
@@ -176,8 +178,8 @@ def test_the_report_names_the_model_of_a_text_that_is_not_the_bundle_s(
 def test_words_that_an_ablation_s_model_does_not_know_are_said_beside_it(
     start: Start, tmp_path: Path
 ) -> None:
-    link = {"b": "wiki-nano", "prompt": "france", "tok": "16", "off": "rows_zero", "model": "planted"}
-    app = settle(start(page="tokens", **link))
+    link = {"b": "wiki-nano", "prompt": "france", "tok": "16", "off": "rows_zero"}
+    app = settle(start("--model", pairs.with_memory()["planted"], page="tokens", **link))
     assert "the switches run planted." in written(app)
     assert "words that planted does not know" in written(app)
 

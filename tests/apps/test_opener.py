@@ -1,4 +1,4 @@
-"""Overview opens bundles by their path, where no other machine is served, and models for typed texts."""
+"""Overview opens bundles by their path, where no other machine is served."""
 
 import shutil
 import sys
@@ -10,10 +10,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from engram_interp.checkpoints.native import save_native
 from engram_interp.results import write_bundle
-from tests import support
-from tests.apps.helpers import Start, settle, show, typed, written
+from tests.apps.helpers import Start, settle, show, written
 from tests.results import samples
 
 BUNDLE, MODEL = "path of a bundle", "path of a model"
@@ -36,30 +34,12 @@ def elsewhere(bundle: Path, tmp_path: Path) -> Path:
     return tmp_path / "far"
 
 
-@pytest.fixture
-def second(tmp_path: Path) -> Path:
-    """Another model in a folder of the same name."""
-    model = support.model(seed=5)
-    return save_native(tmp_path / "second" / "tiny", model, tokenizer=support.tokenizer())
-
-
 SAID = [(BUNDLE, "There is no bundle at"), (MODEL, "There is no model at")]
 
 
 def opened(app: AppTest, key: str, path: Path | str) -> AppTest:
     app.text_input(key=key).set_value(str(path)).run()
     return settle(app)
-
-
-def gates(app: AppTest) -> str:
-    """What the page says of the gates at the chosen token."""
-    [found] = [line for line in written(app).split("<p") if "Token " in line and "· gate:" in line]
-    return found
-
-
-def live() -> Any:
-    """The explorer's module on live models."""
-    return sys.modules["explorer.live"]
 
 
 def test_a_bundle_opens_by_its_path_and_by_its_link_as_long_as_the_server_runs(
@@ -160,90 +140,14 @@ def test_where_there_is_no_bundle_or_a_damaged_one_another_opens_by_its_path(
     assert "Loaded: two" in written(opened(app, BUNDLE, elsewhere / "two.engram"))
 
 
-def test_a_model_is_loaded_by_its_path_and_runs_what_is_typed(
-    start: Start, bundle: Path, tiny_model: Path
+@pytest.mark.parametrize(
+    "headers", [{"Host": "engram.example:8501"}, {"Host": "localhost", "X-Forwarded-For": "192.0.2.1"}]
+)
+def test_behind_a_proxy_no_paths_are_opened(
+    start: Start, bundle: Path, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
-    app = start(bundle)
-    assert "wiki-nano/engram, not loaded yet." in written(app)
-    opened(app, MODEL, tiny_model)
-    assert "tiny, loaded: 4 layers, memory at layers 1 and 2." in written(app)
-    show(app, "tokens")
-    assert "run now by tiny" in written(typed(app, "Kalo met the ren"))
-    show(app, "")
-    app.button(key="own model").click().run()
-    assert "wiki-nano/engram, not loaded yet." in written(app)
-
-
-def test_a_model_that_is_asked_for_runs_texts_though_nobody_waits_for_it(
-    start: Start, bundle: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = start(bundle)
-    job = sys.modules["explorer.worker"].Job
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            sys.modules["explorer.model_choice"], "preload", lambda _: job(steps=3)
-        )  # takes for ever
-        app.text_input(key=MODEL).set_value(str(tiny_model)).run()
-        assert app.get("progress")
-    show(app, "tokens")
-    assert "run now by tiny" in written(typed(app, "Kalo met the ren"))
-
-
-def test_loading_ahead_does_not_keep_the_model_for_other_bundles(start: Start) -> None:
-    app = start(b="wiki-nano")
-    app.button(key="load model").click().run()
-    assert "wiki-nano/engram, loaded: 8 layers, memory at layers 1 and 4." in written(settle(app))
-    assert not [button for button in app.button if button.key in {"load model", "own model"}]
-    app.selectbox(key="bar bundle").set_value("planted").run()
-    assert "planted, not loaded yet." in written(app)
-
-
-def test_the_tour_runs_the_planted_model_whatever_was_chosen_before(start: Start, tiny_model: Path) -> None:
-    app = opened(start(b="wiki-nano"), MODEL, tiny_model)
-    app.button(key="tour start").click().run()
-    assert app.session_state["model this visitor loaded"] is None
-
-
-def test_what_a_typed_text_loaded_is_said_to_be_loaded(start: Start, bundle: Path, tiny_model: Path) -> None:
-    app = typed(start(bundle, "--model", tiny_model, page="tokens"), "Kalo met the ren")
-    show(app, "")
-    assert "tiny, loaded: 4 layers" in written(app)
-
-
-def test_a_model_that_cannot_be_read_leaves_the_one_before_and_is_read_again_once_mended(
-    start: Start, bundle: Path, tiny_model: Path, second: Path
-) -> None:
-    weights = (second / "model.safetensors").read_bytes()
-    (second / "model.safetensors").write_bytes(b"cut short")
-    app = opened(start(bundle, "--model", tiny_model), MODEL, second)
-    assert "This cannot be run." in written(app) and "Give another model." in written(app)
-    assert live().live().path == tiny_model or "tiny, not loaded yet." in written(app.run())
-    (second / "model.safetensors").write_bytes(weights)
-    opened(app, MODEL, second)
-    assert "tiny, loaded: 4 layers" in written(app) and "This cannot be run." not in written(app)
-
-
-def test_a_load_that_was_stopped_is_taken_up_again(start: Start, bundle: Path, tiny_model: Path) -> None:
-    app = start(bundle, "--model", tiny_model)
-    job = live().preload(live().model_at(tiny_model))
-    job.stop = True
-    job.future.cancel()
-    app.button(key="load model").click().run()
-    assert "tiny, loaded: 4 layers" in written(settle(app))
-
-
-def test_of_two_models_given_by_path_the_last_stays_in_memory_and_their_results_stay_apart(
-    start: Start, bundle: Path, tiny_model: Path, second: Path
-) -> None:
-    app = opened(start(bundle), MODEL, tiny_model)
-    show(app, "tokens")
-    before = gates(typed(app, "Kalo met"))
-    show(app, "")
-    opened(app, MODEL, second)
-    assert not live().model_at(tiny_model).held.told and live().model_at(second).held.told
-    show(app, "tokens")
-    after = gates(settle(app))
-    assert "run now by tiny" in written(app) and before != after
+    monkeypatch.setattr(type(st.context), "headers", headers)
+    assert "Paths are off" in written(start(bundle))
 
 
 def test_a_server_that_others_reach_opens_no_paths(start: Start, bundle: Path) -> None:

@@ -63,14 +63,26 @@ def test_the_figure_has_a_row_for_each_view() -> None:
     assert before.name == "control: before it"
 
 
+NOT_SHOWN = "Memory is not shown to make this network effectively deeper"
+
+
 @pytest.mark.parametrize(
     ("shifts", "control", "begins"),
     [
-        ((UP,), SMALL, "Memory is not shown to make this network effectively deeper. Only one view"),
+        (
+            (UP,),
+            SMALL,
+            f"{NOT_SHOWN}: prediction and function were",
+        ),
+        ((UP, UP), SMALL, f"{NOT_SHOWN}: function was not"),
         ((UP, DOWN, UP), SMALL, "Memory is not shown to make this network effectively deeper. The views do"),
         ((UP, BARE, UP), SMALL, "Memory is not shown to make this network effectively deeper. Whether the"),
         ((UP, UP, UP), (0.6, 0.2, 1.0), "By similarity, prediction and function the shift does not exceed"),
-        ((UP, UP, UP), SMALL, "By all three these layers do what later baseline layers do"),
+        (
+            (UP, UP, UP),
+            SMALL,
+            "By similarity, prediction and function these layers do what later",
+        ),
     ],
 )
 def test_the_verdict_stands_alone(

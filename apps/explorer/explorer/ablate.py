@@ -1,10 +1,8 @@
 """Ablate: what changes when part of the memory is switched off, always beside random controls."""
 
-from collections.abc import Mapping, Sequence
-
 import streamlit as st
 
-from engram_interp.results import AblationComparison, wording
+from engram_interp.results import AblationComparison
 from engram_interp.views import comparing, predictions, tables
 from engram_interp.views.markup import element
 from explorer import (
@@ -22,8 +20,9 @@ from explorer import (
     switch_off,
 )
 from explorer.live import live
+from explorer.live_results import unknown_words
 from explorer.scene import Prompt
-from explorer.spec import Spec, fitted, parse
+from explorer.spec import Spec, parse
 from explorer.waiting import result_of
 
 
@@ -45,7 +44,7 @@ def _one_prompt(prompt: Prompt, present: readings.Present) -> None:
     tokens, offered = len(present.tokens), readings.parts(present) if same else {}
     if same:
         for setting in (settings.SPEC, settings.BESIDE):
-            _set_right(setting, tokens=tokens, offered=offered)
+            ablate_form.set_right(setting, tokens=tokens, offered=offered)
     wanted = _spec(settings.SPEC)
     ablate_form.show(wanted, text=prompt.text, token=token, tokens=tokens, offered=offered)
     if not same or isinstance(present.slots, states.State):
@@ -93,18 +92,6 @@ def _both(prompt: Prompt, done: dict[str, AblationComparison], runs: dict[str, S
         code=switch_off.code_of_both(prompt.text, runs["A"], runs["B"]),
         drawn="both runs",
     )
-
-
-def _set_right(setting: settings.Setting, *, tokens: int, offered: Mapping[str, Sequence[int]]) -> None:
-    """Take what a link switches off as far as this text and model have it; a line says what they lack."""
-    asked = parse(setting.value)
-    found, missing = (None, []) if asked is None else fitted(asked, tokens=tokens, offered=offered)
-    if asked is not None and found is not None and missing:
-        setting.put(found.text)
-        selection.note(
-            f"The ablation {asked.text} names {wording.listed(dict.fromkeys(missing))}, which this "
-            f"text or model does not have; {found.text} is shown."
-        )
 
 
 def _spec(setting: settings.Setting) -> Spec | None:
@@ -162,7 +149,7 @@ def _drawn(spec: Spec, found: AblationComparison, *, title: str) -> None:
         element("h3", f"{title} · {spec.label} ({spec.kind})", class_="engram-run"),
         predictions.columns(found.data, run=f"Run {title}"),
     )
-    states.say(*filter(None, [found.summary(), str(found.data.attrs.get("notes", ""))]))
+    states.say(*filter(None, [found.summary(), unknown_words(found)]))
     style.figure(found.plot(theme=style.theme()), key=f"effect by token {title}", alt=found.summary())
 
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from engram_interp.numbering import numbers, runs_of
-from explorer import settings, states, waiting
+from engram_interp.results import wording
+from explorer import selection, settings, states, waiting
 from explorer.live import live
 from explorer.scene import Prompt
-from explorer.spec import BY_ROWS, KINDS, Kind, Spec
+from explorer.spec import BY_ROWS, KINDS, Kind, Spec, fitted, parse
 
 ABOUT_DRAW = "Which random rows and directions the two controls take; every number gives eight others."
 _RUNS = "ablations run"
@@ -162,6 +163,18 @@ def _run(text: str, token: int, tokens: int, parts: Mapping[str, list[int]]) -> 
     )
     settings.SPEC.put(spec.text)
     waiting.take_up(live().compare(text, spec))
+
+
+def set_right(setting: settings.Setting, *, tokens: int, offered: Mapping[str, Sequence[int]]) -> None:
+    """Take what a setting switches off as far as this text and model have it; a line says what they lack."""
+    asked = parse(setting.value)
+    found, missing = (None, []) if asked is None else fitted(asked, tokens=tokens, offered=offered)
+    if asked is not None and found is not None and missing:
+        setting.put(found.text)
+        selection.note(
+            f"The ablation {asked.text} names {wording.listed(dict.fromkeys(missing))}, which this "
+            f"text or model does not have; {found.text} is shown."
+        )
 
 
 def history(prompt: Prompt, shown: Sequence[Spec]) -> list[Spec]:

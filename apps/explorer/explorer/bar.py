@@ -10,12 +10,12 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from engram_interp import pairs
 from explorer import buttons, opener, selection, settings, shared, shelf, states, style
-from explorer.live import choose_model, live, model_at, state_model
+from explorer.live import choose_model, linked, live, state_model
 from explorer.scene import Prompt, Ran, Scene, model_of, offered, scene_of
 
 _SCENE = "scene"
+_CAME = "visit has begun"
 _PROMPTS = "prompts of the scene"
 _OF_ONE_TEXT = ("tokens", "memory", "ablate", "report")
 T = TypeVar("T", str, int)
@@ -40,6 +40,7 @@ def show(page: str) -> Callable[[], None] | None:
     notes = selection.adopt_address(partial(settings.adopt, page=page))
     found = shelf.shelf()
     frame = st.container(key="bar")
+    asked = settings.asked_model()
     if not found.bundles:
         states.show(_nothing(found.notes))
         opener.path_field()
@@ -57,12 +58,12 @@ def show(page: str) -> Callable[[], None] | None:
     _pick(cells[0], "Bundle", list(found.bundles), "bundle")
     if isinstance(bundle, states.State):
         selection.write_address(page, settings.address(page))
+        states.say(*found.notes, *notes)
         states.show(bundle)
         opener.path_field()
         return None
     state_model(model_of(bundle))
-    asked = settings.asked_model()
-    if asked:
+    if asked and _CAME not in st.session_state:  # later addresses are of a visit that has a model
         notes += _take_model(asked)
     whole = scene_of(bundle, also=selection.current().prompt)
     known = _counted(whole, page)
@@ -76,8 +77,9 @@ def show(page: str) -> Callable[[], None] | None:
     selection.place_notes()
 
     def finish() -> None:
+        st.session_state[_CAME] = True
         prompt = known.get(selection.current().prompt)
-        settings.MODEL.put(live().name if prompt is not None and runs_live(prompt) else "")
+        settings.MODEL.put(live().tag if prompt is not None and runs_live(prompt) else "")
         with cells[5]:
             _link(page)
         selection.write_address(page, settings.address(page))
@@ -86,15 +88,15 @@ def show(page: str) -> Callable[[], None] | None:
     return finish
 
 
-def _take_model(name: str) -> list[str]:
-    """Run texts on the model that a link names, where that is a packaged one; else say which runs them."""
-    if live().name == name:
+def _take_model(tag: str) -> list[str]:
+    """Run the text of a link on the model that it names, and say so; or say which model runs it here."""
+    if live().tag == tag or not (settings.RUN.value or shared.text_of(selection.current().prompt)):
         return []
-    packaged = pairs.with_memory()
-    if name in packaged:
-        choose_model(model_at(packaged[name]))
-        return []
-    return [f"The link’s text was run by {name}; here {live().name} runs it. Overview loads another model."]
+    before, model = live(), linked(tag)
+    if model is None:
+        return [f"The link’s text was run by {tag}; here {before.name} runs it. Overview loads another."]
+    choose_model(model)
+    return [f"The link’s text was run by {model.name}, which runs texts from now on; Overview goes back."]
 
 
 def prompts() -> Mapping[str, Prompt]:

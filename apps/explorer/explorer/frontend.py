@@ -110,7 +110,8 @@ class Frontend:
             body = self._scripts[scope["path"]]
             await _answer(send, body, kind=b"text/javascript; charset=utf-8", keep=_FOR_GOOD)
         elif _opens_a_page(scope):
-            await _lead(send, elsewhere(scope["path"], scope["query_string"].decode("latin-1"), self._pages))
+            query, raw = scope["query_string"].decode("latin-1"), scope.get("raw_path") or b"/"
+            await _lead(send, elsewhere(scope["path"], query, self._pages, deep=raw.count(b"/")))
         else:
             await self._app(scope, receive, send)
 
@@ -124,18 +125,22 @@ def _opens_a_page(scope: Scope) -> bool:
     return accepts and first not in _OWN and "." not in (rest[-1] if rest else first)
 
 
-def elsewhere(path: str, query: str, pages: Sequence[str]) -> str:
+def elsewhere(path: str, query: str, pages: Sequence[str], *, deep: int) -> str:
     """The address to lead to from one of no page: the page it was meant for, told what was asked for.
 
     It is relative: a proxy may put the explorer below an address of its own.
 
-    >>> elsewhere("/layers/", "b=mine", ["", "layers"])
+    `deep` is how many slashes the address has as it was sent.
+
+    >>> elsewhere("/layers/", "b=mine", ["", "layers"], deep=2)
     '../layers?b=mine'
-    >>> elsewhere("/layer", "b=mine", ["", "layers"]), elsewhere("/nonsense", "", ["", "layers"])
-    ('./layers?b=mine&page=layer', './?page=nonsense')
+    >>> elsewhere("/layer", "b=mine", ["", "layers"], deep=1)
+    './layers?b=mine&page=layer'
+    >>> elsewhere("/nonsense", "", ["", "layers"], deep=1)
+    './?page=nonsense'
     """
     asked = path.strip("/")
-    up = "../" * max(path.count("/") - 1, 0) or "./"
+    up = "../" * max(deep - 1, 0) or "./"
     nearest = asked if asked in pages else (get_close_matches(asked, list(pages), n=1) or [""])[0]
     told = "" if nearest == asked else urlencode({"page": asked})
     given = "&".join(filter(None, [query, told]))

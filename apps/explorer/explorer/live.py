@@ -12,8 +12,9 @@ import streamlit as st
 from engram_interp import pairs
 from engram_interp.results import AblationComparison, SlotLookup
 from explorer.arguments import arguments
-from explorer.live_results import Attributed, Neighbours, Reading, row_of
-from explorer.model_memory import Held
+from explorer.live_results import Attributed, Neighbours, Reading, row_of, unknown_words
+from explorer.model_memory import Held, stamp_of
+from explorer.selection import current
 from explorer.spec import Spec
 from explorer.worker import Job, Worker
 
@@ -29,11 +30,13 @@ _CHOSEN = "model this visitor loaded"
 class Live:
     """One model, loaded by its first job, and the jobs asked of it."""
 
-    def __init__(self, name: str, path: Path | None, worker: Worker, *, stamp: int = 0) -> None:
+    def __init__(self, name: str, path: Path | None, worker: Worker, *, stamp: str = "") -> None:
         self.name = name
         self.path = path
         self.key = f"{name} {path or ''} {stamp}"
         """Of its jobs: two folders may bear one name, and a folder be written anew."""
+        self.tag = f"{name}~{stamp}" if stamp else name
+        """What links call it."""
         self.worker = worker
         self.held = Held(self.source, path)
         self._indexes: dict[str, SlotIndex] = {}
@@ -71,7 +74,7 @@ class Live:
                 lens=table,
                 given=model.to_tokens(text).shape[-1],
                 analysed=found.data.sizes["token"],
-                notes=_about_one(str(found.data.attrs.get("notes", ""))),
+                notes=unknown_words(found),
             )
 
         return self.worker.submit((self.key, "read", text), run, steps=5)
@@ -155,11 +158,6 @@ class Live:
         return self.worker.submit((self.key, "neighbours", row), run, steps=4)
 
 
-def _about_one(said: str) -> str:
-    """What a result notes of the only text of a run, which has no name of its own."""
-    return said.replace("Prompt 'texts-0'", "The text")
-
-
 def preload(model: Live) -> Job[str]:
     """Load a model before the first text asks for it; what was loaded, in words."""
 
@@ -192,7 +190,7 @@ def worker() -> Worker:
 
 
 @st.cache_resource(show_spinner=False, max_entries=6)
-def _live(name: str, path: Path | None, stamp: int = 0) -> Live:
+def _live(name: str, path: Path | None, stamp: str = "") -> Live:
     return Live(name, path, worker(), stamp=stamp)
 
 
@@ -202,26 +200,50 @@ def state_model(name: str) -> None:
 
 
 def live() -> Live:
-    """The model this visitor loaded, else that of the command line, else the packaged one of the bundle."""
+    """The model this visitor loaded, else the one that runs unasked; on the tour always the planted one."""
     chosen = st.session_state.get(_CHOSEN)
-    if isinstance(chosen, Live):
-        return chosen
-    path = arguments().model
-    if path is not None:
+    on_tour = current().settings.get("tour") and st.session_state.get(_STATED) == PLANTED
+    return chosen if isinstance(chosen, Live) and not on_tour else unasked()
+
+
+def unasked() -> Live:
+    """The model of the command line, else the packaged one of the open bundle."""
+    stated, path = st.session_state.get(_STATED), arguments().model
+    if path is not None and not (stated == PLANTED and current().settings.get("tour")):
         return model_at(path)
-    return _live(PLANTED if st.session_state.get(_STATED) == PLANTED else f"{PAIR}/engram", None)
+    return _live(PLANTED if stated == PLANTED else f"{PAIR}/engram", None)
 
 
-def model_at(path: Path) -> Live:
-    """The model in a directory; a packaged one goes by the name that results call it."""
+def model_at(path: Path, *, anew: bool = False) -> Live:
+    """The model in a directory; a packaged one goes by the name that results call it.
+
+    Args:
+        path: the directory.
+        anew: whether to look if it was written anew since; else it is what it was when first asked for.
+    """
+    path = path.resolve()
     known = {folder.resolve(): name for name, folder in pairs.with_memory().items()}
-    name = known.get(path.resolve())
-    return _live(path.resolve().name, path, _stamp(path)) if name is None else _live(name, None)
+    if path in known:
+        return _live(known[path], None)
+    stamps = _stamps()
+    if anew or path not in stamps:
+        stamps[path] = stamp_of(path)
+    return _live(path.name, path, stamps[path])
 
 
-def _stamp(path: Path) -> int:
-    """When a file of a model directory was last written: one that was written anew is another model."""
-    return max((file.stat().st_mtime_ns for file in path.glob("*") if file.is_file()), default=0)
+@st.cache_resource(show_spinner=False)
+def _stamps() -> dict[Path, str]:
+    """By directory that a model was asked for from: what its files were when it was."""
+    return {}
+
+
+def linked(tag: str) -> Live | None:
+    """The model of this server that links call so; None where it is not known here."""
+    packaged = pairs.with_memory()
+    if tag in packaged:
+        return model_at(packaged[tag])
+    every = [model_at(path) for path in list(_stamps())]
+    return next((model for model in [unasked(), *every] if model.tag == tag), None)
 
 
 def choose_model(model: Live | None) -> None:
@@ -229,6 +251,7 @@ def choose_model(model: Live | None) -> None:
     st.session_state[_CHOSEN] = model
 
 
-def is_chosen() -> bool:
-    """Whether this visitor's texts run on a model that was asked for on a page."""
-    return isinstance(st.session_state.get(_CHOSEN), Live)
+def chosen_model() -> Live | None:
+    """The model that this visitor asked for on a page, if any."""
+    found = st.session_state.get(_CHOSEN)
+    return found if isinstance(found, Live) else None

@@ -1,6 +1,7 @@
 """What live runs find, and what stands for a row of a table in a run about it."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,22 @@ from engram_interp.results import (
     LensTable,
     MemoryAttribution,
     MemoryPromotion,
+    Result,
     SlotColliders,
     SlotLoad,
     SlotLookup,
     SlotOccupants,
 )
+
+
+def unknown_words(result: Result) -> str:
+    """What a result of one text notes of words that the model does not know; empty where there are none."""
+    found = re.search(r"holds words that .*? does not know.*?: .*?\.(?= Prompt |$)", _notes(result))
+    return f"The text {found[0]}" if found else ""
+
+
+def _notes(result: Result) -> str:
+    return str(result.data.attrs.get("notes", ""))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +38,7 @@ class Reading:
         lens: what each layer would predict.
         given: how many tokens the text has, with the separator in front.
         analysed: how many of them the model's context holds; the first ones were run.
-        notes: what the run noted, such as words that the model does not know; empty for nothing.
+        notes: words that the model does not know, in a sentence; empty where it knows them all.
     """
 
     gates: GateReading

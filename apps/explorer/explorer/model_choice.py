@@ -5,19 +5,23 @@ import streamlit as st
 from engram_interp.errors import InputError
 from engram_interp.views.markup import element
 from explorer import opener, states, style
-from explorer.live import Live, choose_model, is_chosen, live, model_at, preload
+from explorer.live import Live, choose_model, chosen_model, live, model_at, preload, unasked
 from explorer.waiting import result_of, take_up
+from explorer.worker import StoppedError
 
 _PATH = "path of a model"
 _WRONG = "path that opened no model"
 _ASKED = "model that is asked for"
+_BEFORE = "model before it"
 
 
 def show() -> None:
     """What runs typed texts, a button that loads it ahead, a field for another."""
     style.html(element("h2", "Live model", class_="engram-title"))
     asked = st.session_state.get(_ASKED)
-    if isinstance(asked, Live):
+    if isinstance(asked, Live) and asked.held.told:
+        del st.session_state[_ASKED]
+    elif isinstance(asked, Live):
         _await(asked)
     _present(live())
     if not opener.is_local():
@@ -37,8 +41,8 @@ def _present(model: Live) -> None:
     line = st.container(horizontal=True, vertical_alignment="center", gap="small", key="live model")
     if not model.missing and not model.held.told and _ASKED not in st.session_state:
         line.button("Load now", key="load model", on_click=_ask, args=(model,))
-    if is_chosen():
-        line.button("Back to the bundle’s own model", key="own model", on_click=choose_model, args=(None,))
+    if chosen_model() is not None:
+        line.button(f"Back to {unasked().name}", key="own model", on_click=choose_model, args=(None,))
     with line:
         states.say(said)
 
@@ -58,25 +62,29 @@ def _open() -> None:
         return
     try:
         path = opener.whole(text)
-        is_model = (path / "config.json").is_file()
+        model = model_at(path, anew=True) if (path / "config.json").is_file() else None
     except (OSError, RuntimeError, ValueError) as error:
         st.session_state[_WRONG] = (text, opener.reason(text, error))
         return
-    if not is_model:
+    if model is None:
         st.session_state[_WRONG] = (text, opener.reason(text))
         return
     st.session_state[_PATH] = ""
-    model = model_at(path)
+    st.session_state[_BEFORE] = chosen_model()
     choose_model(model)  # at once: a reader who goes on to Tokens means this one
     _ask(model)
 
 
 def _await(asked: Live) -> None:
-    """Load a model, its progress in sight; one that cannot be read is not kept."""
+    """Load a model, its progress in sight; in place of one that cannot be read the one before runs texts."""
     job = preload(asked)
     result_of(job, what=f"Loading {asked.name}", panel="load a model", todo="Give another model.")
-    if not job.future.done() or job.stop or job.future.cancelled():
+    if not job.future.done() or job.future.cancelled():
         return
-    if isinstance(job.future.exception(), InputError) and live() is asked:
-        choose_model(None)
-    del st.session_state[_ASKED]
+    error = job.future.exception()
+    if isinstance(error, InputError) and not isinstance(error, StoppedError):
+        if chosen_model() is asked:
+            choose_model(st.session_state.get(_BEFORE))
+        del st.session_state[_ASKED]
+    elif error is None:
+        del st.session_state[_ASKED]  # after all else a button asks for it again

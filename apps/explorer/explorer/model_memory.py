@@ -4,6 +4,8 @@ PyTorch is imported here and by nothing before. Of the models that were given by
 """
 
 import gc
+import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +20,20 @@ if TYPE_CHECKING:
 
 _SMALL = 200e6
 """Bytes of weights below which one thread is faster than several."""
+
+
+def stamp_of(path: Path) -> str:
+    """Six letters for what a model directory holds: another model, or its next weights, has others."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for file in sorted([path / "config.json", *path.glob("*.safetensors")]):
+        try:
+            with file.open("rb") as opened:
+                digest.update(f"{file.name} {file.stat().st_size}".encode() + opened.read(1 << 16))
+                opened.seek(-min(1 << 16, file.stat().st_size), os.SEEK_END)
+                digest.update(opened.read())
+        except OSError:
+            continue  # whoever reads it says so
+    return digest.hexdigest()[:6]
 
 
 class Held:
@@ -47,9 +63,9 @@ class Held:
 
             most = _threads()
             job.next("reading the model")
+            _make_room(self)
             self._model = load_model(self.source)
             _listen(self._model, lambda: None if self._job is None else self._job.check())
-            _make_room(self)
         else:
             import torch
 

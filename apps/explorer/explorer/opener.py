@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import streamlit as st
 
@@ -23,7 +24,10 @@ def show() -> None:
 
 def is_local() -> bool:
     """Whether this server listens to this machine alone: only then may a page open what a path names."""
-    return st.get_option("server.address") in _LOCAL
+    headers = st.context.headers
+    forwarded = any(name in headers for name in ("X-Forwarded-For", "X-Forwarded-Host", "Forwarded"))
+    host = urlsplit(f"//{headers.get('Host') or 'localhost'}").hostname
+    return st.get_option("server.address") in _LOCAL and host in _LOCAL and not forwarded
 
 
 def path_field() -> None:
@@ -74,7 +78,7 @@ def reason(text: str, error: Exception | None = None) -> str:
         if (path / "config.json").is_file():
             return "It is a model directory: give it as the live model."
         if path.is_dir():
-            return "It is a bundle: open it as results." if shelf.holds_some(path) else "It is a folder."
+            return "It holds bundles: open it as results." if shelf.holds_some(path) else "It is a folder."
         return "It is a file." if path.is_file() else "Nothing is there."
     except (OSError, RuntimeError, ValueError) as cause:
         return f"It cannot be looked up: {cause}."

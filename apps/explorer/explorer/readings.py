@@ -29,7 +29,7 @@ class Present:
         live: whether it ran now.
         model: which model the numbers are of; empty where the bundle does not say.
         cut: what to say of a text that the model's context does not hold; None if it does.
-        notes: what the run noted; empty for nothing.
+        notes: words that the model that ran does not know, in a sentence; empty where there are none.
     """
 
     tokens: list[str]

@@ -135,7 +135,7 @@ OF_PAGE: Mapping[str, Sequence[Setting]] = {
 }  # fmt: skip
 
 MODEL = Setting(param="model", key="model that ran")
-"""Of a text that runs live: whoever opens the link should see the same numbers, or be told."""
+"""Of a text that runs live: whoever opens the link sees the same numbers, or is told which model runs it."""
 _EVERYWHERE = (OPEN, TOUR, MODEL)
 _ASKED = "model of the link"
 

@@ -6,6 +6,7 @@ A link carries a bundle's name, never a path. The name is looked up here and now
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -98,7 +99,9 @@ CALLED: Mapping[str, str] = {
 
 def shelf() -> Found:
     """What can be opened now; folders are looked through again on every call."""
-    return find_bundles([*_given(), *_added()])
+    given = find_bundles(_given())
+    added = _added()
+    return replace(find_bundles([*_given(), *added]), notes=given.notes) if added else given
 
 
 def _given() -> Sequence[Path]:

@@ -11,6 +11,7 @@ from engram_interp.views import predictions, tables
 from engram_interp.views.markup import element
 from explorer import ablate_form, bar, earlier, export, readings, selection, settings, shelf, states, style
 from explorer.live import live
+from explorer.live_results import unknown_words
 from explorer.scene import Prompt, Scene
 from explorer.spec import BY_ROWS, KINDS, Spec, parse
 from explorer.waiting import result_of
@@ -180,8 +181,8 @@ def _call(text: str, spec: Spec) -> str:
 def _compared(found: AblationComparison, prompt: Prompt, spec: Spec) -> None:
     shown = predictions.columns(found.data)
     style.html(shown)
-    if found.data.attrs.get("notes"):
-        states.say(str(found.data.attrs["notes"]))
+    if not prompt.typed and unknown_words(found):  # of a typed text the strip has said so
+        states.say(unknown_words(found))
     earlier.keep("switch-off", of=f"{spec.label}, {prompt.label}", draw=lambda: style.html(shown))
     lines = code(prompt.text, spec)
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -6,7 +6,7 @@ import streamlit as st
 
 from engram_interp.views.markup import element
 from explorer import selection, settings, shelf, style
-from explorer.live import PLANTED, choose_model
+from explorer.live import PLANTED
 
 PROMPT = "fact-amri"
 END = 4
@@ -119,7 +119,6 @@ def show() -> None:
 def _go(number: int) -> None:
     """Open a step: its page, with what is chosen there."""
     step = STEPS[number - 1]
-    choose_model(None)
     selection.choose(bundle=PLANTED)
     selection.choose(prompt=PROMPT)
     selection.choose(token=step.token, layer=1, stream="all")

@@ -165,8 +165,9 @@ def _guarded(run: Callable[[Job[T]], T], job: Job[T]) -> T:
     try:
         job.check()
         return run(job)
-    except InputError:
-        raise
+    except InputError as error:
+        error.__context__ = None
+        raise error.with_traceback(None) from None  # whose frames would keep the model in memory
     except Exception as error:
         if not _out_of_memory(error):
             logging.getLogger(__name__).exception("A live run failed.")
