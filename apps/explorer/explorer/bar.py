@@ -19,7 +19,7 @@ _CAME = "visit has begun"
 _PROMPTS = "prompts of the scene"
 _OF_ONE_TEXT = ("tokens", "memory", "ablate", "report")
 T = TypeVar("T", str, int)
-WIDTHS = (1.4, 2.2, 1.05, 1.0, 0.9, 0.75)
+WIDTHS = (1.35, 2.1, 1.05, 1.0, 1.05, 0.75)
 
 
 def scene() -> Scene:
