@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from engram_interp.errors import InputError
 from engram_interp.results import wording
 from engram_interp.results.base import Result
 from engram_interp.results.provenance import layer_list
@@ -130,17 +129,14 @@ class LensTable(Result):
         Raises:
             InputError: If there is no such token.
         """
-        data, tokens = self.data, self.data["token"].values.tolist()
-        if token not in tokens:
-            raise InputError(f"There is no token {token}; tokens are {tokens[0]} to {tokens[-1]}.")
-        at = tokens.index(token)
+        data, at = self.data, wording.position(self.data, token)
         layers = data["layer"].values
         settled = data["final_rank"].values[:, at] == 0
         from_here = next(index for index in range(len(layers) + 1) if settled[index:].all())
         final = visible(str(data["top_token"].values[-1, at, 0]))
         named = visible(str(data["token_text"].values[at]))
-        counted = wording.counted(len(tokens), "token")
-        place = f"the last of {counted}" if token == tokens[-1] else f"token {token} of {counted}"
+        counted = wording.counted(data.sizes["token"], "token")
+        place = f"the last of {counted}" if at == data.sizes["token"] - 1 else f"token {token} of {counted}"
         when = "not at any layer kept here"
         if from_here < len(layers):
             when = f"from layer {layers[from_here]} on (the last is {layers[-1]})"

@@ -143,5 +143,5 @@ def _set(data: xr.Dataset, name: str) -> str:
         f"[{number(100 * float(at[f'{k}_low']), digits=0)}, {number(100 * float(at[f'{k}_high']), digits=0)}]"
         for k in ("retained", "control_retained")
     )
-    least = "nothing lost; the least" if float(at["retained"]) >= 1 else "least"
+    least = "no loss shown; the least" if float(at["retained"]) >= 1 else "least"
     return f"{said}, {least} retained under {at['kind'].item()}: {value}, its random control {control}"

@@ -6,7 +6,6 @@ from typing import ClassVar
 import numpy as np
 import plotly.graph_objects as go
 
-from engram_interp.errors import InputError
 from engram_interp.results import wording
 from engram_interp.results.base import Result
 from engram_interp.results.registry import register
@@ -71,25 +70,24 @@ class SlotLookup(Result):
         Raises:
             InputError: If there is no such token.
         """
-        data = self.data
-        if token not in data["token"].values:
-            known = data["token"].values
-            raise InputError(f"There is no token {token}; tokens are {known[0]} to {known[-1]}.")
+        data, at = self.data, wording.position(self.data, token)
         tokens, columns = data.sizes["token"], data.sizes["column"]
         read = (
             f"{wording.counted(tokens, 'token')} read {wording.counted(columns, 'row')} each at "
             f"{wording.layers(data['layer'].values)}"
         )
-        chosen = data.sel(token=token)
+        chosen = data.isel(token=at)
         share = chosen["share"].values
-        place = "the last" if token == data["token"].values[-1] else f"token {token}"
+        place = "the last" if at == tokens - 1 else f"token {token}"
         if "table_bytes" in data:
             bare, scales = (data[name].values for name in ("table_bytes", "scale_bytes"))
             sizes, whole = (wording.listed(map(wording.file_size, s)) for s in (bare, bare + scales))
             read += f", whose tables take {sizes} ({whole} with their scales)"
         if np.isnan(share).all():
-            at = "" if np.isnan(data["share"].values).all() else f"at {place} "
-            return f"{read}; {at}no share of the value could be given ({wording.why_missing(data['share'])})."
+            there = "" if np.isnan(data["share"].values).all() else f"at {place} "
+            return (
+                f"{read}; {there}no share of the value could be given ({wording.why_missing(data['share'])})."
+            )
         layer, column = divmod(int(np.nanargmax(np.abs(share))), columns)
         slot = chosen.isel(layer=layer, column=column)
         order = int(slot["order"])

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import xarray as xr
 
+from engram_interp.errors import InputError
 from engram_interp.views.theme import number, signed
 
 NOT_RECORDED = "not recorded"
@@ -55,6 +56,18 @@ def listed(items: Iterable[object]) -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def position(data: xr.Dataset, token: int) -> int:
+    """Where `token` stands among the tokens of a result.
+
+    Raises:
+        InputError: If there is no such token.
+    """
+    tokens = data["token"].values.tolist()
+    if token not in tokens:
+        raise InputError(f"There is no token {token}; tokens are {tokens[0]} to {tokens[-1]}.")
+    return int(tokens.index(token))
 
 
 def layers(values: Iterable[int]) -> str:

@@ -77,6 +77,15 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Start:
 
 
 @pytest.fixture
+def local_server() -> Iterator[None]:
+    """A server that listens to this machine alone, as the command line starts it."""
+    before = st.get_option("server.address")
+    st.config.set_option("server.address", "localhost")
+    yield
+    st.config.set_option("server.address", before)
+
+
+@pytest.fixture
 def tokens(start: Start, bundle: Path, tiny_model: Path) -> AppTest:
     """The Tokens page with a live model."""
     return start(bundle, "--model", tiny_model, page="tokens")

@@ -3,28 +3,18 @@
 import gc
 import sys
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from engram_interp.checkpoints.native import save_native
 from tests import support
 from tests.apps.helpers import Start, settle, show, typed, written
 
+pytestmark = pytest.mark.usefixtures("local_server")
 MODEL = "path of a model"
-
-
-@pytest.fixture(autouse=True)
-def local() -> Iterator[None]:
-    """A server that listens to this machine alone, as the command line starts it."""
-    before = st.get_option("server.address")
-    st.config.set_option("server.address", "localhost")
-    yield
-    st.config.set_option("server.address", before)
 
 
 @pytest.fixture

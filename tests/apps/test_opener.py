@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,8 @@ from engram_interp.results import write_bundle
 from tests.apps.helpers import Start, settle, show, written
 from tests.results import samples
 
+pytestmark = pytest.mark.usefixtures("local_server")
 BUNDLE, MODEL = "path of a bundle", "path of a model"
-
-
-@pytest.fixture(autouse=True)
-def local() -> Iterator[None]:
-    """A server that listens to this machine alone, as the command line starts it."""
-    before = st.get_option("server.address")
-    st.config.set_option("server.address", "localhost")
-    yield
-    st.config.set_option("server.address", before)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Which data the depth map is of, where a bundle holds maps of several: ``depth`` and ``depth:NAME``."""
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from engram_interp.results import Bundle, DepthResult
 from explorer import selection, settings, shelf, states
@@ -16,7 +15,7 @@ def parts(bundle: Bundle) -> list[str]:
     return [MAIN, *(name for name in maps if sizes[name] == sizes[MAIN])]
 
 
-def pick(bundle: Bundle, depth: DepthResult, place: DeltaGenerator | None = None) -> tuple[str, DepthResult]:
+def pick(bundle: Bundle, depth: DepthResult) -> tuple[str, DepthResult]:
     """The map that is chosen, by the name of its part; a list where there are several, else a line."""
     names = parts(bundle)
     if len(names) < 2:
@@ -34,7 +33,7 @@ def pick(bundle: Bundle, depth: DepthResult, place: DeltaGenerator | None = None
     for torn in found.values():
         if isinstance(torn, states.State):
             states.show(torn)
-    chosen = settings.picked(place or st.container(width=560), "Data", settings.DATA, labels, said="data")
+    chosen = settings.picked(st.container(width=560), "Data", settings.DATA, labels, said="data")
     one = found.get(chosen)
     return (chosen, one) if isinstance(one, DepthResult) else (MAIN, depth)
 

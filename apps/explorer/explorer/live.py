@@ -201,17 +201,17 @@ def state_model(name: str) -> None:
 
 def live() -> Live:
     """The model this visitor loaded, else the one that runs unasked; on the tour always the planted one."""
-    chosen = st.session_state.get(_CHOSEN)
-    on_tour = current().settings.get("tour") and st.session_state.get(_STATED) == PLANTED
-    return chosen if isinstance(chosen, Live) and not on_tour else unasked()
+    if current().settings.get("tour") and st.session_state.get(_STATED) == PLANTED:
+        return _live(PLANTED, None)
+    return chosen_model() or unasked()
 
 
 def unasked() -> Live:
     """The model of the command line, else the packaged one of the open bundle."""
-    stated, path = st.session_state.get(_STATED), arguments().model
-    if path is not None and not (stated == PLANTED and current().settings.get("tour")):
+    path = arguments().model
+    if path is not None:
         return model_at(path)
-    return _live(PLANTED if stated == PLANTED else f"{PAIR}/engram", None)
+    return _live(PLANTED if st.session_state.get(_STATED) == PLANTED else f"{PAIR}/engram", None)
 
 
 def model_at(path: Path, *, anew: bool = False) -> Live:

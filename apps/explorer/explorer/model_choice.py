@@ -63,9 +63,8 @@ def _open() -> None:
     try:
         path = opener.whole(text)
         model = model_at(path, anew=True) if (path / "config.json").is_file() else None
-    except (OSError, RuntimeError, ValueError) as error:
-        st.session_state[_WRONG] = (text, opener.reason(text, error))
-        return
+    except (OSError, RuntimeError, ValueError):
+        model = None
     if model is None:
         st.session_state[_WRONG] = (text, opener.reason(text))
         return

@@ -56,23 +56,16 @@ class Held:
         if self._model is None:
             job.next("starting PyTorch (once, a few seconds)")
             with _uncollected():
-                import torch
-
                 from engram_interp import gates, lens, slots  # noqa: F401 - what a text asks for first
                 from engram_interp.checkpoints import load_model
 
-            most = _threads()
             job.next("reading the model")
             _make_room(self)
             self._model = load_model(self.source)
             _listen(self._model, lambda: None if self._job is None else self._job.check())
         else:
-            import torch
-
-            most = _threads()
             job.done_steps = 2
-        # On layers this small, waiting for each other costs more than it gives.
-        torch.set_num_threads(1 if self.path is None or _is_small(self.path) else most)
+        _set_threads(small=self.path is None or _is_small(self.path))
         return self._model
 
     @property
@@ -103,6 +96,14 @@ def _make_room(read: Held) -> None:
 def _by_path() -> list[Held]:
     """The models in memory that were given by a path."""
     return []
+
+
+def _set_threads(*, small: bool) -> None:
+    """One thread for small layers, where waiting for each other costs more than it gives."""
+    import torch
+
+    most = _threads()
+    torch.set_num_threads(1 if small else most)
 
 
 @cache

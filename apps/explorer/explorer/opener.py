@@ -69,10 +69,8 @@ def no_such(what: str, path: str, why: str, *, todo: str) -> None:
     states.show(states.State(what=f"There is no {what} at {path}.", why=why, todo=todo, tone="error"))
 
 
-def reason(text: str, error: Exception | None = None) -> str:
+def reason(text: str) -> str:
     """Why a path opens nothing."""
-    if error is not None:
-        return f"It cannot be looked up: {error}."
     try:
         path = whole(text)
         if (path / "config.json").is_file():
@@ -90,9 +88,8 @@ def _open() -> None:
         return
     try:
         name = shelf.add(whole(text))
-    except (OSError, RuntimeError, ValueError) as error:
-        st.session_state[_WRONG] = (text, reason(text, error))
-        return
+    except (OSError, RuntimeError, ValueError):
+        name = ""
     if name:
         st.session_state[_PATH] = ""
         selection.choose(bundle=name)
@@ -119,12 +116,12 @@ def _buttons(names: list[str]) -> None:
     places = shelf.shelf().bundles
     for start in range(0, len(names), 2):
         for cell, name in zip(st.columns(2, gap="small"), names[start : start + 2], strict=False):
-            is_open = name == selection.current().bundle
+            is_open, size = name == selection.current().bundle, shelf.size(places[name])
             cell.button(
-                f"{style.plain(name)} · {'open' if is_open else shelf.size(places[name])}",
+                f"{style.plain(name)} · {'open' if is_open else size}",
                 key=f"open {name}",
                 disabled=is_open,
-                help=f"{style.plain(str(places[name]))}, {shelf.size(places[name])}",
+                help=f"{style.plain(str(places[name]))}, {size}",
                 on_click=selection.choose,
                 kwargs={"bundle": name},
                 width="stretch",

@@ -6,7 +6,7 @@ import streamlit as st
 
 from engram_interp.results import Result
 from engram_interp.views import images
-from engram_interp.views.markup import element
+from engram_interp.views.markup import Html, element
 from explorer import (
     ablate_form,
     assemble,
@@ -87,8 +87,9 @@ def page() -> None:
         )
         for kind in ("svg", "png"):
             export.pictures(lambda: sections.figures(shown), kind=kind, name=f"{name}-figures")
-    if images.missing():
-        states.say(images.missing())
+    missing = images.missing()
+    if missing:
+        states.say(missing)
     style.html(element("h2", "What goes in", class_="engram-title"))
     said = sections.verdict(shown)
     if said:
@@ -96,27 +97,17 @@ def page() -> None:
     style.html(
         element(
             "ul",
-            *(
-                element(
-                    "li",
-                    element("b", _title(part, result, shown)),
-                    element("span", _said(result, shown)),
-                )
-                for part, result in found.items()
-            ),
+            *(_entry(part, result, shown) for part, result in found.items()),
             class_="engram-list",
         )
     )
 
 
-def _said(result: Result, shown: assemble.Open) -> str:
-    return sections.said(result, shown.token)
-
-
-def _title(part: str, result: Result, shown: assemble.Open) -> str:
-    """What a part is called, as a sentence begins, and a space."""
-    said = sections.called(part, result, shown)
-    return f"{said[:1].upper()}{said[1:]}. "
+def _entry(part: str, result: Result, shown: assemble.Open) -> Html:
+    """What a part is called, and its sentence."""
+    called = sections.called(part, result, shown)
+    title = element("b", f"{called[:1].upper()}{called[1:]}. ")
+    return element("li", title, element("span", sections.said(result, shown.token)))
 
 
 def _await(scene: Scene, prompt: Prompt, chapters: Sequence[str]) -> None:

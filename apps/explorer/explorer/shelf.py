@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import streamlit as st
 
@@ -137,8 +138,9 @@ def holds_some(place: Path) -> bool:
 
 def by_path(name: str) -> Path | None:
     """Where a bundle lies that was opened by its path; None for one that the explorer was started with."""
-    path = shelf().bundles.get(name)
-    return None if path is None or name in find_bundles(_given()).bundles else path
+    if not _added() or name in find_bundles(_given()).bundles:
+        return None
+    return shelf().bundles.get(name)
 
 
 def opened(path: Path) -> Bundle | State:
@@ -208,30 +210,27 @@ def part(bundle: Bundle, name: str, *, what: str) -> Result | State:
             todo=way.todo,
             command=way.command,
         )
-    way = remake.anew(bundle, f", and “{name}” with it,")
+    said = f"The {what} in this bundle cannot be read."
     try:
         found = bundle[name]
         if isinstance(found, kind):
             return found
-        return State(
-            what=f"In place of its {what} this bundle has another result.",
-            why=f"Its part “{name}” is a {type(found).kind} result, and a {kind.kind} result is wanted.",
-            todo=f"The other parts keep working. {way.todo}",
-            command=way.command,
-        )
+        said = f"In place of its {what} this bundle has another result."
+        why = f"Its part “{name}” is a {type(found).kind} result, and a {kind.kind} result is wanted."
+        tone: Literal["note", "error"] = "note"
     except InputError as error:
-        return State(
-            what=f"The {what} in this bundle cannot be read.",
-            why=str(error),
-            todo=f"The other parts keep working. {way.todo}",
-            command=way.command,
-            tone="error",
-        )
+        why, tone = str(error), "error"
+    way = remake.anew(bundle, f", and “{name}” with it,")
+    return State(
+        what=said, why=why, todo=f"The other parts keep working. {way.todo}", command=way.command, tone=tone
+    )
 
 
 def torn(bundle: Bundle) -> list[State]:
     """Which files of the bundle are missing or cut short; no file is read for it."""
     found = bundle.problems(read=False)
+    if not found:
+        return []
     way = remake.anew(bundle)
     said = State(
         what=f"Damaged: {', '.join(found)}.",
@@ -240,7 +239,7 @@ def torn(bundle: Bundle) -> list[State]:
         command=way.command,
         tone="error",
     )
-    return [said] if found else []
+    return [said]
 
 
 def no_text(bundle: Bundle) -> str:
